@@ -1,0 +1,181 @@
+//! What a logical process is, and what it may do while it handles an event.
+
+use std::fmt;
+
+use crate::kernel::key::EventKey;
+use crate::kernel::time::{Span, Time};
+
+/// The number of an LP: its index in the list given to the executor, at most 2^20 - 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LpId(u32);
+
+impl LpId {
+    /// The largest number an event key can hold.
+    pub const MAX: LpId = LpId((1 << 20) - 1);
+
+    /// The LP with this number.
+    ///
+    /// # Panics
+    /// If the number is past [`LpId::MAX`].
+    pub const fn new(number: u32) -> LpId {
+        assert!(number <= LpId::MAX.0, "too many LPs");
+        LpId(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Its index in the executor's list.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for LpId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LP {}", self.0)
+    }
+}
+
+/// The field of an event key that orders kinds of events at equal time: 0 to 15, lower first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Class(u8);
+
+impl Class {
+    /// The class with this rank.
+    ///
+    /// # Panics
+    /// If the rank is past 15.
+    pub const fn new(rank: u8) -> Class {
+        assert!(rank < 16, "an event key holds four bits of class");
+        Class(rank)
+    }
+
+    /// Its rank.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// A sequential state machine with a virtual clock of its own.
+///
+/// An LP promises to depend on nothing but its own state and the events it is given; to draw random numbers only from
+/// a stream of its own; and that whatever it sends arrives at least [`Lp::lookahead`] after the event that made it
+/// send (INV-2). In return it is given its events in strictly increasing key order (INV-1), in every executor.
+pub trait Lp {
+    /// What LPs send to one another.
+    type Message;
+    /// Where results go. One per thread, merged at the end: recording must commute, or the thread count shows.
+    type Recorder;
+
+    /// The least delay of anything this LP sends to another. Constant over a run.
+    ///
+    /// A worker that sends a pass's outcome when the pass starts may declare the shortest pass on top of the latency
+    /// of its link: this is what makes the window of a parallel run wide.
+    fn lookahead(&self) -> Span;
+
+    /// Called once before the first event, to send or to plan a first wake.
+    fn start(&mut self, context: &mut Context<'_, Self::Message, Self::Recorder>);
+
+    /// A message has arrived.
+    fn receive(
+        &mut self,
+        message: Self::Message,
+        context: &mut Context<'_, Self::Message, Self::Recorder>,
+    );
+
+    /// The time planned with [`Context::wake`] has come.
+    fn wake(&mut self, context: &mut Context<'_, Self::Message, Self::Recorder>);
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub struct Envelope<M> {
+    /// Its place in the order.
+    pub key: EventKey,
+    /// Who gets it.
+    pub to: LpId,
+    /// What it says.
+    pub message: M,
+}
+
+/// What an LP may do while it handles an event: read the clock, send, plan its next wake, record results.
+#[derive(Debug)]
+pub struct Context<'a, M, R> {
+    /// The event being handled; before the first event, a key at time zero.
+    pub(crate) key: EventKey,
+    pub(crate) id: LpId,
+    pub(crate) lookahead: Span,
+    pub(crate) sequence: &'a mut u32,
+    pub(crate) sent: &'a mut Vec<Envelope<M>>,
+    pub(crate) wake: &'a mut EventKey,
+    pub(crate) recorder: &'a mut R,
+}
+
+impl<M, R> Context<'_, M, R> {
+    /// The time of the event being handled.
+    pub fn now(&self) -> Time {
+        self.key.time()
+    }
+
+    /// The LP that handles it.
+    pub fn id(&self) -> LpId {
+        self.id
+    }
+
+    /// Where results go.
+    pub fn recorder(&mut self) -> &mut R {
+        self.recorder
+    }
+
+    /// Sends `message`, to arrive at `at`.
+    ///
+    /// # Panics
+    /// If it would arrive sooner than the lookahead this LP declared (INV-2): a bug in a model, not bad input.
+    pub fn send(&mut self, to: LpId, at: Time, class: Class, message: M) {
+        let earliest = self.now() + self.lookahead;
+        assert!(
+            at >= earliest,
+            "INV-2: {} sends for {at}, before its lookahead {earliest}",
+            self.id
+        );
+        let key = self.next_key(at, class);
+        self.sent.push(Envelope { key, to, message });
+    }
+
+    /// Plans the one wake of this LP, in place of the one planned before.
+    ///
+    /// # Panics
+    /// If `at` is in the past.
+    pub fn wake(&mut self, at: Time, class: Class) {
+        assert!(
+            at >= self.now(),
+            "{} plans a wake for {at}, in its past",
+            self.id
+        );
+        *self.wake = self.next_key(at, class);
+    }
+
+    /// Takes back the planned wake.
+    pub fn sleep(&mut self) {
+        *self.wake = EventKey::MAX;
+    }
+
+    /// Later than the event being handled, also within its instant; see [`crate::kernel::key`] for rounds.
+    fn next_key(&mut self, at: Time, class: Class) -> EventKey {
+        let round = if at > self.now() {
+            0
+        } else if class > self.key.class() {
+            self.key.round()
+        } else {
+            self.key.round().checked_add(1).expect(
+                "more than 65,535 zero-time round trips in one instant; a dispatch or feedback latency above zero \
+                 breaks the loop",
+            )
+        };
+        *self.sequence = self.sequence.wrapping_add(1);
+        EventKey::new(at, round, class, self.id, *self.sequence)
+    }
+}

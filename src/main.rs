@@ -1,0 +1,3 @@
+//! The `fleetsim` command.
+
+fn main() {}
