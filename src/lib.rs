@@ -1,3 +1,6 @@
 //! fleetsim: a conservative parallel discrete-event simulator of LLM inference fleets.
 
+pub mod fleet;
+pub mod io;
 pub mod kernel;
+pub mod model;

@@ -86,12 +86,7 @@ mod tests {
         }
         for tuple in &tuples {
             let key = key(tuple);
-            let unpacked = (
-                key.time().as_ns(),
-                key.round(),
-                key.class().get(),
-                key.source().get(),
-            );
+            let unpacked = (key.time().as_ns(), key.round(), key.class().get(), key.source().get());
             assert_eq!(unpacked, (tuple.0, tuple.1, tuple.2, tuple.3));
         }
     }

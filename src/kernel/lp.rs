@@ -150,11 +150,7 @@ impl<M, R> Context<'_, M, R> {
     /// # Panics
     /// If `at` is in the past.
     pub fn wake(&mut self, at: Time, class: Class) {
-        assert!(
-            at >= self.now(),
-            "{} plans a wake for {at}, in its past",
-            self.id
-        );
+        assert!(at >= self.now(), "{} plans a wake for {at}, in its past", self.id);
         *self.wake = self.next_key(at, class);
     }
 

@@ -40,9 +40,7 @@ impl<M> Ord for ByKey<M> {
 
 impl<M> Default for MessageQueue<M> {
     fn default() -> Self {
-        MessageQueue {
-            heap: BinaryHeap::new(),
-        }
+        MessageQueue { heap: BinaryHeap::new() }
     }
 }
 
@@ -54,9 +52,7 @@ impl<M> MessageQueue<M> {
 
     /// The key of the next message; [`EventKey::MAX`] when there is none.
     pub fn peek(&self) -> EventKey {
-        self.heap
-            .peek()
-            .map_or(EventKey::MAX, |Reverse(ByKey(envelope))| envelope.key)
+        self.heap.peek().map_or(EventKey::MAX, |Reverse(ByKey(envelope))| envelope.key)
     }
 
     /// Takes the next message.
@@ -89,10 +85,7 @@ impl WakeQueue {
     /// A queue for this many LPs, none of them planned.
     pub fn new(lps: usize) -> WakeQueue {
         let leaves = lps.next_power_of_two();
-        WakeQueue {
-            leaves,
-            nodes: vec![(EventKey::MAX, LpId::new(0)); 2 * leaves],
-        }
+        WakeQueue { leaves, nodes: vec![(EventKey::MAX, LpId::new(0)); 2 * leaves] }
     }
 
     /// The next wake of all; [`EventKey::MAX`] when there is none.
@@ -158,11 +151,7 @@ mod tests {
         for sequence in 0..1000 {
             let time = Time::from_ns(rng.random_range(0..20));
             let key = EventKey::new(time, 0, Class::new(0), LpId::new(0), sequence);
-            queue.push(Envelope {
-                key,
-                to: LpId::new(0),
-                message: (),
-            });
+            queue.push(Envelope { key, to: LpId::new(0), message: () });
         }
         assert_eq!(queue.len(), 1000);
         let mut last = None;

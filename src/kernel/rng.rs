@@ -38,12 +38,7 @@ mod tests {
     fn streams_differ_and_repeat() {
         let first = |seed, lp, purpose| lp_stream(seed, LpId::new(lp), purpose).next_u64();
         assert_eq!(first(7, 1, 0), first(7, 1, 0));
-        let all = [
-            first(7, 1, 0),
-            first(7, 2, 0),
-            first(7, 1, 1),
-            first(8, 1, 0),
-        ];
+        let all = [first(7, 1, 0), first(7, 2, 0), first(7, 1, 1), first(8, 1, 0)];
         for (i, a) in all.iter().enumerate() {
             assert!(all[i + 1..].iter().all(|b| a != b), "{all:?}");
         }

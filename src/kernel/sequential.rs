@@ -74,11 +74,7 @@ where
     let result = catch_unwind(AssertUnwindSafe(|| executor.run(observer)));
     result.unwrap_or_else(|payload| {
         let message = panic_message(payload.as_ref());
-        Err(Stopped::Panicked {
-            lp: executor.active,
-            time: executor.key.time(),
-            message,
-        })
+        Err(Stopped::Panicked { lp: executor.active, time: executor.key.time(), message })
     })
 }
 
@@ -121,11 +117,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
             if next == EventKey::MAX {
                 break;
             }
-            assert!(
-                next > self.key || events == 0,
-                "INV-1: {next:?} follows {:?}",
-                self.key
-            );
+            assert!(next > self.key || events == 0, "INV-1: {next:?} follows {:?}", self.key);
             self.key = next;
             if next == wake {
                 self.wakes.set(sleeper, EventKey::MAX);
@@ -141,10 +133,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
             }
         }
         match observer.poll(self.key.time(), events, self.recorder) {
-            ControlFlow::Continue(()) => Ok(Finished {
-                events,
-                end: self.key.time(),
-            }),
+            ControlFlow::Continue(()) => Ok(Finished { events, end: self.key.time() }),
             ControlFlow::Break(()) => Err(Stopped::Halted),
         }
     }
@@ -197,11 +186,7 @@ mod tests {
     impl<R> Observer<R> for StopAfter {
         fn poll(&mut self, _: Time, _: u64, _: &mut R) -> ControlFlow<()> {
             self.0 = self.0.saturating_sub(1);
-            if self.0 == 0 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if self.0 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
 

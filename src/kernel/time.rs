@@ -43,16 +43,18 @@ impl Time {
         self.0 as f64 / 1e9
     }
 
+    /// The nanosecond before.
+    #[must_use]
+    pub fn before(self) -> Time {
+        Time(self.0.saturating_sub(1))
+    }
+
     /// The span since `earlier`.
     ///
     /// # Panics
     /// If `earlier` is later than `self`: time never runs backwards inside a model.
     pub fn since(self, earlier: Time) -> Span {
-        Span(
-            self.0
-                .checked_sub(earlier.0)
-                .expect("virtual time ran backwards"),
-        )
+        Span(self.0.checked_sub(earlier.0).expect("virtual time ran backwards"))
     }
 }
 
@@ -114,9 +116,7 @@ impl Span {
         if text == "0" {
             return Ok(Span::ZERO);
         }
-        let split = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .ok_or(ParseSpanError)?;
+        let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or(ParseSpanError)?;
         let (number, unit) = text.split_at(split);
         let unit_ns = match unit {
             "ns" => 1.0,
@@ -202,12 +202,7 @@ impl Sum for Span {
 impl fmt::Display for Time {
     /// Seconds with all nine decimals: `83.204516000 s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:09} s",
-            self.0 / 1_000_000_000,
-            self.0 % 1_000_000_000
-        )
+        write!(f, "{}.{:09} s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
     }
 }
 
@@ -245,9 +240,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in [
-            "", "5", "ms", "-1s", "1 parsec", "nans", "infs", "1e30d", "1e400s",
-        ] {
+        for text in ["", "5", "ms", "-1s", "1 parsec", "nans", "infs", "1e30d", "1e400s"] {
             assert_eq!(Span::parse(text), Err(ParseSpanError), "{text}");
         }
     }

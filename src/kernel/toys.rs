@@ -41,47 +41,23 @@ pub struct Toy {
 
 #[derive(Debug)]
 enum Kind {
-    Phold {
-        peers: u32,
-        jobs: u32,
-        lookahead: Span,
-        end: Time,
-        rng: Stream,
-    },
-    Source {
-        jobs: u32,
-        gap: Span,
-    },
-    Server {
-        next: Option<LpId>,
-        service: Span,
-        waiting: u32,
-        busy: bool,
-        last: Time,
-    },
+    Phold { peers: u32, jobs: u32, lookahead: Span, end: Time, rng: Stream },
+    Source { jobs: u32, gap: Span },
+    Server { next: Option<LpId>, service: Span, waiting: u32, busy: bool, last: Time },
 }
 
 /// PHOLD: `lps` peers pass `jobs` jobs each to one another, after the lookahead plus a random delay of the same mean.
 pub fn phold(lps: u32, jobs: u32, seed: u64, lookahead: Span, end: Time) -> Vec<Toy> {
     let toy = |id| {
         let rng = lp_stream(seed, LpId::new(id), 0);
-        Toy::new(Kind::Phold {
-            peers: lps,
-            jobs,
-            lookahead,
-            end,
-            rng,
-        })
+        Toy::new(Kind::Phold { peers: lps, jobs, lookahead, end, rng })
     };
     (0..lps).map(toy).collect()
 }
 
 /// A tandem queue: `jobs` jobs, one every `gap` ns, pass one server after the other; service times in ns.
 pub fn tandem(jobs: u32, gap: u64, services: &[u64]) -> Vec<Toy> {
-    let mut lps = vec![Toy::new(Kind::Source {
-        jobs,
-        gap: Span::from_ns(gap),
-    })];
+    let mut lps = vec![Toy::new(Kind::Source { jobs, gap: Span::from_ns(gap) })];
     for (stage, service) in services.iter().enumerate() {
         let next = (stage + 1 < services.len()).then(|| LpId::new(stage as u32 + 2));
         let service = Span::from_ns(*service);
@@ -99,10 +75,7 @@ pub fn tandem(jobs: u32, gap: u64, services: &[u64]) -> Vec<Toy> {
 /// When the last job left the last server of a [`tandem`] queue.
 pub fn tandem_last_departure(lps: &[Toy]) -> Time {
     match lps.last() {
-        Some(Toy {
-            kind: Kind::Server { last, .. },
-            ..
-        }) => *last,
+        Some(Toy { kind: Kind::Server { last, .. }, .. }) => *last,
         _ => Time::ZERO,
     }
 }
@@ -114,11 +87,7 @@ pub fn panic_at(lps: &mut [Toy], lp: usize, time: Time) {
 
 impl Toy {
     fn new(kind: Kind) -> Toy {
-        Toy {
-            kind,
-            digest: Digest::default(),
-            panic_at: Time::NEVER,
-        }
+        Toy { kind, digest: Digest::default(), panic_at: Time::NEVER }
     }
 }
 
@@ -135,9 +104,7 @@ impl Lp for Toy {
 
     fn start(&mut self, context: &mut Context<'_, u64, Digest>) {
         match &mut self.kind {
-            Kind::Phold {
-                jobs, lookahead, ..
-            } => {
+            Kind::Phold { jobs, lookahead, .. } => {
                 for job in 0..u64::from(*jobs) {
                     context.send(context.id(), context.now() + *lookahead, JOB, job);
                 }
@@ -152,13 +119,7 @@ impl Lp for Toy {
         assert!(now < self.panic_at, "panic on request");
         self.digest.add(now.as_ns() ^ message);
         match &mut self.kind {
-            Kind::Phold {
-                peers,
-                lookahead,
-                end,
-                rng,
-                ..
-            } => {
+            Kind::Phold { peers, lookahead, end, rng, .. } => {
                 let delay = *lookahead + Span::from_ns(rng.random_range(0..=2 * lookahead.as_ns()));
                 let to = LpId::new(rng.random_range(0..*peers));
                 let message = rng.next_u64();
@@ -167,12 +128,7 @@ impl Lp for Toy {
                     context.send(to, now + delay, JOB, message);
                 }
             }
-            Kind::Server {
-                waiting,
-                busy,
-                service,
-                ..
-            } => {
+            Kind::Server { waiting, busy, service, .. } => {
                 *waiting += 1;
                 if !*busy {
                     *busy = true;
@@ -195,13 +151,7 @@ impl Lp for Toy {
                     context.wake(now + *gap, DONE);
                 }
             }
-            Kind::Server {
-                next,
-                service,
-                waiting,
-                busy,
-                last,
-            } => {
+            Kind::Server { next, service, waiting, busy, last } => {
                 *last = now;
                 *waiting -= 1;
                 *busy = *waiting > 0;

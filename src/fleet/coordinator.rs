@@ -1,0 +1,137 @@
+//! The coordinator LP: requests come in, the router sends them out.
+
+use crate::fleet::message::{ARRIVAL, DISPATCH, Feedback, Message};
+use crate::fleet::spec::{FleetSpec, Latency, Load};
+use crate::fleet::worker::{COORDINATOR, Worker};
+use crate::kernel::rng::{Stream, lp_stream};
+use crate::kernel::{Context, Lp, Span, Time};
+use crate::model::metrics::Recorder;
+use crate::model::request::{Request, RequestId};
+use crate::model::router::Policy;
+use crate::model::workload::{Source, SourceError};
+
+/// The front end of a fleet.
+pub(super) struct Coordinator {
+    source: Box<dyn Source>,
+    policy: Box<dyn Policy>,
+    load: Load,
+    dispatch: Latency,
+    /// The next request, read ahead.
+    next: Option<Request>,
+    requests: u64,
+    in_flight: u64,
+    error: Option<SourceError>,
+    rng: Stream,
+}
+
+impl Coordinator {
+    pub(super) fn new(
+        spec: &FleetSpec,
+        source: Box<dyn Source>,
+        policy: Box<dyn Policy>,
+    ) -> Coordinator {
+        Coordinator {
+            source,
+            policy,
+            load: spec.load,
+            dispatch: spec.control_plane.dispatch,
+            next: None,
+            requests: 0,
+            in_flight: 0,
+            error: None,
+            rng: lp_stream(spec.seed, COORDINATOR, 0),
+        }
+    }
+
+    /// Why the source ended before its end, if it did.
+    pub(super) fn error(&mut self) -> Option<SourceError> {
+        self.error.take()
+    }
+
+    fn read(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        self.next = self.source.next_request().unwrap_or_else(|error| {
+            self.error = Some(error);
+            context.recorder().halt = true;
+            None
+        });
+    }
+
+    /// Takes in everything that is due now.
+    fn admit(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        let now = context.now();
+        while let Some(request) = &self.next {
+            match self.load {
+                Load::Open if request.arrival > now => {
+                    context.wake(request.arrival, ARRIVAL);
+                    return;
+                }
+                Load::Closed(limit) if self.in_flight >= limit => return,
+                Load::Open | Load::Closed(_) => self.arrive(context),
+            }
+        }
+    }
+
+    fn arrive(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        let Some(mut request) = self.next.take() else {
+            return;
+        };
+        request.id = RequestId(self.requests);
+        request.arrival = context.now();
+        self.requests += 1;
+        self.in_flight += 1;
+        let recorder = context.recorder();
+        recorder.totals.arrived += 1;
+        recorder.series.at(request.arrival).arrived += 1;
+        self.read(context);
+        let worker = self.policy.choose(&request);
+        let at = context.now() + self.dispatch.sample(&mut self.rng);
+        context.send(Worker::lp(worker), at, DISPATCH, Message::Dispatch(Box::new(request)));
+    }
+
+    fn hear(&mut self, feedback: &Feedback) {
+        let worker = feedback.worker;
+        if !feedback.changes.is_empty() {
+            self.policy.cache_changed(worker, &feedback.changes);
+        }
+        for &request in &feedback.prefilled {
+            self.policy.prefilled(worker, request);
+        }
+        for &request in &feedback.finished {
+            self.policy.finished(worker, request);
+        }
+        self.in_flight -= feedback.finished.len() as u64;
+    }
+}
+
+impl Lp for Coordinator {
+    type Message = Message;
+    type Recorder = Recorder;
+
+    fn lookahead(&self) -> Span {
+        self.dispatch.floor
+    }
+
+    fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        self.read(context);
+        let first = match (&self.next, self.load) {
+            (Some(request), Load::Open) => request.arrival,
+            _ => Time::ZERO,
+        };
+        context.wake(first, ARRIVAL);
+    }
+
+    fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
+        let Message::Feedback(feedback) = message else {
+            unreachable!("only feedback reaches the coordinator")
+        };
+        self.hear(&feedback);
+        if let Load::Closed(_) = self.load {
+            // All feedback of this instant first, then whoever may enter.
+            context.wake(context.now(), ARRIVAL);
+        }
+    }
+
+    fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        self.admit(context);
+    }
+}

@@ -1,0 +1,203 @@
+//! The model meets the kernel: a fleet as logical processes, and the one way to run it.
+//!
+//! ```text
+//!                 dispatch, after Ld
+//!   source --> [ coordinator: router ] ==========================> [ worker 0: engine ]
+//!                        ^                                         [ worker 1: engine ]
+//!                        +======================================== [ ...              ]
+//!                                 feedback, after pass end + Lf
+//! ```
+
+mod coordinator;
+mod message;
+mod outcome;
+mod spec;
+mod worker;
+
+pub use outcome::Outcome;
+pub use spec::{ControlPlane, FleetSpec, Latency, Load};
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::fleet::coordinator::Coordinator;
+use crate::fleet::message::Message;
+use crate::fleet::worker::Worker;
+use crate::kernel::{Context, Lp, LpId, Observer, Span, Stopped, Time, run_sequential};
+use crate::model::metrics::{Recorder, Row, RowDigest, Totals};
+use crate::model::request::WorkerId;
+use crate::model::router::Policy;
+use crate::model::workload::{Source, SourceError};
+
+/// Where the results of a run go while it runs, and who may end it early.
+pub trait Sink {
+    /// A request has ended. Rows come in no particular order.
+    ///
+    /// # Errors
+    /// Whatever keeps the row from being stored; it ends the run.
+    fn row(&mut self, row: &Row) -> io::Result<()>;
+
+    /// The run has come as far as `now`. Called often; a break ends the run.
+    fn progress(&mut self, _now: Time, _totals: &Totals) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// Why a run ended before its work was done.
+#[derive(Debug)]
+pub enum RunError {
+    /// The sink asked for it.
+    Halted,
+    /// The sink could not take a row.
+    Sink(io::Error),
+    /// The source of requests broke off.
+    Source(SourceError),
+    /// A bug in the simulator.
+    Panicked {
+        /// Which worker; the coordinator if none.
+        worker: Option<WorkerId>,
+        /// The virtual time.
+        time: Time,
+        /// The seed of the run.
+        seed: u64,
+        /// What the bug said.
+        message: String,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Halted => f.write_str("the run was interrupted"),
+            RunError::Sink(error) => write!(f, "the results cannot be written: {error}"),
+            RunError::Source(error) => write!(f, "{error}"),
+            RunError::Panicked { worker, time, seed, message } => {
+                match worker {
+                    Some(worker) => write!(f, "{worker}")?,
+                    None => f.write_str("the coordinator")?,
+                }
+                write!(f, " panicked at {time}, seed {seed}: {message}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs a fleet until every request of `source` has ended.
+///
+/// # Errors
+/// [`RunError`]; no result is complete then.
+///
+/// # Panics
+/// If the spec has no workers, or more than an event key can number.
+pub fn run(
+    spec: &FleetSpec,
+    source: Box<dyn Source>,
+    policy: Box<dyn Policy>,
+    sink: &mut dyn Sink,
+) -> Result<Outcome, RunError> {
+    assert!(spec.workers > 0, "a fleet without workers");
+    let reports = spec.reports(policy.reads());
+    let config = Arc::new(spec.engine.clone());
+    let mut lps = vec![FleetLp::Coordinator(Box::new(Coordinator::new(spec, source, policy)))];
+    for id in (0..spec.workers).map(WorkerId) {
+        lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
+    }
+    let mut recorder = Recorder::new(spec.series_interval);
+    let mut drain = Drain { sink, digest: RowDigest::default(), error: None };
+    let result = run_sequential(&mut lps, &mut recorder, &mut drain);
+    let (digest, error) = (drain.digest, drain.error);
+    if let Some(error) = error {
+        return Err(RunError::Sink(error));
+    }
+    if let Some(FleetLp::Coordinator(coordinator)) = lps.first_mut()
+        && let Some(error) = coordinator.error()
+    {
+        return Err(RunError::Source(error));
+    }
+    let finished = result.map_err(|stopped| match stopped {
+        Stopped::Halted => RunError::Halted,
+        Stopped::Panicked { lp, time, message } => {
+            let worker = (lp > LpId::new(0)).then(|| WorkerId(lp.get() - 1));
+            RunError::Panicked { worker, time, seed: spec.seed, message }
+        }
+    })?;
+    let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
+    let (digest, events, end) = (digest.value(), finished.events, finished.end);
+    Ok(Outcome { recorder, workers, digest, events, end })
+}
+
+/// Empties the recorder while the run goes on.
+struct Drain<'a> {
+    sink: &'a mut dyn Sink,
+    digest: RowDigest,
+    error: Option<io::Error>,
+}
+
+impl Observer<Recorder> for Drain<'_> {
+    fn poll(&mut self, now: Time, _events: u64, recorder: &mut Recorder) -> ControlFlow<()> {
+        for row in recorder.rows.drain(..) {
+            self.digest.add(&row);
+            if let Err(error) = self.sink.row(&row) {
+                self.error = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        if recorder.halt {
+            return ControlFlow::Break(());
+        }
+        recorder.series.settle(now);
+        self.sink.progress(now, &recorder.totals)
+    }
+}
+
+/// An LP of a fleet.
+enum FleetLp {
+    Coordinator(Box<Coordinator>),
+    Worker(Box<Worker>),
+}
+
+impl FleetLp {
+    fn engine(&self) -> Option<&crate::model::engine::Engine> {
+        match self {
+            FleetLp::Coordinator(_) => None,
+            FleetLp::Worker(worker) => Some(worker.engine()),
+        }
+    }
+}
+
+impl Lp for FleetLp {
+    type Message = Message;
+    type Recorder = Recorder;
+
+    fn lookahead(&self) -> Span {
+        match self {
+            FleetLp::Coordinator(lp) => lp.lookahead(),
+            FleetLp::Worker(lp) => lp.lookahead(),
+        }
+    }
+
+    fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        match self {
+            FleetLp::Coordinator(lp) => lp.start(context),
+            FleetLp::Worker(lp) => lp.start(context),
+        }
+    }
+
+    fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
+        match self {
+            FleetLp::Coordinator(lp) => lp.receive(message, context),
+            FleetLp::Worker(lp) => lp.receive(message, context),
+        }
+    }
+
+    fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        match self {
+            FleetLp::Coordinator(lp) => lp.wake(context),
+            FleetLp::Worker(lp) => lp.wake(context),
+        }
+    }
+}

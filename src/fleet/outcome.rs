@@ -1,0 +1,30 @@
+//! What a run yields.
+
+use crate::kernel::Time;
+use crate::model::metrics::{Recorder, Work};
+
+/// The aggregates of a completed run. The rows of its requests have gone to the sink.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Distributions, totals and time series.
+    pub recorder: Recorder,
+    /// What each worker did.
+    pub workers: Vec<Work>,
+    /// A hash over all rows: equal for equal results, whatever the order in which they were produced.
+    pub digest: u128,
+    /// Events handled.
+    pub events: u64,
+    /// The time of the last event.
+    pub end: Time,
+}
+
+impl Outcome {
+    /// The work of all workers together.
+    pub fn work(&self) -> Work {
+        let mut sum = Work::default();
+        for work in &self.workers {
+            sum.add(work);
+        }
+        sum
+    }
+}

@@ -1,0 +1,104 @@
+//! A run, fully described and checked.
+
+use rand::Rng;
+use rand_distr::{Distribution, Exp1};
+
+use crate::kernel::Span;
+use crate::model::engine::EngineConfig;
+use crate::model::router::Reads;
+
+/// The delay of one direction between the front end and the workers.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Latency {
+    /// The least it takes.
+    pub floor: Span,
+    /// What comes on top on average, exponentially distributed; zero for a constant latency.
+    pub mean_extra: Span,
+}
+
+impl Latency {
+    /// Always the same.
+    pub fn constant(floor: Span) -> Latency {
+        Latency { floor, mean_extra: Span::ZERO }
+    }
+
+    /// One delay. Draws from `rng` only if it is random at all.
+    pub fn sample(&self, rng: &mut impl Rng) -> Span {
+        if self.mean_extra == Span::ZERO {
+            return self.floor;
+        }
+        let extra: f64 = Exp1.sample(rng);
+        self.floor + Span::from_ns((self.mean_extra.as_ns() as f64 * extra).round() as u64)
+    }
+}
+
+/// How fast the front end and the workers hear of one another.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ControlPlane {
+    /// From the routing decision to the worker's queue: network, tokenisation, hand-over.
+    pub dispatch: Latency,
+    /// From the end of a pass to the router's knowledge of it: publication, network, ingestion.
+    pub feedback: Latency,
+}
+
+impl ControlPlane {
+    /// No delay at all: what the reference peer simulates.
+    pub fn ideal() -> ControlPlane {
+        ControlPlane {
+            dispatch: Latency::constant(Span::ZERO),
+            feedback: Latency::constant(Span::ZERO),
+        }
+    }
+
+    /// Whether nothing is ever delayed.
+    pub fn is_ideal(&self) -> bool {
+        *self == ControlPlane::ideal()
+    }
+}
+
+/// When requests enter the fleet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Load {
+    /// When their source says.
+    Open,
+    /// In the order of their source, whenever fewer than this many are in flight.
+    Closed(u64),
+}
+
+/// A run, but for the requests, the policy that routes them and the place where results go.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FleetSpec {
+    /// How many workers.
+    pub workers: u32,
+    /// GPUs in each.
+    pub gpus_per_worker: u32,
+    /// What each of them is.
+    pub engine: EngineConfig,
+    /// Delays between the front end and the workers.
+    pub control_plane: ControlPlane,
+    /// When requests enter.
+    pub load: Load,
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Length of an interval of the time series.
+    pub series_interval: Span,
+}
+
+impl FleetSpec {
+    /// What workers have to report, given what the policy reads.
+    pub(super) fn reports(&self, policy: Reads) -> Reads {
+        Reads { finished: policy.finished || matches!(self.load, Load::Closed(_)), ..policy }
+    }
+
+    /// What a worker promises: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so
+    /// its shortest length counts; without any latency that is given up, so that what ends before its first pass can be
+    /// reported at once.
+    pub(super) fn worker_lookahead(&self) -> Span {
+        let pass = if self.control_plane.is_ideal() {
+            Span::ZERO
+        } else {
+            self.engine.pass_timer().floor()
+        };
+        self.control_plane.feedback.floor + pass
+    }
+}

@@ -1,0 +1,130 @@
+//! The worker LP: one engine, and what the outside hears of it.
+//!
+//! Feedback about a pass is sent when the pass starts, stamped with its end plus the feedback latency. Nothing that
+//! arrives in between can change the outcome, so this gives away nothing, and it is what lets partitions of a parallel
+//! run stay apart for a whole pass.
+
+use std::sync::Arc;
+
+use crate::fleet::message::{FEEDBACK, Feedback, Message, PASS};
+use crate::fleet::spec::{FleetSpec, Latency};
+use crate::kernel::rng::{Stream, lp_stream};
+use crate::kernel::{Context, Lp, LpId, Span, Time};
+use crate::model::engine::{Engine, EngineConfig, Outcome};
+use crate::model::metrics::Recorder;
+use crate::model::request::WorkerId;
+use crate::model::router::Reads;
+
+/// The LP of the coordinator.
+pub(super) const COORDINATOR: LpId = LpId::new(0);
+
+/// One worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    id: WorkerId,
+    engine: Engine,
+    reports: Reads,
+    feedback: Latency,
+    lookahead: Span,
+    /// Reports travel in one stream and never overtake one another.
+    last_report: Time,
+    rng: Stream,
+}
+
+impl Worker {
+    pub(super) fn new(
+        id: WorkerId,
+        config: Arc<EngineConfig>,
+        spec: &FleetSpec,
+        reports: Reads,
+    ) -> Worker {
+        Worker {
+            id,
+            engine: Engine::new(id, config, reports.cache),
+            reports,
+            feedback: spec.control_plane.feedback,
+            lookahead: spec.worker_lookahead(),
+            last_report: Time::ZERO,
+            rng: lp_stream(spec.seed, Worker::lp(id), 0),
+        }
+    }
+
+    /// The LP of a worker.
+    pub(super) fn lp(id: WorkerId) -> LpId {
+        LpId::new(id.0 + 1)
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn report(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        let Outcome { end, prefilled, finished, refused, changes } = self.engine.outcome();
+        let mut feedback = Feedback {
+            worker: self.id,
+            prefilled: Vec::new(),
+            finished: Vec::new(),
+            changes: std::mem::take(changes),
+        };
+        if self.reports.prefilled {
+            feedback.prefilled = std::mem::take(prefilled);
+        }
+        let mut refused_feedback = Vec::new();
+        if self.reports.finished {
+            feedback.finished = std::mem::take(finished);
+            refused_feedback = std::mem::take(refused);
+        }
+        let end = *end;
+        if !refused_feedback.is_empty() {
+            let (worker, finished) = (self.id, refused_feedback);
+            let refused = Feedback { worker, finished, prefilled: Vec::new(), changes: Vec::new() };
+            self.send(context.now(), refused, context);
+        }
+        if !(feedback.prefilled.is_empty()
+            && feedback.finished.is_empty()
+            && feedback.changes.is_empty())
+        {
+            self.send(end, feedback, context);
+        }
+    }
+
+    fn send(
+        &mut self,
+        known: Time,
+        feedback: Feedback,
+        context: &mut Context<'_, Message, Recorder>,
+    ) {
+        let promised = context.now() + self.lookahead;
+        let arrival = known + self.feedback.sample(&mut self.rng);
+        let at = arrival.max(promised).max(self.last_report);
+        self.last_report = at;
+        context.send(COORDINATOR, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
+    }
+}
+
+impl Lp for Worker {
+    type Message = Message;
+    type Recorder = Recorder;
+
+    fn lookahead(&self) -> Span {
+        self.lookahead
+    }
+
+    fn start(&mut self, _: &mut Context<'_, Message, Recorder>) {}
+
+    fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
+        let Message::Dispatch(request) = message else {
+            unreachable!("only dispatches reach a worker")
+        };
+        if let Some(at) = self.engine.arrive(context.now(), request) {
+            context.wake(at, PASS);
+        }
+    }
+
+    fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        if let Some(at) = self.engine.step(context.now(), context.recorder()) {
+            context.wake(at, PASS);
+        }
+        self.report(context);
+    }
+}

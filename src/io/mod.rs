@@ -1,0 +1,3 @@
+//! The only layer that opens files: traces, configuration, results.
+
+pub mod trace;

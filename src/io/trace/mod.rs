@@ -1,0 +1,140 @@
+//! Request traces, read as streams.
+//!
+//! A [`TraceReader`] turns the lines of a file into requests. What a line means is the business of a [`Format`]; the
+//! reader counts lines, checks that time does not run backwards, and moves the first request to time zero.
+
+mod error;
+mod lines;
+mod mooncake;
+
+pub use error::{Problem, TraceError};
+
+use std::path::{Path, PathBuf};
+
+use crate::io::trace::lines::Lines;
+use crate::kernel::Time;
+use crate::model::request::{Prompt, Request, RequestId};
+use crate::model::workload::{Source, SourceError};
+
+/// One request as a line of a trace describes it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    /// When it was recorded: ns since whatever the trace counts from.
+    pub timestamp_ns: i64,
+    /// Its prompt.
+    pub prompt: Prompt,
+    /// Tokens to generate.
+    pub output_tokens: u32,
+    /// A number for its session, if it has one.
+    pub session: Option<u64>,
+    /// See [`Request::strict_priority`].
+    pub strict_priority: i32,
+    /// See [`Request::priority_jump`].
+    pub priority_jump: f64,
+}
+
+/// How the lines of a trace are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// Mooncake's JSONL: one request per line, with `hash_ids`.
+    Mooncake,
+}
+
+/// How to read a trace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TraceOptions {
+    /// How its lines are written.
+    pub format: Format,
+    /// Tokens in a block that one of its ids names.
+    pub block_size: u32,
+    /// Leave out lines that make no sense, and count them, instead of giving up.
+    pub skip_bad_lines: bool,
+}
+
+/// A trace being read.
+pub struct TraceReader {
+    path: PathBuf,
+    lines: Lines,
+    options: TraceOptions,
+    first_ns: Option<i64>,
+    last_ns: i64,
+    records: u64,
+    skipped: u64,
+}
+
+/// The most tokens a prompt or an output may have: beyond it, it is a mistake.
+const TOKENS_MAX: u64 = 1 << 30;
+
+impl TraceReader {
+    /// Opens a trace; `.gz` and `.zst` are unpacked on the way.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open(path: &Path, options: TraceOptions) -> Result<TraceReader, TraceError> {
+        let lines = Lines::open(path)?;
+        let path = path.to_owned();
+        Ok(TraceReader { path, lines, options, first_ns: None, last_ns: 0, records: 0, skipped: 0 })
+    }
+
+    /// How many lines were left out so far.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The next request; arrival times count from the first.
+    ///
+    /// # Errors
+    /// If the file is broken, or ends before it had any request.
+    pub fn read(&mut self) -> Result<Option<Request>, TraceError> {
+        loop {
+            let Some(line) = self.lines.next_line().map_err(|error| error.at(&self.path))? else {
+                if self.records == 0 {
+                    return Err(Problem::NoRequests { skipped: self.skipped }.at(&self.path));
+                }
+                return Ok(None);
+            };
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let parsed = match self.options.format {
+                Format::Mooncake => mooncake::parse(line, self.options.block_size),
+            };
+            match parsed.and_then(|record| self.accept(record)) {
+                Ok(request) => return Ok(Some(request)),
+                Err(_) if self.options.skip_bad_lines => self.skipped += 1,
+                Err(problem) => return Err(problem.at_line(&self.path, self.lines.number())),
+            }
+        }
+    }
+
+    fn accept(&mut self, record: Record) -> Result<Request, Problem> {
+        let first = *self.first_ns.get_or_insert(record.timestamp_ns);
+        if record.timestamp_ns < self.last_ns.max(first) && self.records > 0 {
+            let (earlier_ns, later_ns) = (record.timestamp_ns - first, self.last_ns - first);
+            return Err(Problem::Backwards { earlier_ns, later_ns });
+        }
+        let arrival_ns = record.timestamp_ns.abs_diff(first);
+        if arrival_ns > Time::MAX.as_ns() {
+            return Err(Problem::TooLate);
+        }
+        self.last_ns = record.timestamp_ns;
+        let trace_line = self.records;
+        self.records += 1;
+        Ok(Request {
+            id: RequestId(trace_line),
+            trace_line,
+            arrival: Time::from_ns(arrival_ns),
+            prompt: record.prompt,
+            output_tokens: record.output_tokens,
+            session: record.session,
+            strict_priority: record.strict_priority,
+            priority_jump: record.priority_jump,
+        })
+    }
+}
+
+impl Source for TraceReader {
+    fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
+        Ok(self.read()?)
+    }
+}

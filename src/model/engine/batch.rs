@@ -1,0 +1,198 @@
+//! The decoding requests of an engine, accounted for as a group so that a pass costs O(1).
+//!
+//! All members get one token per pass. What a pass needs to know is how many there are, how much context they read, how
+//! many need a new block and who finishes; none of it needs a look at every member. Time inside the batch is counted in
+//! decode passes, the *epoch*.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// What distinguishes one stay of a sequence in the batch from another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Member {
+    /// Its slot in the engine.
+    pub(super) slot: u32,
+    /// The number of its admission; ties in finishing go to the earlier one.
+    pub(super) admission: u64,
+    /// The epoch in which it joined.
+    pub(super) joined: u64,
+    /// Tokens computed when it joined.
+    pub(super) computed: u32,
+    /// Tokens known then: one more.
+    pub(super) known: u32,
+    /// Tokens it still has to get.
+    pub(super) remaining: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct DecodeBatch {
+    epoch: u64,
+    size: u32,
+    context_tokens: u64,
+    /// How many members need a block in the passes whose epoch has this remainder modulo the block size.
+    growth: Box<[u32]>,
+    /// Epoch of finishing, admission, slot.
+    finishes: BinaryHeap<Reverse<(u64, u64, u32)>>,
+}
+
+impl DecodeBatch {
+    pub(super) fn new(block_size: u32) -> DecodeBatch {
+        DecodeBatch {
+            epoch: 0,
+            size: 0,
+            context_tokens: 0,
+            growth: vec![0; block_size as usize].into_boxed_slice(),
+            finishes: BinaryHeap::new(),
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The sum of the members' known tokens: what the next pass reads.
+    pub(super) fn context_tokens(&self) -> u64 {
+        self.context_tokens
+    }
+
+    pub(super) fn join(&mut self, member: Member) {
+        debug_assert_eq!(member.joined, self.epoch);
+        let finish = self.epoch + u64::from(member.remaining);
+        self.finishes.push(Reverse((finish, member.admission, member.slot)));
+        self.growth[self.residue(member.joined, member.computed)] += 1;
+        self.size += 1;
+        self.context_tokens += u64::from(member.known);
+    }
+
+    /// Forgets when a member would have finished. It leaves early.
+    pub(super) fn withdraw(&mut self, member: Member) {
+        self.finishes.retain(|Reverse((_, admission, _))| *admission != member.admission);
+    }
+
+    /// The next member that has got all its tokens. The caller has to forget it as well.
+    pub(super) fn pop_finished(&mut self) -> Option<u32> {
+        let Reverse((finish, _, slot)) = *self.finishes.peek()?;
+        if finish > self.epoch {
+            return None;
+        }
+        self.finishes.pop();
+        Some(slot)
+    }
+
+    /// Takes a member out of the sums.
+    pub(super) fn forget(&mut self, member: Member) {
+        self.growth[self.residue(member.joined, member.computed)] -= 1;
+        self.size -= 1;
+        self.context_tokens -= u64::from(member.known) + (self.epoch - member.joined);
+    }
+
+    /// In how many passes the next member finishes.
+    pub(super) fn passes_to_finish(&self) -> u64 {
+        self.finishes.peek().map_or(u64::MAX, |Reverse((finish, _, _))| finish - self.epoch)
+    }
+
+    /// How many blocks the pass after `ahead` more passes takes.
+    pub(super) fn growth(&self, ahead: u64) -> u32 {
+        self.growth[((self.epoch + ahead) % self.growth.len() as u64) as usize]
+    }
+
+    /// How many of the next passes, at most `passes`, can be done with `blocks` blocks.
+    pub(super) fn passes_within(&self, blocks: u32, passes: u64) -> u64 {
+        // Everybody takes at most one block per block size of passes.
+        let cycles = passes.div_ceil(self.growth.len() as u64);
+        if u64::from(self.size) * cycles <= u64::from(blocks) {
+            return passes;
+        }
+        let mut left = blocks;
+        for pass in 0..passes {
+            match left.checked_sub(self.growth(pass)) {
+                Some(rest) => left = rest,
+                None => return pass,
+            }
+        }
+        passes
+    }
+
+    /// Does `passes` passes; says how many blocks they took.
+    pub(super) fn advance(&mut self, passes: u64) -> u32 {
+        let block_size = self.growth.len() as u64;
+        let mut blocks = self.size * (passes / block_size) as u32;
+        let start = (self.epoch % block_size) as usize;
+        let end = start + (passes % block_size) as usize;
+        let wrapped = end.saturating_sub(self.growth.len());
+        blocks += self.growth[start..end - wrapped].iter().sum::<u32>();
+        blocks += self.growth[..wrapped].iter().sum::<u32>();
+        self.epoch += passes;
+        self.context_tokens += u64::from(self.size) * passes;
+        blocks
+    }
+
+    /// A member with `computed` tokens at epoch `joined` needs a block whenever its computed tokens fill theirs.
+    fn residue(&self, joined: u64, computed: u32) -> usize {
+        let block_size = self.growth.len() as u64;
+        let behind = u64::from(computed) % block_size;
+        ((joined % block_size + block_size - behind) % block_size) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::rng::stream;
+    use rand::RngExt;
+
+    /// Against the obvious twin: a list of (computed, known, remaining) that every pass walks.
+    #[test]
+    fn the_sums_match_a_list_of_members() {
+        for block_size in [1, 2, 16, 37] {
+            let mut rng = stream(5, u64::from(block_size));
+            let mut batch = DecodeBatch::new(block_size);
+            let mut members: Vec<Member> = Vec::new();
+            for admission in 0..500 {
+                if rng.random_bool(0.6) {
+                    let computed = rng.random_range(1..100);
+                    let remaining = rng.random_range(1..60);
+                    let (slot, joined) = (admission as u32, batch.epoch());
+                    let known = computed + 1;
+                    let member = Member { slot, admission, joined, computed, known, remaining };
+                    batch.join(member);
+                    members.push(member);
+                } else if !members.is_empty() && rng.random_bool(0.2) {
+                    let member = members.swap_remove(rng.random_range(0..members.len()));
+                    batch.withdraw(member);
+                    batch.forget(member);
+                }
+                let passes = rng.random_range(0..50).min(batch.passes_to_finish());
+                let age = |member: &Member, epoch: u64| (epoch - member.joined) as u32;
+                let blocks_of = |epoch: u64| -> u32 {
+                    let full =
+                        |m: &&Member| (m.computed + age(m, epoch)).is_multiple_of(block_size);
+                    members.iter().filter(full).count() as u32
+                };
+                let epoch = batch.epoch();
+                let expected: u32 = (0..passes).map(|pass| blocks_of(epoch + pass)).sum();
+                assert_eq!(batch.passes_within(expected, passes), passes);
+                if expected > 0 {
+                    assert!(batch.passes_within(expected - 1, passes) < passes);
+                }
+                assert_eq!(batch.advance(passes), expected);
+                let epoch = batch.epoch();
+                let context =
+                    members.iter().map(|m| u64::from(m.known + age(m, epoch))).sum::<u64>();
+                assert_eq!((batch.size(), batch.context_tokens()), (members.len() as u32, context));
+                assert_eq!(batch.growth(0), blocks_of(epoch));
+                while let Some(slot) = batch.pop_finished() {
+                    let index = members.iter().position(|member| member.slot == slot).unwrap();
+                    let member = members.swap_remove(index);
+                    assert_eq!(age(&member, epoch), member.remaining);
+                    batch.forget(member);
+                }
+                assert!(members.iter().all(|member| age(member, epoch) < member.remaining));
+            }
+        }
+    }
+}

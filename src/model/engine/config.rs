@@ -1,0 +1,90 @@
+//! The parameters of an engine, under vLLM's names.
+
+use crate::model::kv::BlockLayout;
+use crate::model::timing::{PassTimer, TimingModel};
+
+/// Which running request gives up its blocks when none are left.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum PreemptionMode {
+    /// The one admitted last, as vLLM does.
+    #[default]
+    Lifo,
+    /// The one admitted first.
+    Fifo,
+}
+
+/// Which part of a pass the first token of a request costs.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum FirstToken {
+    /// It comes out of the last prefill chunk: physically right.
+    #[default]
+    Prefill,
+    /// It also counts in the decode part of that pass: the reference peer up to 1.4.
+    Decode,
+}
+
+/// Which KV tokens the decode part of a pass reads.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum DecodeKv {
+    /// The contexts of the decoding requests: physically right.
+    #[default]
+    Context,
+    /// All pinned blocks, in full, shared ones once: the reference peer up to 1.4.
+    Resident,
+}
+
+/// One engine: a scheduler, a KV pool, a timing model.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EngineConfig {
+    /// Tokens per KV block, here and in the trace.
+    pub layout: BlockLayout,
+    /// Size of the KV pool, in blocks.
+    pub num_gpu_blocks: u32,
+    /// Most requests in a batch.
+    pub max_num_seqs: u32,
+    /// Most tokens in a pass.
+    pub max_num_batched_tokens: u32,
+    /// Longest sequence, prompt and output together, in tokens; no limit if absent.
+    pub max_model_len: Option<u32>,
+    /// Whether complete blocks are kept for reuse.
+    pub enable_prefix_caching: bool,
+    /// Whether a prompt may be computed over several passes.
+    pub enable_chunked_prefill: bool,
+    /// Who is preempted.
+    pub preemption_mode: PreemptionMode,
+    /// What the first token costs.
+    pub first_token: FirstToken,
+    /// What a decode pass reads.
+    pub decode_kv: DecodeKv,
+    /// How long passes take.
+    pub timing: TimingModel,
+    /// Divides all times.
+    pub speedup_ratio: f64,
+    /// Divides decode times on top.
+    pub decode_speedup_ratio: f64,
+}
+
+impl EngineConfig {
+    /// What the KV pool holds, in tokens.
+    pub fn pool_tokens(&self) -> u64 {
+        u64::from(self.num_gpu_blocks) * u64::from(self.layout.block_size)
+    }
+
+    /// The timing model for this engine.
+    pub fn pass_timer(&self) -> PassTimer {
+        let decode_speedup = self.speedup_ratio * self.decode_speedup_ratio;
+        PassTimer::new(self.timing.clone(), self.pool_tokens(), self.speedup_ratio, decode_speedup)
+    }
+
+    /// How many tokens a request generates: what it asks for, or as many as the model allows.
+    pub fn output_limit(&self, prompt_tokens: u32, output_tokens: u32) -> u32 {
+        self.max_model_len
+            .map_or(output_tokens, |len| output_tokens.min(len.saturating_sub(prompt_tokens)))
+    }
+
+    /// Whether a prompt can never be served.
+    pub fn refuses(&self, prompt_tokens: u32) -> bool {
+        self.max_model_len.is_some_and(|len| prompt_tokens >= len)
+            || self.layout.blocks(prompt_tokens) > self.num_gpu_blocks
+    }
+}

@@ -1,0 +1,92 @@
+//! Decode runs: the passes until something can change, done in one go.
+//!
+//! A run starts when the batch only decodes, nobody who waits can be admitted, and no member finishes in the next pass.
+//! It ends before the pass in which the first member finishes (that pass has an outcome to announce when it starts), or
+//! where the pool would have to preempt, or at the end of the pass in flight when a request arrives that can join.
+//! Blocks taken during a run come in the same order and number as pass by pass; nobody looks at the pool in between.
+
+use crate::kernel::time::{Span, Time};
+use crate::model::engine::{Activity, DecodeKv, Engine, total};
+use crate::model::metrics::Recorder;
+use crate::model::timing::DecodeLoad;
+
+/// The longest run planned at once: bounds the memory of a worker and the work lost when an arrival cuts the run.
+const PASSES_MAX: u64 = 256;
+
+impl Engine {
+    /// Plans a run from `now` on, if one is possible; says when it ends.
+    pub(super) fn start_run(&mut self, now: Time) -> Option<Time> {
+        let joinable = !self.waiting.is_empty() && !self.blocked;
+        let batch = self.batch.size();
+        let budget = self.config.max_num_batched_tokens;
+        if joinable || self.prefilling.is_some() || self.stalled > 0 || batch == 0 || batch > budget
+        {
+            return None;
+        }
+        let passes = (self.batch.passes_to_finish() - 1).min(PASSES_MAX);
+        // Whoever is told about evictions is told pass by pass.
+        let blocks = if self.pool.notifies() { self.pool.free() } else { self.pool.available() };
+        let passes = self.batch.passes_within(blocks, passes) as usize;
+        if passes == 0 {
+            return None;
+        }
+        self.time_run(passes);
+        self.activity = Activity::Run { start: now, passes };
+        Some(now + total(&self.run))
+    }
+
+    /// Fills in the durations of the next `passes` passes.
+    fn time_run(&mut self, passes: usize) {
+        self.run.resize(passes, 0);
+        let requests = self.batch.size();
+        match self.config.decode_kv {
+            DecodeKv::Context => {
+                let load = DecodeLoad { requests, kv_tokens: self.batch.context_tokens() };
+                self.timer.decode_run(load, requests, &mut self.run);
+            }
+            DecodeKv::Resident => {
+                // The load changes only in passes that take blocks.
+                let (mut pass, mut blocks) = (0, 0);
+                while pass < passes {
+                    blocks += self.batch.growth(pass as u64);
+                    let mut end = pass + 1;
+                    while end < passes && self.batch.growth(end as u64) == 0 {
+                        end += 1;
+                    }
+                    let load = DecodeLoad { requests, kv_tokens: self.resident_tokens(blocks) };
+                    self.timer.decode_run(load, 0, &mut self.run[pass..end]);
+                    pass = end;
+                }
+            }
+        }
+    }
+
+    /// Shortens a run to the pass in flight at `now`: how many passes that leaves, and when they end.
+    pub(super) fn cut(&self, start: Time, passes: usize, now: Time) -> (usize, Time) {
+        let mut end = start;
+        for (pass, &duration) in self.run[..passes].iter().enumerate() {
+            end += Span::from_ns(duration);
+            if end >= now {
+                return (pass + 1, end);
+            }
+        }
+        (passes, end)
+    }
+
+    /// Accounts for a run that has ended.
+    pub(super) fn finish_run(&mut self, start: Time, passes: usize, recorder: &mut Recorder) {
+        let durations = &self.run[..passes];
+        let (requests, duration) = (self.batch.size(), total(durations));
+        recorder.decode_run(start, durations, requests);
+        let first_end = start + Span::from_ns(durations[0]);
+        self.sample(start, start + duration, recorder);
+        let blocks = self.batch.advance(passes as u64);
+        self.pool.take_anonymous(blocks);
+        self.account(passes as u64, duration);
+        self.work.output_tokens += u64::from(requests) * passes as u64;
+        if !self.one_token.is_empty() {
+            self.second_tokens(first_end);
+        }
+        self.activity = Activity::Pass;
+    }
+}

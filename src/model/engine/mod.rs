@@ -1,0 +1,393 @@
+//! One inference engine: a scheduler, a KV pool, and forward passes back to back.
+//!
+//! The owner calls [`Engine::arrive`] when a request comes in and [`Engine::step`] at the time that either call returned
+//! last. Everything about a pass is decided when it starts, so its outcome ([`Engine::outcome`]) is known to the owner
+//! before the pass ends, and nothing that arrives during the pass can change it.
+//!
+//! ```text
+//!             arrive                  step                         step, at the end of the pass
+//!   [idle] ----------> [due, now] ----------> [pass or decode run] -----------------------------> ...
+//!                                                     |  arrive, during a decode run: the run is cut
+//!                                                     +--> at the end of the pass in flight
+//! ```
+//!
+//! While nothing can join or leave the batch, the next passes are fully determined: they are done as one *decode run*
+//! ([`decode_run`]), which gives exactly what the passes would give one by one.
+
+mod batch;
+mod config;
+mod decode_run;
+mod sequence;
+mod vllm;
+
+pub use config::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::kernel::time::{Span, Time};
+use crate::model::engine::batch::{DecodeBatch, Member};
+use crate::model::engine::sequence::{Sequence, State};
+use crate::model::engine::vllm::Pass;
+use crate::model::kv::{CacheChange, KvPool};
+use crate::model::metrics::{Recorder, Status, Work};
+use crate::model::request::{Request, RequestId, WorkerId};
+use crate::model::timing::{DecodeLoad, PassTimer};
+
+/// What one pass means to the outside; known when it starts, true when it ends.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Outcome {
+    /// When the pass ends.
+    pub end: Time,
+    /// Requests whose first token comes out.
+    pub prefilled: Vec<RequestId>,
+    /// Requests that end with it.
+    pub finished: Vec<RequestId>,
+    /// Requests that ended when the pass was composed, without having taken part in one.
+    pub refused: Vec<RequestId>,
+    /// Changes of the prefix cache, in order; only if the engine was built to tell.
+    pub changes: Vec<CacheChange>,
+}
+
+/// What an engine is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Activity {
+    Idle,
+    /// A pass is in flight, or due now.
+    Pass,
+    /// This many decode passes have been started and recorded by nobody yet, the first of them at `start`.
+    Run {
+        start: Time,
+        passes: usize,
+    },
+}
+
+/// One inference engine.
+#[derive(Debug)]
+pub struct Engine {
+    id: WorkerId,
+    config: Arc<EngineConfig>,
+    timer: PassTimer,
+    pool: KvPool,
+    sequences: Slab<Sequence>,
+    waiting: VecDeque<u32>,
+    /// Admitted sequences, in order of admission.
+    running: Vec<u32>,
+    batch: DecodeBatch,
+    /// The running sequence with prompt left to compute. There is at most one, and it is the last: an incomplete prompt
+    /// has used up the budget, so nobody was admitted after it.
+    prefilling: Option<u32>,
+    /// How many running sequences the token budget did not reach in the last pass.
+    stalled: u32,
+    /// The head of the waiting queue cannot be admitted before some running sequence ends.
+    blocked: bool,
+    admissions: u64,
+    /// Sequences with exactly one token, by slot and admission.
+    one_token: Vec<(u32, u64)>,
+    activity: Activity,
+    /// Durations of the passes of the current run, ns.
+    run: Vec<u64>,
+    pass: Pass,
+    outcome: Outcome,
+    work: Work,
+}
+
+impl Engine {
+    /// An idle engine with an empty cache. With `notify` its outcomes tell the changes of the cache.
+    pub fn new(id: WorkerId, config: Arc<EngineConfig>, notify: bool) -> Engine {
+        let caching = config.enable_prefix_caching;
+        Engine {
+            id,
+            timer: config.pass_timer(),
+            pool: KvPool::new(config.layout, config.num_gpu_blocks, caching, notify),
+            batch: DecodeBatch::new(config.layout.block_size),
+            config,
+            sequences: Slab::new(),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            prefilling: None,
+            stalled: 0,
+            blocked: false,
+            admissions: 0,
+            one_token: Vec::new(),
+            activity: Activity::Idle,
+            run: Vec::new(),
+            pass: Pass::default(),
+            outcome: Outcome::default(),
+            work: Work::default(),
+        }
+    }
+
+    /// Takes in a request. Says when to call [`Engine::step`], if that has changed.
+    pub fn arrive(&mut self, now: Time, request: Box<Request>) -> Option<Time> {
+        let output_limit = self.config.output_limit(request.prompt.tokens, request.output_tokens);
+        let slot = self.sequences.insert(Sequence::new(request, output_limit)) as u32;
+        let joins_next_pass = self.waiting.is_empty();
+        self.waiting.push_back(slot);
+        if joins_next_pass {
+            self.blocked = self.running.len() >= self.config.max_num_seqs as usize;
+        }
+        match self.activity {
+            Activity::Idle => {
+                self.activity = Activity::Pass;
+                Some(now)
+            }
+            Activity::Run { start, passes } if joins_next_pass && !self.blocked => {
+                let (passes, end) = self.cut(start, passes, now);
+                self.activity = Activity::Run { start, passes };
+                Some(end)
+            }
+            Activity::Pass | Activity::Run { .. } => None,
+        }
+    }
+
+    /// Ends what is in flight and starts what follows. Says when to call again; never, while the engine is idle.
+    pub fn step(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
+        if let Activity::Run { start, passes } = self.activity {
+            self.finish_run(start, passes, recorder);
+        }
+        self.outcome.prefilled.clear();
+        self.outcome.finished.clear();
+        self.outcome.refused.clear();
+        self.outcome.changes.clear();
+        if let Some(end) = self.start_run(now) {
+            return Some(end);
+        }
+        let end = self.start_pass(now, recorder);
+        self.activity = if end.is_some() { Activity::Pass } else { Activity::Idle };
+        end
+    }
+
+    /// What the pass started by the last step means to the outside. Empty after the start of a decode run.
+    pub fn outcome(&mut self) -> &mut Outcome {
+        &mut self.outcome
+    }
+
+    /// Whether it holds no request.
+    pub fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// Requests waiting for admission.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests in the batch.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// What it has done so far.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// The KV pool.
+    pub fn pool(&self) -> &KvPool {
+        &self.pool
+    }
+
+    /// Composes, times and completes one pass; nothing when there is no work.
+    fn start_pass(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
+        let mut pass = std::mem::take(&mut self.pass);
+        pass.start(self.config.max_num_batched_tokens);
+        self.schedule(&mut pass, now, recorder);
+        let end = (self.batch.size() > 0 || pass.prefill.requests > 0).then(|| {
+            let duration = self.timer.pass(pass.prefill, self.decode_load(&pass));
+            let end = now + duration;
+            self.sample(now, end, recorder);
+            self.complete_pass(&pass, now, end, recorder);
+            end
+        });
+        self.outcome.end = end.unwrap_or(now);
+        self.pool.drain_changes(&mut self.outcome.changes);
+        self.pass = pass;
+        end
+    }
+
+    fn decode_load(&self, pass: &Pass) -> DecodeLoad {
+        let mut load =
+            DecodeLoad { requests: self.batch.size(), kv_tokens: self.batch.context_tokens() };
+        for &slot in &pass.completing {
+            let sequence = &self.sequences[slot as usize];
+            let first = sequence.generated == 0;
+            if sequence.output_limit > 0
+                && (!first || self.config.first_token == FirstToken::Decode)
+            {
+                load.requests += 1;
+                load.kv_tokens += u64::from(sequence.known());
+            }
+        }
+        if self.config.decode_kv == DecodeKv::Resident {
+            load.kv_tokens = self.resident_tokens(0);
+        }
+        load
+    }
+
+    fn resident_tokens(&self, more_blocks: u32) -> u64 {
+        u64::from(self.pool.pinned() + more_blocks) * u64::from(self.config.layout.block_size)
+    }
+
+    /// Hands out the tokens of a pass, and ends who has got them all.
+    fn complete_pass(&mut self, pass: &Pass, now: Time, end: Time, recorder: &mut Recorder) {
+        self.account(1, end.since(now));
+        self.work.output_tokens += u64::from(self.batch.size());
+        if pass.computed > 0 {
+            self.work.prefill_tokens += pass.computed;
+            recorder.series.at(now).prefill_tokens += pass.computed;
+        }
+        let regular = self.batch.size() - pass.rejoined.len() as u32;
+        if regular > 0 {
+            recorder.decode_run(now, &[end.since(now).as_ns()], regular);
+        }
+        for &(_, last_token) in &pass.rejoined {
+            recorder.token(end, end.since(last_token));
+        }
+        self.batch.advance(1);
+        self.second_tokens(end);
+        while let Some(slot) = self.batch.pop_finished() {
+            self.leave_batch(slot);
+            self.finish(slot, Status::Completed, end, recorder);
+        }
+        for &slot in &pass.completing {
+            self.complete_prompt(slot, end, recorder);
+        }
+    }
+
+    /// All known tokens of a sequence have been computed: it gets its next one, and decodes from now on.
+    fn complete_prompt(&mut self, slot: u32, end: Time, recorder: &mut Recorder) {
+        let sequence = &mut self.sequences[slot as usize];
+        if sequence.output_limit > 0 {
+            self.work.output_tokens += 1;
+            sequence.generated += 1;
+            match sequence.generated {
+                1 => {
+                    sequence.first_token = Some(end);
+                    recorder.first_token(end, end.since(sequence.request.arrival));
+                    self.outcome.prefilled.push(sequence.request.id);
+                    self.one_token.push((slot, sequence.admission));
+                }
+                generated => {
+                    if generated == 2 {
+                        sequence.second_token = Some(end);
+                    }
+                    recorder.token(end, end.since(sequence.last_token));
+                }
+            }
+            sequence.last_token = end;
+        }
+        if sequence.generated >= sequence.output_limit {
+            self.finish(slot, Status::Completed, end, recorder);
+        } else {
+            self.join_batch(slot);
+        }
+    }
+
+    /// Sequences with one token got their second one at `end`, unless they were left out.
+    fn second_tokens(&mut self, end: Time) {
+        let (sequences, epoch) = (&mut self.sequences, self.batch.epoch());
+        self.one_token.retain(|&(slot, admission)| {
+            let Some(sequence) = sequences.get_mut(slot as usize) else {
+                return false;
+            };
+            match sequence.state {
+                _ if sequence.admission != admission => false,
+                State::Decoding { joined } => {
+                    if epoch > joined {
+                        sequence.second_token = Some(end);
+                    }
+                    epoch <= joined
+                }
+                State::Stalled => true,
+                State::Waiting | State::Prefilling => false,
+            }
+        });
+    }
+
+    fn join_batch(&mut self, slot: u32) {
+        let joined = self.batch.epoch();
+        self.sequences[slot as usize].state = State::Decoding { joined };
+        self.batch.join(self.member(slot, joined));
+    }
+
+    /// Writes what a member did in the batch back to its sequence, before it is taken out.
+    fn leave_batch(&mut self, slot: u32) -> Member {
+        let State::Decoding { joined } = self.sequences[slot as usize].state else {
+            unreachable!("only members leave the batch")
+        };
+        let member = self.member(slot, joined);
+        self.batch.forget(member);
+        let sequence = &mut self.sequences[slot as usize];
+        let passes = (self.batch.epoch() - joined) as u32;
+        sequence.computed += passes;
+        sequence.generated += passes;
+        let blocks = self.config.layout.blocks(sequence.computed);
+        self.pool.settle(blocks, &mut sequence.holding);
+        sequence.state = State::Stalled;
+        member
+    }
+
+    fn member(&self, slot: u32, joined: u64) -> Member {
+        let sequence = &self.sequences[slot as usize];
+        Member {
+            slot,
+            admission: sequence.admission,
+            joined,
+            computed: sequence.computed,
+            known: sequence.known(),
+            remaining: sequence.output_limit - sequence.generated,
+        }
+    }
+
+    /// A running sequence ends.
+    fn finish(&mut self, slot: u32, status: Status, end: Time, recorder: &mut Recorder) {
+        let index = self.running_index(slot);
+        self.running.remove(index);
+        self.blocked = false;
+        let sequence = &mut self.sequences[slot as usize];
+        sequence.stop_running(end);
+        self.pool.release(sequence.computed, None, &mut sequence.holding);
+        self.outcome.finished.push(sequence.request.id);
+        self.close(slot, status, end, recorder);
+    }
+
+    fn close(&mut self, slot: u32, status: Status, end: Time, recorder: &mut Recorder) {
+        self.work.requests += 1;
+        let sequence = self.sequences.remove(slot as usize);
+        recorder.close(sequence.row(self.id, status, end));
+    }
+
+    /// The running sequences took part in `passes` passes of this total length.
+    fn account(&mut self, passes: u64, duration: Span) {
+        self.work.passes += passes;
+        self.work.busy_ns += duration.as_ns();
+        self.work.running_ns += self.running.len() as u128 * u128::from(duration.as_ns());
+        self.work.pinned_blocks_max = self.work.pinned_blocks_max.max(self.pool.pinned());
+    }
+
+    fn running_index(&self, slot: u32) -> usize {
+        let admission = |&slot: &u32| self.sequences[slot as usize].admission;
+        let index = self.running.binary_search_by_key(&admission(&slot), admission);
+        index.expect("the sequence runs")
+    }
+
+    /// Enters the state of the engine into the time series if an interval ends in `start..end`.
+    fn sample(&self, start: Time, end: Time, recorder: &mut Recorder) {
+        let mut boundary = recorder.series.end_of(start);
+        while boundary <= end {
+            let interval = recorder.series.at(boundary.before());
+            interval.waiting += self.waiting.len() as u64;
+            interval.running += self.running.len() as u64;
+            interval.pinned_blocks += u64::from(self.pool.pinned());
+            boundary += recorder.series.length();
+        }
+    }
+}
+
+/// Adds up durations.
+fn total(durations: &[u64]) -> Span {
+    Span::from_ns(durations.iter().sum())
+}

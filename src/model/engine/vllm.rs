@@ -1,0 +1,332 @@
+//! The vLLM scheduler: who takes part in a pass.
+//!
+//! Running sequences first, in order of admission, each with as many tokens as it lacks and the budget allows; then the
+//! waiting queue, first come first served, as long as budget, blocks and `max_num_seqs` last. When a running sequence
+//! needs a block and none is left, another one is preempted: it loses its blocks and goes back to the head of the
+//! queue, to compute everything again.
+
+use crate::kernel::time::Time;
+use crate::model::engine::sequence::State;
+use crate::model::engine::{Engine, PreemptionMode};
+use crate::model::kv::Hit;
+use crate::model::metrics::{Recorder, Status};
+use crate::model::timing::PrefillLoad;
+
+/// A pass while it is composed.
+#[derive(Default, Debug)]
+pub(super) struct Pass {
+    /// Tokens that still fit.
+    budget: u32,
+    pub(super) prefill: PrefillLoad,
+    /// Tokens computed as prompt.
+    pub(super) computed: u64,
+    /// Sequences whose known tokens are all computed with this pass.
+    pub(super) completing: Vec<u32>,
+    /// Sequences that decode again after the budget had not reached them, and when they got their last token.
+    pub(super) rejoined: Vec<(u32, Time)>,
+    preempted: bool,
+}
+
+impl Pass {
+    pub(super) fn start(&mut self, budget: u32) {
+        self.budget = budget;
+        self.prefill = PrefillLoad::default();
+        self.computed = 0;
+        self.completing.clear();
+        self.rejoined.clear();
+        self.preempted = false;
+    }
+
+    fn add_prefill(&mut self, before: u32, now: u32) {
+        self.budget -= now;
+        self.computed += u64::from(now);
+        self.prefill.requests += 1;
+        self.prefill.tokens += u64::from(before + now);
+        self.prefill.prefix_tokens += u64::from(before);
+    }
+}
+
+impl Engine {
+    /// Composes a pass. Afterwards the members of the decode batch, and the pass's own lists, are who takes part.
+    pub(super) fn schedule(&mut self, pass: &mut Pass, now: Time, recorder: &mut Recorder) {
+        if self.is_regular(pass) {
+            let blocks = self.batch.growth(0);
+            self.pool.take_anonymous(blocks);
+            pass.budget -= self.batch.size();
+            if let Some(slot) = self.prefilling {
+                self.continue_prompt(slot, pass);
+            }
+        } else {
+            self.schedule_one_by_one(pass, now);
+        }
+        if !pass.preempted {
+            self.admit(pass, now, recorder);
+        }
+    }
+
+    /// Whether budget and blocks suffice for everybody who runs, so that nobody has to be looked at.
+    fn is_regular(&self, pass: &Pass) -> bool {
+        let decoding = self.batch.size();
+        if self.stalled > 0 || decoding > pass.budget {
+            return false;
+        }
+        let prompt =
+            self.prefilling.map_or(0, |slot| self.blocks_needed(slot, pass.budget - decoding));
+        self.batch.growth(0) + prompt <= self.pool.available()
+    }
+
+    /// How many tokens a running sequence outside the decode batch computes next.
+    fn tokens_wanted(&self, slot: u32, budget: u32) -> u32 {
+        let sequence = &self.sequences[slot as usize];
+        (sequence.known() - sequence.computed).min(budget)
+    }
+
+    /// How many blocks it needs for that.
+    fn blocks_needed(&self, slot: u32, budget: u32) -> u32 {
+        let sequence = &self.sequences[slot as usize];
+        let tokens = sequence.computed + self.tokens_wanted(slot, budget);
+        self.config.layout.blocks(tokens) - sequence.holding.blocks()
+    }
+
+    /// The next chunk of a prompt. Its blocks are available.
+    fn continue_prompt(&mut self, slot: u32, pass: &mut Pass) {
+        let tokens = self.tokens_wanted(slot, pass.budget);
+        if tokens == 0 {
+            return;
+        }
+        let blocks = self.blocks_needed(slot, pass.budget);
+        let sequence = &mut self.sequences[slot as usize];
+        self.pool.take(blocks, &mut sequence.holding);
+        pass.add_prefill(sequence.computed, tokens);
+        self.compute_prompt(slot, tokens, pass);
+    }
+
+    /// A sequence computes its next `tokens` known tokens in this pass; complete blocks become visible at once.
+    fn compute_prompt(&mut self, slot: u32, tokens: u32, pass: &mut Pass) {
+        let sequence = &mut self.sequences[slot as usize];
+        sequence.computed += tokens;
+        let prompt = &sequence.request.prompt;
+        let named = sequence.computed.min(prompt.shared_tokens);
+        let end = self.config.layout.full_blocks(named);
+        self.pool.publish(prompt, end, &mut sequence.holding);
+        if sequence.computed == sequence.known() {
+            self.prefilling = None;
+            pass.completing.push(slot);
+        } else {
+            self.prefilling = Some(slot);
+        }
+    }
+
+    /// Admits from the waiting queue.
+    fn admit(&mut self, pass: &mut Pass, now: Time, recorder: &mut Recorder) {
+        self.blocked = false;
+        while let Some(&slot) = self.waiting.front() {
+            if self.running.len() >= self.config.max_num_seqs as usize {
+                self.blocked = true;
+                return;
+            }
+            if self.refuse(slot, now, recorder) {
+                continue;
+            }
+            let hit = self.look_up(slot);
+            if self.complete_unserved(slot, hit, now, recorder) {
+                continue;
+            }
+            let sequence = &self.sequences[slot as usize];
+            let cached = hit.blocks * self.config.layout.block_size;
+            let missing = sequence.known() - cached;
+            let needed = self.config.layout.blocks(sequence.known()) - hit.pinned;
+            if needed > self.pool.available() {
+                self.blocked = true;
+                return;
+            }
+            let whole = self.config.enable_chunked_prefill || missing <= pass.budget;
+            if pass.budget == 0 || !whole {
+                // With no prompt in this pass, the budget will be the same until somebody ends.
+                self.blocked = pass.prefill.requests == 0;
+                return;
+            }
+            self.waiting.pop_front();
+            self.start_prompt(slot, hit, now, pass);
+        }
+    }
+
+    fn look_up(&mut self, slot: u32) -> Hit {
+        if !self.config.enable_prefix_caching {
+            return Hit::default();
+        }
+        let sequence = &self.sequences[slot as usize];
+        // The last token is always computed, because its output is the next token; without an output it need not be.
+        let useful = sequence.known() - u32::from(sequence.output_limit > 0);
+        let limit = self.config.layout.full_blocks(useful);
+        self.pool.lookup(&sequence.request.prompt, sequence.request.id.0, limit)
+    }
+
+    fn start_prompt(&mut self, slot: u32, hit: Hit, now: Time, pass: &mut Pass) {
+        let sequence = &mut self.sequences[slot as usize];
+        self.pool.pin(hit, &mut sequence.holding);
+        let cached = hit.blocks * self.config.layout.block_size;
+        let tokens = (sequence.known() - cached).min(pass.budget);
+        let blocks = self.config.layout.blocks(cached + tokens) - hit.blocks;
+        self.pool.take(blocks, &mut sequence.holding);
+        self.admissions += 1;
+        sequence.admission = self.admissions;
+        sequence.state = State::Prefilling;
+        sequence.computed = cached;
+        sequence.reused = sequence.reused.max(cached);
+        sequence.readmitted = now;
+        if sequence.admitted.is_none() {
+            sequence.admitted = Some(now);
+            sequence.first_reused = cached;
+            self.work.prompt_tokens += u64::from(sequence.request.prompt.tokens);
+            self.work.reused_tokens += u64::from(cached);
+        }
+        self.running.push(slot);
+        pass.add_prefill(cached, tokens);
+        self.compute_prompt(slot, tokens, pass);
+    }
+
+    /// Ends a waiting sequence that no pass can ever serve.
+    fn refuse(&mut self, slot: u32, now: Time, recorder: &mut Recorder) -> bool {
+        let never_fits_budget = self.never_fits_budget(slot);
+        let sequence = &self.sequences[slot as usize];
+        let new = sequence.admitted.is_none();
+        let outgrown = self.config.layout.blocks(sequence.known()) > self.pool.capacity();
+        let refused = new && self.config.refuses(sequence.request.prompt.tokens);
+        if !(refused || outgrown || never_fits_budget) {
+            return false;
+        }
+        let status = if new { Status::Rejected } else { Status::Aborted };
+        self.end_waiting(status, now, recorder);
+        true
+    }
+
+    /// Without chunked prefill, a prompt that exceeds an otherwise empty pass waits for ever.
+    fn never_fits_budget(&mut self, slot: u32) -> bool {
+        if self.config.enable_chunked_prefill || !self.running.is_empty() {
+            return false;
+        }
+        let cached = self.look_up(slot).blocks * self.config.layout.block_size;
+        self.sequences[slot as usize].known() - cached > self.config.max_num_batched_tokens
+    }
+
+    /// Ends a request that wants no output and whose prompt is cached in full.
+    fn complete_unserved(
+        &mut self,
+        slot: u32,
+        hit: Hit,
+        now: Time,
+        recorder: &mut Recorder,
+    ) -> bool {
+        let sequence = &mut self.sequences[slot as usize];
+        let cached = hit.blocks * self.config.layout.block_size;
+        if sequence.output_limit > 0 || cached < sequence.known() {
+            return false;
+        }
+        (sequence.admitted, sequence.reused, sequence.first_reused) = (Some(now), cached, cached);
+        self.end_waiting(Status::Completed, now, recorder);
+        true
+    }
+
+    fn end_waiting(&mut self, status: Status, now: Time, recorder: &mut Recorder) {
+        let slot = self.waiting.pop_front().expect("somebody waits");
+        self.outcome.refused.push(self.sequences[slot as usize].request.id);
+        self.close(slot, status, now, recorder);
+    }
+
+    /// The running sequences, one by one, because budget or blocks do not suffice for all.
+    fn schedule_one_by_one(&mut self, pass: &mut Pass, now: Time) {
+        let mut index = 0;
+        while index < self.running.len() && pass.budget > 0 {
+            let slot = self.running[index];
+            let needed = self.blocks_needed_any(slot, pass.budget);
+            if needed > self.pool.available() {
+                let victim = match self.config.preemption_mode {
+                    PreemptionMode::Lifo => self.running.len() - 1,
+                    PreemptionMode::Fifo => 0,
+                };
+                let scheduled = victim < index;
+                self.preempt(victim, scheduled, pass, now);
+                index -= usize::from(scheduled);
+                continue;
+            }
+            match self.sequences[slot as usize].state {
+                State::Decoding { .. } => {
+                    self.pool.take_anonymous(needed);
+                    pass.budget -= 1;
+                }
+                State::Stalled => self.rejoin(slot, needed, pass),
+                State::Prefilling => self.continue_prompt(slot, pass),
+                State::Waiting => unreachable!("a waiting sequence does not run"),
+            }
+            index += 1;
+        }
+        for index in index..self.running.len() {
+            let slot = self.running[index];
+            if let State::Decoding { .. } = self.sequences[slot as usize].state {
+                let member = self.leave_batch(slot);
+                self.batch.withdraw(member);
+                self.sequences[slot as usize].last_token = now;
+                self.stalled += 1;
+            }
+        }
+    }
+
+    fn blocks_needed_any(&self, slot: u32, budget: u32) -> u32 {
+        let sequence = &self.sequences[slot as usize];
+        match sequence.state {
+            State::Decoding { joined } => {
+                let computed = u64::from(sequence.computed) + self.batch.epoch() - joined;
+                u32::from(computed.is_multiple_of(u64::from(self.config.layout.block_size)))
+            }
+            _ => self.blocks_needed(slot, budget),
+        }
+    }
+
+    /// A sequence that the budget had not reached decodes again.
+    fn rejoin(&mut self, slot: u32, blocks: u32, pass: &mut Pass) {
+        let sequence = &mut self.sequences[slot as usize];
+        self.pool.take(blocks, &mut sequence.holding);
+        pass.rejoined.push((slot, sequence.last_token));
+        pass.budget -= 1;
+        self.stalled -= 1;
+        self.join_batch(slot);
+    }
+
+    /// Takes all blocks from a running sequence and puts it at the head of the queue. `scheduled` says whether it had
+    /// its share of this pass already.
+    fn preempt(&mut self, index: usize, scheduled: bool, pass: &mut Pass, now: Time) {
+        let slot = self.running.remove(index);
+        match self.sequences[slot as usize].state {
+            State::Decoding { .. } => {
+                let member = self.leave_batch(slot);
+                self.batch.withdraw(member);
+                let sequence = &mut self.sequences[slot as usize];
+                if let Some(at) = pass.rejoined.iter().position(|&(rejoined, _)| rejoined == slot) {
+                    pass.rejoined.remove(at);
+                } else {
+                    sequence.last_token = now;
+                }
+                if scheduled {
+                    // The token it would have computed has its block, and counts as computed for the cache.
+                    pass.budget += 1;
+                    sequence.computed += 1;
+                    let blocks = self.config.layout.blocks(sequence.computed);
+                    self.pool.settle(blocks, &mut sequence.holding);
+                }
+            }
+            State::Stalled => self.stalled -= 1,
+            State::Prefilling => self.prefilling = None,
+            State::Waiting => unreachable!("a waiting sequence does not run"),
+        }
+        let sequence = &mut self.sequences[slot as usize];
+        sequence.stop_running(now);
+        self.pool.release(sequence.computed, Some(sequence.request.id.0), &mut sequence.holding);
+        (sequence.state, sequence.computed) = (State::Waiting, 0);
+        sequence.preemptions += 1;
+        self.waiting.push_front(slot);
+        pass.preempted = true;
+        self.blocked = false;
+        self.work.preemptions += 1;
+    }
+}

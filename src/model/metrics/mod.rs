@@ -1,0 +1,180 @@
+//! What a run measures.
+//!
+//! A [`Recorder`] takes what engines and the coordinator observe. Everything in it is a count, a sum of integers or a
+//! list that is sorted later, so the order of recording does not show in the result.
+
+mod digest;
+mod distribution;
+mod row;
+mod series;
+
+pub use digest::RowDigest;
+pub use distribution::Distribution;
+pub use row::{Row, Status};
+pub use series::{Interval, Series};
+
+use crate::kernel::time::{Span, Time};
+
+/// Sums over the requests that have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Requests that entered the fleet.
+    pub arrived: u64,
+    /// Requests that got all their tokens.
+    pub completed: u64,
+    /// Requests that were refused before their first pass.
+    pub rejected: u64,
+    /// Requests that ended early because no pool could hold them any longer.
+    pub aborted: u64,
+    /// Prompt tokens of the completed requests.
+    pub prompt_tokens: u64,
+    /// Tokens generated for the completed requests.
+    pub output_tokens: u64,
+    /// Tokens generated for the aborted requests.
+    pub aborted_tokens: u64,
+    /// Tokens of completed requests that came from the prefix cache: the most over their admissions.
+    pub reused_tokens: u64,
+    /// The same at their first admission.
+    pub first_reused_tokens: u64,
+    /// Nanoseconds that requests spent in running batches.
+    pub running_ns: u128,
+}
+
+/// What one engine did, counted pass by pass and not request by request: the other side of every check of the totals.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Work {
+    /// Requests that ended here.
+    pub requests: u64,
+    /// Forward passes.
+    pub passes: u64,
+    /// Time in passes, ns.
+    pub busy_ns: u64,
+    /// Tokens that came out.
+    pub output_tokens: u64,
+    /// Prompt tokens of the requests at their first admission.
+    pub prompt_tokens: u64,
+    /// How many of these came from the prefix cache.
+    pub reused_tokens: u64,
+    /// Tokens that passes computed as prompt, those computed again after a preemption included.
+    pub prefill_tokens: u64,
+    /// Sequences that lost their blocks and had to start over.
+    pub preemptions: u64,
+    /// Time in passes times requests running in them, ns.
+    pub running_ns: u128,
+    /// Most blocks pinned at once.
+    pub pinned_blocks_max: u32,
+}
+
+impl Work {
+    /// Adds the work of another engine.
+    pub fn add(&mut self, other: &Work) {
+        self.requests += other.requests;
+        self.passes += other.passes;
+        self.busy_ns += other.busy_ns;
+        self.output_tokens += other.output_tokens;
+        self.prompt_tokens += other.prompt_tokens;
+        self.reused_tokens += other.reused_tokens;
+        self.prefill_tokens += other.prefill_tokens;
+        self.preemptions += other.preemptions;
+        self.running_ns += other.running_ns;
+        self.pinned_blocks_max = self.pinned_blocks_max.max(other.pinned_blocks_max);
+    }
+}
+
+/// Takes the measurements of a run, or of one thread's share of it.
+#[derive(Debug)]
+pub struct Recorder {
+    /// Time to first token, from arrival, ns.
+    pub ttft: Distribution,
+    /// Time from the first to the second token, ns.
+    pub ttst: Distribution,
+    /// Time per output token after the first, per request, ns.
+    pub tpot: Distribution,
+    /// Every single gap between tokens of one request, ns.
+    pub itl: Distribution,
+    /// Arrival to last token, ns.
+    pub e2e: Distribution,
+    /// Counts and sums.
+    pub totals: Totals,
+    /// The run over time.
+    pub series: Series,
+    /// When the last request ended.
+    pub last_end: Time,
+    /// Requests that ended since the list was last drained.
+    pub rows: Vec<Row>,
+    /// Something is wrong with the input: the run should end.
+    pub halt: bool,
+}
+
+impl Recorder {
+    /// An empty recorder; the time series has one entry per `interval`.
+    pub fn new(interval: Span) -> Recorder {
+        Recorder {
+            ttft: Distribution::new(),
+            ttst: Distribution::new(),
+            tpot: Distribution::new(),
+            itl: Distribution::new(),
+            e2e: Distribution::new(),
+            totals: Totals::default(),
+            series: Series::new(interval),
+            last_end: Time::ZERO,
+            rows: Vec::new(),
+            halt: false,
+        }
+    }
+
+    /// A request got its first token at `time`, `ttft` after its arrival.
+    pub fn first_token(&mut self, time: Time, ttft: Span) {
+        let interval = self.series.at(time);
+        interval.output_tokens += 1;
+        interval.ttft.push(ttft.as_ns());
+    }
+
+    /// A request got a token at `time`, `gap` after the one before.
+    pub fn token(&mut self, time: Time, gap: Span) {
+        self.itl.record(gap.as_ns(), 1);
+        self.series.at(time).output_tokens += 1;
+    }
+
+    /// In consecutive passes of these durations (ns), the first of which starts at `start`, each of `requests` requests
+    /// got a token after a gap of the pass's length.
+    pub fn decode_run(&mut self, start: Time, durations: &[u64], requests: u32) {
+        let requests = u64::from(requests);
+        self.itl.record_run(durations, requests);
+        self.series.add_tokens(start, durations, requests);
+    }
+
+    /// A request has ended.
+    pub fn close(&mut self, row: Row) {
+        self.last_end = self.last_end.max(row.end);
+        self.totals.running_ns += row.running_ns;
+        match row.status {
+            Status::Completed => self.close_completed(&row),
+            Status::Rejected => self.totals.rejected += 1,
+            Status::Aborted => {
+                self.totals.aborted += 1;
+                self.totals.aborted_tokens += u64::from(row.output_tokens);
+            }
+        }
+        self.rows.push(row);
+    }
+
+    fn close_completed(&mut self, row: &Row) {
+        self.totals.completed += 1;
+        self.totals.prompt_tokens += u64::from(row.prompt_tokens);
+        self.totals.output_tokens += u64::from(row.output_tokens);
+        self.totals.reused_tokens += u64::from(row.reused_tokens);
+        self.totals.first_reused_tokens += u64::from(row.first_reused_tokens);
+        self.series.at(row.end).completed += 1;
+        self.e2e.record(row.e2e().as_ns(), 1);
+        for (distribution, value) in [
+            (&mut self.ttft, row.ttft()),
+            (&mut self.ttst, row.ttst()),
+            (&mut self.tpot, row.tpot()),
+        ] {
+            if let Some(value) = value {
+                distribution.record(value.as_ns(), 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! One request, from arrival to its end.
+
+use crate::kernel::time::{Span, Time};
+use crate::model::request::{RequestId, WorkerId};
+
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// It got all its tokens.
+    Completed,
+    /// No worker could ever serve it: the prompt reaches the model's limit or does not fit the KV pool.
+    Rejected,
+    /// Its prompt fitted the KV pool, but prompt and output together outgrew it.
+    Aborted,
+}
+
+impl Status {
+    /// The word in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Completed => "completed",
+            Status::Rejected => "rejected",
+            Status::Aborted => "aborted",
+        }
+    }
+}
+
+/// What is known of a request when it has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Its number.
+    pub id: RequestId,
+    /// Where it stood in the trace.
+    pub trace_line: u64,
+    /// When it reached the front end (closed loop: when it was dispatched).
+    pub arrival: Time,
+    /// Its prompt, in tokens.
+    pub prompt_tokens: u32,
+    /// The tokens it got.
+    pub output_tokens: u32,
+    /// Who served it; in a disaggregated fleet, who decoded.
+    pub worker: WorkerId,
+    /// How it ended.
+    pub status: Status,
+    /// Tokens that came from the prefix cache: the most over its admissions.
+    pub reused_tokens: u32,
+    /// Tokens that came from the prefix cache at its first admission.
+    pub first_reused_tokens: u32,
+    /// When it first joined a batch.
+    pub admitted: Option<Time>,
+    /// When its first token came out.
+    pub first_token: Option<Time>,
+    /// When its second token came out.
+    pub second_token: Option<Time>,
+    /// When it ended: the time of the last token, if it got any.
+    pub end: Time,
+    /// How often it lost its blocks and had to start over.
+    pub preemptions: u32,
+    /// Nanoseconds it spent in running batches.
+    pub running_ns: u128,
+}
+
+impl Row {
+    /// Time to first token.
+    pub fn ttft(&self) -> Option<Span> {
+        Some(self.first_token?.since(self.arrival))
+    }
+
+    /// Time from the first token to the second.
+    pub fn ttst(&self) -> Option<Span> {
+        Some(self.second_token?.since(self.first_token?))
+    }
+
+    /// Mean time between its tokens, rounded down to whole ns; needs two tokens.
+    pub fn tpot(&self) -> Option<Span> {
+        let gaps = u64::from(self.output_tokens).checked_sub(1).filter(|&gaps| gaps > 0)?;
+        Some(Span::from_ns(self.end.since(self.first_token?).as_ns() / gaps))
+    }
+
+    /// The same without rounding, in ms.
+    pub fn tpot_ms(&self) -> Option<f64> {
+        let gaps = self.output_tokens.checked_sub(1).filter(|&gaps| gaps > 0)?;
+        Some(self.end.since(self.first_token?).as_ms() / f64::from(gaps))
+    }
+
+    /// Arrival to end.
+    pub fn e2e(&self) -> Span {
+        self.end.since(self.arrival)
+    }
+}

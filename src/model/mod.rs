@@ -1,0 +1,9 @@
+//! What is simulated: requests, engines, KV memory, timing, routers. No threads, no files, no printing.
+
+pub mod engine;
+pub mod kv;
+pub mod metrics;
+pub mod request;
+pub mod router;
+pub mod timing;
+pub mod workload;

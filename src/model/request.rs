@@ -1,0 +1,96 @@
+//! A request, and what identifies the tokens of its prompt.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::kernel::rng::mix64;
+use crate::kernel::time::Time;
+
+/// The number of a request: 0, 1, 2, … in the order of arrival.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct RequestId(pub u64);
+
+/// The number of a worker: 0, 1, 2, …
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct WorkerId(pub u32);
+
+impl WorkerId {
+    /// Its index in a list of all workers.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {}", self.0)
+    }
+}
+
+/// A prompt: how long it is, and with whom it shares a prefix.
+///
+/// A trace names the tokens of a prompt in blocks of its own size (512 in Mooncake's). The `chain` holds, for every
+/// such block, a hash of its name and of all names before it, so two prompts share a prefix exactly as far as their
+/// chains agree. In the last block, which the prompt may fill only in part, they share as many tokens as both have.
+/// Tokens past `shared_tokens` belong to this request alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prompt {
+    /// Its length, in tokens.
+    pub tokens: u32,
+    /// How many leading tokens the chain names; at most `tokens`.
+    pub shared_tokens: u32,
+    /// One chained hash per trace block.
+    pub chain: Arc<[u64]>,
+}
+
+impl Prompt {
+    /// A prompt that shares nothing with anybody.
+    pub fn unique(tokens: u32) -> Prompt {
+        Prompt { tokens, shared_tokens: 0, chain: Arc::from([]) }
+    }
+
+    /// A prompt whose tokens are all named by block ids. Prompts with different `salt` share nothing.
+    pub fn named(tokens: u32, ids: impl ExactSizeIterator<Item = u64>, salt: u64) -> Prompt {
+        let mut hash = mix64(salt);
+        let chain = ids.map(|id| {
+            hash = mix64(hash.rotate_left(5) ^ mix64(id));
+            hash
+        });
+        Prompt { tokens, shared_tokens: tokens, chain: chain.collect() }
+    }
+}
+
+/// One request, on its way to a worker.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Request {
+    /// Its number.
+    pub id: RequestId,
+    /// Where it stood in the trace, counted from 0; copies of a trace repeat it.
+    pub trace_line: u64,
+    /// When it reached the front end; in a closed loop, when it was dispatched.
+    pub arrival: Time,
+    /// Its prompt.
+    pub prompt: Prompt,
+    /// How many tokens it generates. No router and no Planner may look at it: nobody knows it in advance.
+    pub output_tokens: u32,
+    /// The session it belongs to, if any.
+    pub session: Option<u64>,
+    /// Higher goes first in the router's queue, whatever the queue's policy.
+    pub strict_priority: i32,
+    /// Seconds by which it jumps ahead in the router's queue.
+    pub priority_jump: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_agree_as_far_as_the_ids_do() {
+        let chain = |ids: &[u64], salt| Prompt::named(1, ids.iter().copied(), salt).chain;
+        let (a, b) = (chain(&[0, 1, 2, 3], 0), chain(&[0, 1, 5, 3], 0));
+        assert_eq!(a[..2], b[..2]);
+        assert!(a[2] != b[2] && a[3] != b[3], "position 3 has the same id but another past");
+        assert!(chain(&[0, 1], 7).iter().zip(a.iter()).all(|(x, y)| x != y));
+    }
+}

@@ -1,0 +1,42 @@
+//! Which worker gets a request.
+
+mod round_robin;
+
+pub use round_robin::RoundRobin;
+
+use crate::model::kv::CacheChange;
+use crate::model::request::{Request, RequestId, WorkerId};
+
+/// What a policy needs to hear back from the workers. Whoever reads nothing lets the workers run independently.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Reads {
+    /// That a request's first token is out.
+    pub prefilled: bool,
+    /// That a request has ended.
+    pub finished: bool,
+    /// What a worker's prefix cache holds.
+    pub cache: bool,
+}
+
+/// A way to choose workers.
+///
+/// It sees requests as they arrive, and what the workers report as late as it reaches the router. It may not look at a
+/// request's output length (INV-9): nobody knows it in advance.
+pub trait Policy: Send {
+    /// What it needs to hear.
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
+
+    /// Chooses a worker and counts the request as its own from now on.
+    fn choose(&mut self, request: &Request) -> WorkerId;
+
+    /// The first token of a request is out.
+    fn prefilled(&mut self, _worker: WorkerId, _request: RequestId) {}
+
+    /// A request has ended.
+    fn finished(&mut self, _worker: WorkerId, _request: RequestId) {}
+
+    /// A worker's prefix cache has changed.
+    fn cache_changed(&mut self, _worker: WorkerId, _changes: &[CacheChange]) {}
+}

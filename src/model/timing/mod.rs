@@ -1,0 +1,218 @@
+//! How long a forward pass takes.
+//!
+//! A [`PassTimer`] is compiled once per engine shape. It answers for one pass ([`PassTimer::pass`]) and, in a tight loop,
+//! for a run of decode passes ([`PassTimer::decode_run`]); both give the same nanoseconds. Every part of a pass is
+//! rounded to whole nanoseconds once, to the nearest (ties to even), and again after a speed-up ratio is applied.
+
+mod polynomial;
+
+pub use polynomial::Polynomial;
+
+use crate::kernel::time::Span;
+
+/// The prompt tokens that one pass computes, summed over its prefilling requests.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PrefillLoad {
+    /// Requests that compute prompt tokens in this pass.
+    pub requests: u32,
+    /// Tokens of theirs that exist after the pass: cached, computed before, and computed now.
+    pub tokens: u64,
+    /// Tokens of theirs that existed before it.
+    pub prefix_tokens: u64,
+}
+
+impl PrefillLoad {
+    /// The new tokens of the pass as the reference peer counts them: requests x (mean length - mean prefix), both means
+    /// rounded down. At most `requests` tokens away from the true sum.
+    pub fn new_tokens(&self) -> u64 {
+        let requests = u64::from(self.requests);
+        if requests == 0 {
+            return 0;
+        }
+        requests * (self.tokens / requests - self.prefix_tokens / requests)
+    }
+}
+
+/// The requests that produce a token by decoding in one pass.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct DecodeLoad {
+    /// How many there are.
+    pub requests: u32,
+    /// The KV tokens they read.
+    pub kv_tokens: u64,
+}
+
+/// A timing model as configured.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TimingModel {
+    /// Two quadratics, one in the new prompt tokens, one in the used share of the KV pool.
+    Polynomial(Polynomial),
+    /// The same time for every pass with a part of that kind.
+    Constant {
+        /// The prefill part.
+        prefill: Span,
+        /// The decode part.
+        decode: Span,
+    },
+}
+
+/// A timing model compiled for one engine shape.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PassTimer {
+    model: TimingModel,
+    /// What the KV pool of the engine holds.
+    pool_tokens: f64,
+    prefill_speedup: f64,
+    decode_speedup: f64,
+}
+
+impl PassTimer {
+    /// Compiles `model` for an engine with a pool of `pool_tokens`; times are divided by the speed-up ratios.
+    pub fn new(
+        model: TimingModel,
+        pool_tokens: u64,
+        prefill_speedup: f64,
+        decode_speedup: f64,
+    ) -> PassTimer {
+        assert!(prefill_speedup > 0.0 && decode_speedup > 0.0, "a speed-up ratio is not positive");
+        PassTimer { model, pool_tokens: pool_tokens as f64, prefill_speedup, decode_speedup }
+    }
+
+    /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
+    pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
+        let mut ns = 0;
+        let new_tokens = prefill.new_tokens();
+        if new_tokens > 0 {
+            let part = match &self.model {
+                TimingModel::Polynomial(polynomial) => {
+                    round_ns(polynomial.prefill_ns(new_tokens as f64))
+                }
+                TimingModel::Constant { prefill, .. } => prefill.as_ns(),
+            };
+            ns += scale(part, self.prefill_speedup);
+        }
+        if decode.requests > 0 {
+            let mut part = [0];
+            self.decode_run(decode, 0, &mut part);
+            ns += part[0];
+        }
+        Span::from_ns(ns)
+    }
+
+    /// The durations in ns of consecutive decode passes of the same requests, the KV they read growing by `growth`
+    /// tokens from pass to pass.
+    pub fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [u64]) {
+        match &self.model {
+            TimingModel::Polynomial(polynomial) => {
+                let (kv_tokens, growth) = (first.kv_tokens as f64, f64::from(growth));
+                if growth == 0.0 {
+                    durations.fill(round_ns(polynomial.decode_ns(kv_tokens / self.pool_tokens)));
+                } else {
+                    for (pass, duration) in durations.iter_mut().enumerate() {
+                        let used = (kv_tokens + pass as f64 * growth) / self.pool_tokens;
+                        *duration = round_ns(polynomial.decode_ns(used));
+                    }
+                }
+            }
+            TimingModel::Constant { decode, .. } => durations.fill(decode.as_ns()),
+        }
+        #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
+        if self.decode_speedup != 1.0 {
+            for duration in durations {
+                *duration = scale(*duration, self.decode_speedup);
+            }
+        }
+    }
+
+    /// A lower bound on every pass: what a worker may promise as lookahead on top of its link.
+    pub fn floor(&self) -> Span {
+        let (prefill, decode) = match &self.model {
+            TimingModel::Polynomial(polynomial) => polynomial.floors(),
+            TimingModel::Constant { prefill, decode } => (prefill.as_ns(), decode.as_ns()),
+        };
+        let (prefill, decode) =
+            (scale(prefill, self.prefill_speedup), scale(decode, self.decode_speedup));
+        Span::from_ns(prefill.min(decode))
+    }
+}
+
+/// Divides by a speed-up ratio and rounds to whole ns.
+fn scale(ns: u64, speedup: f64) -> u64 {
+    #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
+    if speedup == 1.0 { ns } else { round_ns(ns as f64 / speedup) }
+}
+
+/// The nearest whole number, ties to even; zero below zero, and at most 2^51 ns (26 days).
+///
+/// Adding 2^52 leaves no bits for a fraction, so the sum is rounded by the FPU itself. Unlike a conversion this is an
+/// addition and a bit operation, which compilers vectorise on every target.
+fn round_ns(ns: f64) -> u64 {
+    const INTEGER: f64 = (1_u64 << 52) as f64;
+    (ns.clamp(0.0, INTEGER / 2.0) + INTEGER).to_bits() - INTEGER.to_bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timer(speedup: f64) -> PassTimer {
+        let model = TimingModel::Polynomial(Polynomial::default());
+        PassTimer::new(model, 16_384 * 512, speedup, speedup)
+    }
+
+    fn prefill(tokens: u64) -> PrefillLoad {
+        PrefillLoad { requests: 1, tokens, prefix_tokens: 0 }
+    }
+
+    /// The worked example of the reference: 6,760 tokens alone, 14 blocks of 512 resident.
+    #[test]
+    fn agrees_with_the_reference_example() {
+        let decode = DecodeLoad { requests: 1, kv_tokens: 14 * 512 };
+        let pass = |p, d| timer(1.0).pass(p, d).as_ns();
+        assert_eq!(pass(prefill(6760), DecodeLoad::default()), 138_380_114);
+        assert_eq!(pass(PrefillLoad::default(), decode), 5_786_132);
+        assert_eq!(pass(prefill(6760), decode), 144_166_246);
+        assert_eq!(pass(PrefillLoad::default(), DecodeLoad::default()), 0);
+    }
+
+    #[test]
+    fn means_are_rounded_down() {
+        let load = PrefillLoad { requests: 3, tokens: 3 * 100 + 2, prefix_tokens: 10 };
+        assert_eq!(load.new_tokens(), 3 * (100 - 3));
+    }
+
+    #[test]
+    fn a_run_is_the_sum_of_its_passes() {
+        for speedup in [1.0, 1.7] {
+            for growth in [0, 1, 37] {
+                let timer = timer(speedup);
+                let mut run = [0; 100];
+                timer.decode_run(DecodeLoad { requests: 5, kv_tokens: 12_345 }, growth, &mut run);
+                for (pass, duration) in (0..).zip(run) {
+                    let kv_tokens = 12_345 + pass * u64::from(growth);
+                    let single =
+                        timer.pass(PrefillLoad::default(), DecodeLoad { requests: 5, kv_tokens });
+                    assert_eq!(duration, single.as_ns());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_below_the_floor() {
+        let timer = timer(3.0);
+        let floor = timer.floor();
+        for tokens in [1, 100, 100_000] {
+            assert!(timer.pass(prefill(tokens), DecodeLoad::default()) >= floor);
+            let decode = DecodeLoad { requests: 1, kv_tokens: tokens * 100 };
+            assert!(timer.pass(PrefillLoad::default(), decode) >= floor);
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest() {
+        for (ns, rounded) in [(0.5, 0), (1.5, 2), (2.49, 2), (-3.0, 0), (5_786_131.6, 5_786_132)] {
+            assert_eq!(round_ns(ns), rounded);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The default timing of the reference peer: one H100-like curve for prefill, one for decode.
+
+/// Coefficients of two quadratics; results in milliseconds, highest power first.
+///
+/// The defaults are the reference peer's (`DynoSim`, Apache-2.0). It ignores the model and the batch size: good for
+/// comparing simulators, not for sizing a fleet.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Polynomial {
+    /// In the new prompt tokens of a pass.
+    pub prefill: [f64; 3],
+    /// In the share of the KV pool that is read, between 0 and 1; never below `decode_min_ms`.
+    pub decode: [f64; 3],
+    /// The shortest decode pass.
+    pub decode_min_ms: f64,
+}
+
+impl Default for Polynomial {
+    fn default() -> Polynomial {
+        Polynomial {
+            prefill: [4.209989e-07, 1.518344e-02, 1.650142e+01],
+            decode: [-25.74, 54.01, 5.74],
+            decode_min_ms: 1.0,
+        }
+    }
+}
+
+impl Polynomial {
+    /// The prefill part for this many new tokens, in ns before rounding.
+    pub(super) fn prefill_ns(&self, new_tokens: f64) -> f64 {
+        evaluate(self.prefill, new_tokens) * 1e6
+    }
+
+    /// The decode part when this share of the pool is read, in ns before rounding.
+    pub(super) fn decode_ns(&self, used: f64) -> f64 {
+        evaluate(self.decode, used.min(1.0)).max(self.decode_min_ms) * 1e6
+    }
+
+    /// Lower bounds of the two parts, in whole ns.
+    pub(super) fn floors(&self) -> (u64, u64) {
+        let [a, b, c] = self.prefill;
+        // The smallest value over x >= 1: at 1, or at the vertex when the curve opens upwards.
+        let vertex = if a > 0.0 { (-b / (2.0 * a)).max(1.0) } else { 1.0 };
+        let lowest = evaluate([a, b, c], vertex).min(evaluate([a, b, c], 1.0));
+        let prefill = if a < 0.0 { 0.0 } else { lowest.max(0.0) };
+        (floor_ns(prefill), floor_ns(self.decode_min_ms))
+    }
+}
+
+fn evaluate([a, b, c]: [f64; 3], x: f64) -> f64 {
+    a * (x * x) + b * x + c
+}
+
+fn floor_ns(ms: f64) -> u64 {
+    (ms * 1e6).floor() as u64
+}

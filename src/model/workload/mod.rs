@@ -1,0 +1,23 @@
+//! Where requests come from.
+
+use std::error::Error;
+
+use crate::model::request::Request;
+
+/// Why a source cannot go on.
+pub type SourceError = Box<dyn Error + Send + Sync>;
+
+/// A stream of requests in order of arrival, read one at a time so that memory does not grow with its length.
+pub trait Source: Send {
+    /// The next request; nothing after the last. Its number is given by the reader.
+    ///
+    /// # Errors
+    /// When the requests come from a file that is broken or out of order.
+    fn next_request(&mut self) -> Result<Option<Request>, SourceError>;
+}
+
+impl<I: Iterator<Item = Request> + Send> Source for I {
+    fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
+        Ok(self.next())
+    }
+}

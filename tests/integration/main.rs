@@ -1,0 +1,4 @@
+//! Tests that drive the simulator from outside.
+
+mod reference;
+mod support;
