@@ -195,7 +195,7 @@ impl Engine {
         let mut pass = std::mem::take(&mut self.pass);
         pass.start(self.config.max_num_batched_tokens);
         self.schedule(&mut pass, now, recorder);
-        let end = (self.batch.size() > 0 || pass.prefill.requests > 0).then(|| {
+        let end = (self.batch.size() > 0 || pass.computed > 0).then(|| {
             let duration = self.timer.pass(pass.prefill, self.decode_load(&pass));
             let end = now + duration;
             self.sample(now, end, recorder);

@@ -37,12 +37,16 @@ impl Pass {
         self.preempted = false;
     }
 
-    fn add_prefill(&mut self, before: u32, now: u32) {
-        self.budget -= now;
-        self.computed += u64::from(now);
-        self.prefill.requests += 1;
-        self.prefill.tokens += u64::from(before + now);
-        self.prefill.prefix_tokens += u64::from(before);
+    /// A sequence with a prompt of this length computes `tokens` tokens after the first `before`. Tokens it had
+    /// generated before a preemption are computed again free of charge, as in the reference peer.
+    fn add_prefill(&mut self, prompt: u32, before: u32, tokens: u32) {
+        self.budget -= tokens;
+        self.computed += u64::from(tokens);
+        if before < prompt {
+            self.prefill.requests += 1;
+            self.prefill.tokens += u64::from((before + tokens).min(prompt));
+            self.prefill.prefix_tokens += u64::from(before);
+        }
     }
 }
 
@@ -97,7 +101,7 @@ impl Engine {
         let blocks = self.blocks_needed(slot, pass.budget);
         let sequence = &mut self.sequences[slot as usize];
         self.pool.take(blocks, &mut sequence.holding);
-        pass.add_prefill(sequence.computed, tokens);
+        pass.add_prefill(sequence.request.prompt.tokens, sequence.computed, tokens);
         self.compute_prompt(slot, tokens, pass);
     }
 
@@ -143,7 +147,7 @@ impl Engine {
             let whole = self.config.enable_chunked_prefill || missing <= pass.budget;
             if pass.budget == 0 || !whole {
                 // With no prompt in this pass, the budget will be the same until somebody ends.
-                self.blocked = pass.prefill.requests == 0;
+                self.blocked = pass.computed == 0;
                 return;
             }
             self.waiting.pop_front();
@@ -181,8 +185,8 @@ impl Engine {
             self.work.prompt_tokens += u64::from(sequence.request.prompt.tokens);
             self.work.reused_tokens += u64::from(cached);
         }
+        pass.add_prefill(sequence.request.prompt.tokens, cached, tokens);
         self.running.push(slot);
-        pass.add_prefill(cached, tokens);
         self.compute_prompt(slot, tokens, pass);
     }
 

@@ -9,7 +9,7 @@ use fleetsim::model::metrics::Row;
 /// Where real traces and the reference peer's results may lie: `FLEETSIM_TRACES`, or `../shared`.
 ///
 /// They are not part of the repository. A test that needs them and finds none says so and passes.
-pub fn shared(relative: &str) -> Option<PathBuf> {
+pub(crate) fn shared(relative: &str) -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let folder = std::env::var_os("FLEETSIM_TRACES").map_or(beside, PathBuf::from);
     let path = folder.join(relative);
@@ -22,7 +22,7 @@ pub fn shared(relative: &str) -> Option<PathBuf> {
 
 /// Keeps every row, in order of the requests.
 #[derive(Default)]
-pub struct Rows(pub Vec<Row>);
+pub(crate) struct Rows(pub(crate) Vec<Row>);
 
 impl Sink for Rows {
     fn row(&mut self, row: &Row) -> io::Result<()> {
@@ -33,14 +33,14 @@ impl Sink for Rows {
 
 impl Rows {
     /// The rows in order of arrival.
-    pub fn sorted(mut self) -> Vec<Row> {
+    pub(crate) fn sorted(mut self) -> Vec<Row> {
         self.0.sort_by_key(|row| row.id);
         self.0
     }
 }
 
 /// What any run has to satisfy, whatever it simulates.
-pub fn check_laws(outcome: &Outcome, rows: &[Row]) {
+pub(crate) fn check_laws(outcome: &Outcome, rows: &[Row]) {
     let totals = &outcome.recorder.totals;
     assert_eq!(totals.arrived, totals.completed + totals.rejected + totals.aborted);
     assert_eq!(totals.arrived, rows.len() as u64);
