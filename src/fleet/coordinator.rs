@@ -7,13 +7,16 @@ use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, Span, Time};
 use crate::model::metrics::Recorder;
 use crate::model::request::{Request, RequestId};
-use crate::model::router::Policy;
+use crate::model::router::{Policy, RouterQueue};
 use crate::model::workload::{Source, SourceError};
 
 /// The front end of a fleet.
 pub(super) struct Coordinator {
     source: Box<dyn Source>,
     policy: Box<dyn Policy>,
+    queue: Option<RouterQueue>,
+    /// When the queue changed last.
+    queued_since: Time,
     load: Load,
     dispatch: Latency,
     /// The next request, read ahead.
@@ -33,6 +36,8 @@ impl Coordinator {
         Coordinator {
             source,
             policy,
+            queue: spec.router_queue.map(RouterQueue::new),
+            queued_since: Time::ZERO,
             load: spec.load,
             dispatch: spec.control_plane.dispatch,
             next: None,
@@ -56,25 +61,34 @@ impl Coordinator {
         });
     }
 
-    /// Takes in everything that is due now.
+    /// Sends on who waited, then takes in everything that is due now, and plans the next arrival.
     fn admit(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        let now = context.now();
+        self.sample_queue(context);
+        self.release_queue(context);
         while let Some(request) = &self.next {
             match self.load {
-                Load::Open if request.arrival > now => {
+                Load::Open if request.arrival > context.now() => {
                     context.wake(request.arrival, ARRIVAL);
-                    return;
+                    break;
                 }
-                Load::Closed(limit) if self.in_flight >= limit => return,
+                Load::Closed(limit) if self.in_flight >= limit => break,
                 Load::Open | Load::Closed(_) => self.arrive(context),
             }
         }
     }
 
+    /// Enters how many requests waited since the last change into the time series.
+    fn sample_queue(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        let waiting = self.queue.as_ref().map_or(0, RouterQueue::len) as u64;
+        if waiting > 0 {
+            let (since, now) = (self.queued_since, context.now());
+            context.recorder().series.sample(since, now, |interval| interval.queued += waiting);
+        }
+        self.queued_since = context.now();
+    }
+
     fn arrive(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        let Some(mut request) = self.next.take() else {
-            return;
-        };
+        let Some(mut request) = self.next.take() else { return };
         request.id = RequestId(self.requests);
         request.arrival = context.now();
         self.requests += 1;
@@ -83,6 +97,24 @@ impl Coordinator {
         recorder.totals.arrived += 1;
         recorder.series.at(request.arrival).arrived += 1;
         self.read(context);
+        match &mut self.queue {
+            Some(queue) if !queue.is_empty() || self.policy.is_busy() => {
+                let uncached_tokens = self.policy.uncached_tokens(&request);
+                queue.push(request, uncached_tokens);
+            }
+            _ => self.route(request, context),
+        }
+    }
+
+    fn release_queue(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        while !self.policy.is_busy()
+            && let Some(request) = self.queue.as_mut().and_then(RouterQueue::pop)
+        {
+            self.route(request, context);
+        }
+    }
+
+    fn route(&mut self, request: Request, context: &mut Context<'_, Message, Recorder>) {
         let worker = self.policy.choose(&request);
         let at = context.now() + self.dispatch.sample(&mut self.rng);
         context.send(Worker::lp(worker), at, DISPATCH, Message::Dispatch(Box::new(request)));
@@ -99,6 +131,7 @@ impl Coordinator {
         for &request in &feedback.finished {
             self.policy.finished(worker, request);
         }
+        // Without a closed loop or a policy that asks, workers do not say who has finished.
         self.in_flight -= feedback.finished.len() as u64;
     }
 }
@@ -125,8 +158,9 @@ impl Lp for Coordinator {
             unreachable!("only feedback reaches the coordinator")
         };
         self.hear(&feedback);
-        if let Load::Closed(_) = self.load {
-            // All feedback of this instant first, then whoever may enter.
+        let waiting = self.queue.as_ref().is_some_and(|queue| !queue.is_empty());
+        if waiting || matches!(self.load, Load::Closed(_)) {
+            // All feedback of this instant first, then whoever may go on.
             context.wake(context.now(), ARRIVAL);
         }
     }

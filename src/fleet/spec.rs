@@ -5,7 +5,7 @@ use rand_distr::{Distribution, Exp1};
 
 use crate::kernel::Span;
 use crate::model::engine::EngineConfig;
-use crate::model::router::Reads;
+use crate::model::router::{QueueOrder, Reads};
 
 /// The delay of one direction between the front end and the workers.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -78,6 +78,8 @@ pub struct FleetSpec {
     pub control_plane: ControlPlane,
     /// When requests enter.
     pub load: Load,
+    /// Whether requests wait in the router while every worker is busy, and in which order they leave.
+    pub router_queue: Option<QueueOrder>,
     /// Where all randomness comes from.
     pub seed: u64,
     /// Length of an interval of the time series.

@@ -56,9 +56,10 @@ pub mod rng;
 mod sequential;
 pub mod time;
 pub mod toys;
+pub mod tree;
 
 pub use key::EventKey;
 pub use lp::{Class, Context, Envelope, Lp, LpId};
-pub use queue::{MessageQueue, WakeQueue};
+pub use queue::MessageQueue;
 pub use sequential::{Finished, Observer, Stopped, run as run_sequential};
 pub use time::{ParseSpanError, Span, Time};

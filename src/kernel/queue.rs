@@ -1,13 +1,10 @@
-//! Pending events behind four operations: push, peek, pop, len.
-//!
-//! Messages wait in a binary heap. Wakes are different: every LP has exactly one, and re-plans it often, so they live
-//! in a winner tree over the LPs, where a change costs one walk to the root and leaves nothing stale behind.
+//! Messages on their way, behind four operations: push, peek, pop, len.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use crate::kernel::key::EventKey;
-use crate::kernel::lp::{Envelope, LpId};
+use crate::kernel::lp::Envelope;
 
 /// The messages that have not been delivered.
 #[derive(Debug)]
@@ -71,78 +68,13 @@ impl<M> MessageQueue<M> {
     }
 }
 
-/// The planned wakes, one per LP.
-///
-/// A complete binary tree in an array: the leaves, from index `leaves` on, hold the wakes, every inner node the
-/// smaller of its two children, the root at index 1 the next wake of all.
-#[derive(Debug)]
-pub struct WakeQueue {
-    leaves: usize,
-    nodes: Vec<(EventKey, LpId)>,
-}
-
-impl WakeQueue {
-    /// A queue for this many LPs, none of them planned.
-    pub fn new(lps: usize) -> WakeQueue {
-        let leaves = lps.next_power_of_two();
-        WakeQueue { leaves, nodes: vec![(EventKey::MAX, LpId::new(0)); 2 * leaves] }
-    }
-
-    /// The next wake of all; [`EventKey::MAX`] when there is none.
-    pub fn peek(&self) -> (EventKey, LpId) {
-        self.nodes[1]
-    }
-
-    /// When this LP wakes; [`EventKey::MAX`] when it does not.
-    pub fn get(&self, id: LpId) -> EventKey {
-        self.nodes[self.leaves + id.index()].0
-    }
-
-    /// Changes when this LP wakes.
-    pub fn set(&mut self, id: LpId, key: EventKey) {
-        let mut index = self.leaves + id.index();
-        self.nodes[index] = (key, id);
-        while index > 1 {
-            let winner = self.nodes[index & !1].min(self.nodes[index | 1]);
-            index /= 2;
-            if self.nodes[index] == winner {
-                return;
-            }
-            self.nodes[index] = winner;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::lp::Class;
+    use crate::kernel::lp::{Class, LpId};
     use crate::kernel::rng::lp_stream;
     use crate::kernel::time::Time;
     use rand::RngExt;
-
-    /// Against the obvious twin: a vector that is scanned.
-    #[test]
-    fn wakes_match_a_scanned_vector() {
-        for lps in [1, 2, 3, 8, 13] {
-            let mut rng = lp_stream(1, LpId::new(lps), 0);
-            let mut queue = WakeQueue::new(lps as usize);
-            let mut twin = vec![EventKey::MAX; lps as usize];
-            for sequence in 0..2000 {
-                let id = LpId::new(rng.random_range(0..lps));
-                let key = if rng.random_bool(0.2) {
-                    EventKey::MAX
-                } else {
-                    let time = Time::from_ns(rng.random_range(0..50));
-                    EventKey::new(time, 0, Class::new(1), id, sequence)
-                };
-                queue.set(id, key);
-                twin[id.index()] = key;
-                assert_eq!(queue.peek().0, *twin.iter().min().unwrap());
-                assert_eq!(queue.get(id), key);
-            }
-        }
-    }
 
     #[test]
     fn messages_leave_in_key_order() {

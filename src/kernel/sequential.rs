@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::kernel::key::EventKey;
 use crate::kernel::lp::{Class, Context, Envelope, Lp, LpId};
-use crate::kernel::queue::{MessageQueue, WakeQueue};
+use crate::kernel::queue::MessageQueue;
 use crate::kernel::time::{Span, Time};
+use crate::kernel::tree::WinnerTree;
 
 /// How many events pass between two calls of the observer.
 const EVENTS_PER_POLL: u64 = 1024;
@@ -84,7 +85,8 @@ struct Sequential<'a, L: Lp> {
     lookahead: Vec<Span>,
     sequence: Vec<u32>,
     messages: MessageQueue<L::Message>,
-    wakes: WakeQueue,
+    /// When each LP wakes; [`EventKey::MAX`] if it does not.
+    wakes: WinnerTree<EventKey>,
     sent: Vec<Envelope<L::Message>>,
     /// The LP and the event being handled, for the report of a panic.
     active: LpId,
@@ -97,7 +99,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
             lookahead: lps.iter().map(Lp::lookahead).collect(),
             sequence: vec![0; lps.len()],
             messages: MessageQueue::default(),
-            wakes: WakeQueue::new(lps.len()),
+            wakes: WinnerTree::new(lps.len(), EventKey::MAX),
             sent: Vec::new(),
             active: LpId::new(0),
             key: EventKey::new(Time::ZERO, 0, Class::new(0), LpId::new(0), 0),
@@ -112,7 +114,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
         }
         let mut events = 0;
         loop {
-            let (wake, sleeper) = self.wakes.peek();
+            let (wake, sleeper) = self.wakes.min();
             let next = wake.min(self.messages.peek());
             if next == EventKey::MAX {
                 break;
@@ -121,7 +123,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
             self.key = next;
             if next == wake {
                 self.wakes.set(sleeper, EventKey::MAX);
-                self.handle(sleeper, L::wake);
+                self.handle(LpId::new(sleeper), L::wake);
             } else if let Some(Envelope { to, message, .. }) = self.messages.pop() {
                 self.handle(to, |lp, context| lp.receive(message, context));
             }
@@ -144,7 +146,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
         handler: impl FnOnce(&mut L, &mut Context<'_, L::Message, L::Recorder>),
     ) {
         self.active = id;
-        let planned = self.wakes.get(id);
+        let planned = self.wakes.get(id.get());
         let mut wake = planned;
         let mut context = Context {
             key: self.key,
@@ -157,7 +159,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
         };
         handler(&mut self.lps[id.index()], &mut context);
         if wake != planned {
-            self.wakes.set(id, wake);
+            self.wakes.set(id.get(), wake);
         }
         for envelope in self.sent.drain(..) {
             self.messages.push(envelope);

@@ -374,16 +374,13 @@ impl Engine {
         index.expect("the sequence runs")
     }
 
-    /// Enters the state of the engine into the time series if an interval ends in `start..end`.
+    /// Enters the state of the engine from `start` to `end` into the time series.
     fn sample(&self, start: Time, end: Time, recorder: &mut Recorder) {
-        let mut boundary = recorder.series.end_of(start);
-        while boundary <= end {
-            let interval = recorder.series.at(boundary.before());
+        recorder.series.sample(start, end, |interval| {
             interval.waiting += self.waiting.len() as u64;
             interval.running += self.running.len() as u64;
             interval.pinned_blocks += u64::from(self.pool.pinned());
-            boundary += recorder.series.length();
-        }
+        });
     }
 }
 

@@ -32,6 +32,38 @@ impl BlockLayout {
     }
 }
 
+impl BlockLayout {
+    /// What identifies a block of a sequence: the chain up to the trace block in which it ends, and its index.
+    pub fn key(&self, chain: &[u64], block: u32) -> u64 {
+        own_key(chain[self.trace_block(block)], block)
+    }
+
+    /// How far two sequences agree that agree in block `first`: one past the last common block, at most `end`. Both
+    /// have to be that long.
+    pub fn common_blocks(&self, a: &[u64], b: &[u64], first: u32, end: u32) -> u32 {
+        let last = self.trace_block(end - 1);
+        if a[last] == b[last] {
+            return end;
+        }
+        // Chains that agree somewhere agree everywhere before, so bisect.
+        let (mut equal, mut differs) = (self.trace_block(first), last);
+        while differs - equal > 1 {
+            let middle = equal.midpoint(differs);
+            if a[middle] == b[middle] {
+                equal = middle;
+            } else {
+                differs = middle;
+            }
+        }
+        self.blocks_before(differs)
+    }
+}
+
+/// What identifies a block of a sequence that has a hash of its own.
+pub(super) fn own_key(sequence: u64, block: u32) -> u64 {
+    sequence ^ u64::from(block).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::kernel::rng::mix64;
 use crate::model::kv::extent::{Extent, Extents, NONE, Owner};
-use crate::model::kv::layout::BlockLayout;
+use crate::model::kv::layout::{BlockLayout, own_key};
 use crate::model::request::Prompt;
 
 /// A change of what a worker could serve from its prefix cache, as a router would be told.
@@ -400,31 +400,16 @@ impl KvPool {
         let (Owner::Prompt(chain), Owner::Prompt(other)) = (owner, &extent.owner) else {
             return end;
         };
-        let last = self.layout.trace_block(end - 1);
-        if chain[last] == other[last] {
-            return end;
-        }
-        // Chains that agree somewhere agree everywhere before, so bisect.
-        let (mut equal, mut differs) = (self.layout.trace_block(extent.first), last);
-        while differs - equal > 1 {
-            let middle = equal.midpoint(differs);
-            if chain[middle] == other[middle] {
-                equal = middle;
-            } else {
-                differs = middle;
-            }
-        }
-        self.layout.blocks_before(differs)
+        self.layout.common_blocks(chain, other, extent.first, end)
     }
 
     /// What identifies a block in the index; nothing when nobody will ask for it again.
     fn identity(&self, owner: &Owner, block: u32) -> Option<u64> {
-        let sequence = match owner {
-            Owner::Prompt(chain) => chain[self.layout.trace_block(block)],
-            Owner::Request(request) => mix64(!request),
-            Owner::Nobody => return None,
-        };
-        Some(sequence ^ u64::from(block).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        match owner {
+            Owner::Prompt(chain) => Some(self.layout.key(chain, block)),
+            Owner::Request(request) => Some(own_key(mix64(!request), block)),
+            Owner::Nobody => None,
+        }
     }
 
     fn note(&mut self, stored: bool, owner: &Owner, first: u32, end: u32) {

@@ -65,12 +65,6 @@ impl Series {
         &self.intervals
     }
 
-    /// The end of the interval that contains `time`.
-    pub fn end_of(&self, time: Time) -> Time {
-        let length = self.length.as_ns();
-        Time::from_ns((time.as_ns() / length + 1) * length)
-    }
-
     /// The interval that contains `time`.
     pub fn at(&mut self, time: Time) -> &mut Interval {
         if time < self.recent_start || time >= self.recent_end {
@@ -82,6 +76,20 @@ impl Series {
             self.intervals.resize_with(self.recent + 1, Interval::default);
         }
         &mut self.intervals[self.recent]
+    }
+
+    /// Enters a state that lasted from `start` to `end` into every interval that ended in between, or just at `end`.
+    pub fn sample(&mut self, start: Time, end: Time, enter: impl Fn(&mut Interval)) {
+        let mut boundary = self.end_of(start);
+        while boundary <= end {
+            enter(self.at(boundary.before()));
+            boundary += self.length;
+        }
+    }
+
+    fn end_of(&self, time: Time) -> Time {
+        let length = self.length.as_ns();
+        Time::from_ns((time.as_ns() / length + 1) * length)
     }
 
     /// Counts `requests` tokens at the end of each of these consecutive passes.

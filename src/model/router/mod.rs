@@ -1,7 +1,15 @@
 //! Which worker gets a request.
 
+mod index;
+mod kv;
+mod load;
+mod queue;
 mod round_robin;
 
+pub use index::PrefixIndex;
+pub use kv::{KvAware, KvRouterConfig, TieBreak};
+pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};
+pub use queue::{QueueOrder, RouterQueue};
 pub use round_robin::RoundRobin;
 
 use crate::model::kv::CacheChange;
@@ -39,4 +47,14 @@ pub trait Policy: Send {
 
     /// A worker's prefix cache has changed.
     fn cache_changed(&mut self, _worker: WorkerId, _changes: &[CacheChange]) {}
+
+    /// Whether every worker is too busy to be given anything; requests then wait in the router's queue, if it has one.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    /// The prompt tokens of a request that the best worker would have to compute.
+    fn uncached_tokens(&mut self, request: &Request) -> u32 {
+        request.prompt.tokens
+    }
 }

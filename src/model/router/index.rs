@@ -1,0 +1,350 @@
+//! Which workers hold which prefixes.
+//!
+//! A radix tree over block identities, without child lists: a node is a run of blocks that the same workers hold, and is
+//! found by the identity of its first block. What a worker holds is closed under prefixes, so along a prompt the sets of
+//! holders only shrink, and how far a worker's copy reaches is the end of the last node that lists it.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use crate::model::kv::BlockLayout;
+
+/// Up to this many workers a set is a sorted list, and can be walked.
+const FEW: usize = 64;
+
+/// How often each worker holds the blocks of a node.
+#[derive(Clone, Debug)]
+enum Holders {
+    One(u32, u32),
+    Few(Vec<(u32, u32)>),
+    /// Only asked about single workers, never walked.
+    Many(FxHashMap<u32, u32>),
+}
+
+impl Holders {
+    fn get(&self, worker: u32) -> u32 {
+        match self {
+            Holders::One(holder, count) => u32::from(*holder == worker) * count,
+            Holders::Few(list) => {
+                list.binary_search_by_key(&worker, |&(holder, _)| holder).map_or(0, |at| list[at].1)
+            }
+            Holders::Many(map) => map.get(&worker).copied().unwrap_or(0),
+        }
+    }
+
+    /// Whether the worker is new.
+    fn add(&mut self, worker: u32) -> bool {
+        match self {
+            Holders::One(holder, count) if *holder == worker => *count += 1,
+            Holders::One(holder, count) => {
+                let mut list = vec![(*holder, *count), (worker, 1)];
+                list.sort_unstable();
+                *self = Holders::Few(list);
+                return true;
+            }
+            Holders::Few(list) => match list.binary_search_by_key(&worker, |&(holder, _)| holder) {
+                Ok(at) => list[at].1 += 1,
+                Err(at) => {
+                    list.insert(at, (worker, 1));
+                    if list.len() > FEW {
+                        *self = Holders::Many(list.iter().copied().collect());
+                    }
+                    return true;
+                }
+            },
+            Holders::Many(map) => {
+                let count = map.entry(worker).or_insert(0);
+                *count += 1;
+                return *count == 1;
+            }
+        }
+        false
+    }
+
+    /// Whether the worker is gone. The set may then be empty.
+    fn remove(&mut self, worker: u32) -> bool {
+        match self {
+            Holders::One(holder, count) if *holder == worker => {
+                *count -= 1;
+                *count == 0
+            }
+            Holders::One(..) => false,
+            Holders::Few(list) => {
+                let Ok(at) = list.binary_search_by_key(&worker, |&(holder, _)| holder) else {
+                    return false;
+                };
+                list[at].1 -= 1;
+                if list[at].1 > 0 {
+                    return false;
+                }
+                list.remove(at);
+                if let [(holder, count)] = list[..] {
+                    *self = Holders::One(holder, count);
+                }
+                true
+            }
+            Holders::Many(map) => {
+                let Some(count) = map.get_mut(&worker) else { return false };
+                *count -= 1;
+                let gone = *count == 0;
+                if gone {
+                    map.remove(&worker);
+                }
+                gone
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Holders::One(_, count) => *count == 0,
+            Holders::Few(list) => list.is_empty(),
+            Holders::Many(map) => map.is_empty(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    chain: Arc<[u64]>,
+    first: u32,
+    end: u32,
+    holders: Holders,
+}
+
+/// An index of prefixes by worker, counting how often each worker holds each block.
+#[derive(Debug)]
+pub struct PrefixIndex {
+    layout: BlockLayout,
+    nodes: Slab<Node>,
+    /// Nodes by the identity of their first block.
+    index: FxHashMap<u64, u32>,
+}
+
+/// The nodes along one prompt, from the first block on: number, and one past the last block they share with it.
+pub(super) type Path = Vec<(u32, u32)>;
+
+impl PrefixIndex {
+    /// An empty index.
+    pub fn new(layout: BlockLayout) -> PrefixIndex {
+        PrefixIndex { layout, nodes: Slab::new(), index: FxHashMap::default() }
+    }
+
+    /// A worker holds the blocks `first..end` of a sequence (once more). Says how many it did not hold before.
+    pub fn add(&mut self, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> u32 {
+        let (mut at, mut fresh) = (first, 0);
+        while at < end {
+            let key = self.layout.key(chain, at);
+            let Some(&id) = self.index.get(&key) else {
+                let (chain, holders) = (Arc::clone(chain), Holders::One(worker, 1));
+                let id = self.nodes.insert(Node { chain, first: at, end, holders });
+                self.index.insert(key, id as u32);
+                return fresh + end - at;
+            };
+            let common = self.cut_common(id, chain, end);
+            if self.nodes[id as usize].holders.add(worker) {
+                fresh += common - at;
+            }
+            at = common;
+        }
+        fresh
+    }
+
+    /// A worker no longer holds the blocks `first..end` of a sequence (or once less). Says how many it has lost.
+    pub fn remove(&mut self, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> u32 {
+        let (mut at, mut lost) = (first, 0);
+        if first < end && self.shrink(worker, chain, first, end) {
+            return end - first;
+        }
+        while at < end {
+            let Some(&id) = self.index.get(&self.layout.key(chain, at)) else { return lost };
+            let common = self.cut_common(id, chain, end);
+            let node = &mut self.nodes[id as usize];
+            if node.holders.remove(worker) {
+                lost += common - at;
+                if node.holders.is_empty() {
+                    self.nodes.remove(id as usize);
+                    self.index.remove(&self.layout.key(chain, at));
+                }
+            }
+            at = common;
+        }
+        lost
+    }
+
+    /// Makes sure that a node starts at `first`, unless the blocks are the tail of one that the worker alone holds: then
+    /// they are cut off, and that was all.
+    fn shrink(&mut self, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> bool {
+        if self.index.contains_key(&self.layout.key(chain, first)) {
+            return false;
+        }
+        let mut at = 0;
+        while let Some(&id) = self.index.get(&self.layout.key(chain, at)) {
+            let node = &mut self.nodes[id as usize];
+            if node.end <= first {
+                at = node.end;
+                continue;
+            }
+            if node.end == end
+                && matches!(node.holders, Holders::One(holder, 1) if holder == worker)
+            {
+                node.end = first;
+                return true;
+            }
+            self.cut(id, first);
+            return false;
+        }
+        false
+    }
+
+    /// Cuts a node that starts with a block of `chain` where the two part, or at `end`; says where.
+    fn cut_common(&mut self, id: u32, chain: &Arc<[u64]>, end: u32) -> u32 {
+        let node = &self.nodes[id as usize];
+        let limit = node.end.min(end);
+        let common = self.layout.common_blocks(chain, &node.chain, node.first, limit);
+        if common < node.end {
+            self.cut(id, common);
+        }
+        common
+    }
+
+    fn cut(&mut self, id: u32, at: u32) {
+        let node = &mut self.nodes[id as usize];
+        let (chain, holders, end) = (Arc::clone(&node.chain), node.holders.clone(), node.end);
+        node.end = at;
+        let key = self.layout.key(&chain, at);
+        let tail = self.nodes.insert(Node { chain, first: at, end, holders });
+        self.index.insert(key, tail as u32);
+    }
+
+    /// Lists the nodes along the first `blocks` blocks of a sequence.
+    pub(super) fn walk(&self, chain: &[u64], blocks: u32, path: &mut Path) {
+        path.clear();
+        let mut at = 0;
+        while at < blocks {
+            let Some(&id) = self.index.get(&self.layout.key(chain, at)) else { return };
+            let node = &self.nodes[id as usize];
+            let limit = node.end.min(blocks);
+            at = self.layout.common_blocks(chain, &node.chain, node.first, limit);
+            path.push((id, at));
+            if at < node.end {
+                return;
+            }
+        }
+    }
+
+    /// How many leading blocks of a walked sequence a worker holds.
+    pub(super) fn overlap(&self, path: &Path, worker: u32) -> u32 {
+        let holds = |&&(id, _): &&(u32, u32)| self.nodes[id as usize].holders.get(worker) > 0;
+        path.iter().rev().find(holds).map_or(0, |&(_, end)| end)
+    }
+
+    /// Lists the workers that hold more of a walked sequence than some number of blocks, and gives that number: zero
+    /// unless so many workers hold that much that listing them all would take too long.
+    pub(super) fn holders(&self, path: &Path, workers: &mut Vec<u32>) -> u32 {
+        for &(id, end) in path.iter().rev() {
+            match &self.nodes[id as usize].holders {
+                Holders::One(worker, _) => workers.push(*worker),
+                Holders::Few(list) => workers.extend(list.iter().map(|&(worker, _)| worker)),
+                Holders::Many(_) => return end,
+            }
+        }
+        0
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nobody holds anything.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::rng::{Stream, stream};
+    use crate::model::request::Prompt;
+    use rand::RngExt;
+    use std::collections::BTreeMap;
+
+    /// A prompt from a small family of sequences that share prefixes.
+    fn prompt(rng: &mut Stream) -> Prompt {
+        let length = rng.random_range(1..12);
+        let ids: Vec<u64> = (0..length).map(|_| u64::from(rng.random_bool(0.2))).collect();
+        Prompt::named(1, ids.into_iter(), 0)
+    }
+
+    /// Against the obvious twin: a count per worker and block identity.
+    #[test]
+    fn the_index_matches_counted_blocks() {
+        for (block_size, workers) in [(4, 3), (8, 3), (3, 3), (20, 2), (8, 200)] {
+            let layout = BlockLayout { block_size, trace_block_size: 8 };
+            let mut rng = stream(6, u64::from(block_size * workers));
+            let mut index = PrefixIndex::new(layout);
+            let mut twin: BTreeMap<(u32, u64), u32> = BTreeMap::new();
+            let mut held: Vec<(u32, Prompt, u32)> = Vec::new();
+            let mut path = Path::new();
+            for _ in 0..3000 {
+                let worker = rng.random_range(0..workers);
+                if rng.random_bool(0.55) {
+                    let prompt = prompt(&mut rng);
+                    let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
+                    let keys = (0..blocks).map(|block| layout.key(&prompt.chain, block));
+                    let mut fresh = 0;
+                    for key in keys {
+                        let count = twin.entry((worker, key)).or_insert(0);
+                        fresh += u32::from(*count == 0);
+                        *count += 1;
+                    }
+                    assert_eq!(index.add(worker, &prompt.chain, 0, blocks), fresh);
+                    held.push((worker, prompt, blocks));
+                } else if !held.is_empty() {
+                    // From the end, in one or two pieces, as evictions do.
+                    let (worker, prompt, blocks) =
+                        held.swap_remove(rng.random_range(0..held.len()));
+                    let middle = rng.random_range(0..=blocks);
+                    let mut lost = 0;
+                    for block in 0..blocks {
+                        let key = (worker, layout.key(&prompt.chain, block));
+                        let count = twin.get_mut(&key).unwrap();
+                        *count -= 1;
+                        if *count == 0 {
+                            twin.remove(&key);
+                            lost += 1;
+                        }
+                    }
+                    let mut removed = 0;
+                    for (first, end) in [(middle, blocks), (0, middle)] {
+                        if first < end {
+                            removed += index.remove(worker, &prompt.chain, first, end);
+                        }
+                    }
+                    assert_eq!(removed, lost);
+                }
+                let prompt = prompt(&mut rng);
+                let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
+                index.walk(&prompt.chain, blocks, &mut path);
+                let mut listed = Vec::new();
+                let beyond = index.holders(&path, &mut listed);
+                for worker in 0..workers {
+                    let holds = |&block: &u32| {
+                        twin.contains_key(&(worker, layout.key(&prompt.chain, block)))
+                    };
+                    let expected = (0..blocks).take_while(holds).count() as u32;
+                    assert_eq!(index.overlap(&path, worker), expected);
+                    assert!(expected <= beyond || listed.contains(&worker));
+                }
+            }
+            for (worker, prompt, blocks) in held {
+                index.remove(worker, &prompt.chain, 0, blocks);
+            }
+            assert!(index.is_empty());
+        }
+    }
+}
