@@ -1,8 +1,9 @@
 //! Which workers hold which prefixes.
 //!
-//! A radix tree over block identities, without child lists: a node is a run of blocks that the same workers hold, and is
-//! found by the identity of its first block. What a worker holds is closed under prefixes, so along a prompt the sets of
-//! holders only shrink, and how far a worker's copy reaches is the end of the last node that lists it.
+//! A tree over block identities, without links: a node is a run of blocks that the same workers hold, and is found by
+//! the identity of its first block. Where a sequence parts from a node in its middle, the node of its next block is found
+//! the same way. What a worker holds is closed under prefixes, so along a prompt the sets of holders only shrink, and how
+//! far a worker's copy reaches is where the prompt leaves the last node that lists it.
 
 use std::sync::Arc;
 
@@ -183,8 +184,9 @@ impl PrefixIndex {
         let mut at = 0;
         while let Some(&id) = self.index.get(&self.layout.key(chain, at)) {
             let node = &mut self.nodes[id as usize];
-            if node.end <= first {
-                at = node.end;
+            let limit = node.end.min(first + 1);
+            at = self.layout.common_blocks(chain, &node.chain, node.first, limit);
+            if at <= first {
                 continue;
             }
             if node.end == end
@@ -227,11 +229,9 @@ impl PrefixIndex {
             let Some(&id) = self.index.get(&self.layout.key(chain, at)) else { return };
             let node = &self.nodes[id as usize];
             let limit = node.end.min(blocks);
+            // Where the prompt parts from this node, another one may start: a branch of whoever came later.
             at = self.layout.common_blocks(chain, &node.chain, node.first, limit);
             path.push((id, at));
-            if at < node.end {
-                return;
-            }
         }
     }
 
@@ -283,34 +283,49 @@ mod tests {
     /// Against the obvious twin: a count per worker and block identity.
     #[test]
     fn the_index_matches_counted_blocks() {
-        for (block_size, workers) in [(4, 3), (8, 3), (3, 3), (20, 2), (8, 200)] {
+        let shapes = [(4, 3), (8, 3), (3, 3), (20, 2), (8, 200)];
+        let modes =
+            [true, false].into_iter().flat_map(|counted| shapes.map(|shape| (counted, shape)));
+        for (counted, (block_size, workers)) in modes {
             let layout = BlockLayout { block_size, trace_block_size: 8 };
             let mut rng = stream(6, u64::from(block_size * workers));
             let mut index = PrefixIndex::new(layout);
             let mut twin: BTreeMap<(u32, u64), u32> = BTreeMap::new();
-            let mut held: Vec<(u32, Prompt, u32)> = Vec::new();
+            let mut held: Vec<(u32, Prompt, u32, u32)> = Vec::new();
             let mut path = Path::new();
             for _ in 0..3000 {
                 let worker = rng.random_range(0..workers);
                 if rng.random_bool(0.55) {
                     let prompt = prompt(&mut rng);
                     let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
-                    let keys = (0..blocks).map(|block| layout.key(&prompt.chain, block));
+                    // All of it once more, or only what the worker lacks, as its cache events would say.
+                    let lacks = |&block: &u32| {
+                        !twin.contains_key(&(worker, layout.key(&prompt.chain, block)))
+                    };
+                    let first = if counted { 0 } else { (0..blocks).find(lacks).unwrap_or(blocks) };
+                    let keys = (first..blocks).map(|block| layout.key(&prompt.chain, block));
                     let mut fresh = 0;
                     for key in keys {
                         let count = twin.entry((worker, key)).or_insert(0);
                         fresh += u32::from(*count == 0);
                         *count += 1;
                     }
-                    assert_eq!(index.add(worker, &prompt.chain, 0, blocks), fresh);
-                    held.push((worker, prompt, blocks));
+                    assert_eq!(index.add(worker, &prompt.chain, first, blocks), fresh);
+                    held.push((worker, prompt, first, blocks));
                 } else if !held.is_empty() {
                     // From the end, in one or two pieces, as evictions do.
-                    let (worker, prompt, blocks) =
-                        held.swap_remove(rng.random_range(0..held.len()));
-                    let middle = rng.random_range(0..=blocks);
+                    let at = rng.random_range(0..held.len());
+                    // What hangs on a prefix goes before it: with events, the last of some worker.
+                    let other = held[at].0;
+                    let at = if counted {
+                        at
+                    } else {
+                        held.iter().rposition(|held| held.0 == other).unwrap()
+                    };
+                    let (worker, prompt, first, blocks) = held.remove(at);
+                    let middle = rng.random_range(first..=blocks);
                     let mut lost = 0;
-                    for block in 0..blocks {
+                    for block in first..blocks {
                         let key = (worker, layout.key(&prompt.chain, block));
                         let count = twin.get_mut(&key).unwrap();
                         *count -= 1;
@@ -320,7 +335,7 @@ mod tests {
                         }
                     }
                     let mut removed = 0;
-                    for (first, end) in [(middle, blocks), (0, middle)] {
+                    for (first, end) in [(middle, blocks), (first, middle)] {
                         if first < end {
                             removed += index.remove(worker, &prompt.chain, first, end);
                         }
@@ -341,8 +356,8 @@ mod tests {
                     assert!(expected <= beyond || listed.contains(&worker));
                 }
             }
-            for (worker, prompt, blocks) in held {
-                index.remove(worker, &prompt.chain, 0, blocks);
+            for (worker, prompt, first, blocks) in held.into_iter().rev() {
+                index.remove(worker, &prompt.chain, first, blocks);
             }
             assert!(index.is_empty());
         }
