@@ -1,4 +1,5 @@
 //! Tests that drive the simulator from outside.
 
+mod oracle;
 mod reference;
 mod support;

@@ -70,6 +70,7 @@ pub struct Engine {
     id: WorkerId,
     config: Arc<EngineConfig>,
     timer: PassTimer,
+    shortest_pass: Span,
     pool: KvPool,
     sequences: Slab<Sequence>,
     waiting: VecDeque<u32>,
@@ -98,9 +99,11 @@ impl Engine {
     /// An idle engine with an empty cache. With `notify` its outcomes tell the changes of the cache.
     pub fn new(id: WorkerId, config: Arc<EngineConfig>, notify: bool) -> Engine {
         let caching = config.enable_prefix_caching;
+        let timer = config.pass_timer();
         Engine {
             id,
-            timer: config.pass_timer(),
+            shortest_pass: timer.floor(),
+            timer,
             pool: KvPool::new(config.layout, config.num_gpu_blocks, caching, notify),
             batch: DecodeBatch::new(config.layout.block_size),
             config,
@@ -193,11 +196,11 @@ impl Engine {
     /// Composes, times and completes one pass; nothing when there is no work.
     fn start_pass(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
         let mut pass = std::mem::take(&mut self.pass);
-        pass.start(self.config.max_num_batched_tokens);
         self.schedule(&mut pass, now, recorder);
         let end = (self.batch.size() > 0 || pass.computed > 0).then(|| {
+            // A pass that only computes output again has no part that the timing model prices.
             let duration = self.timer.pass(pass.prefill, self.decode_load(&pass));
-            let end = now + duration;
+            let end = now + duration.max(self.shortest_pass);
             self.sample(now, end, recorder);
             self.complete_pass(&pass, now, end, recorder);
             end

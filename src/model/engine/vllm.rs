@@ -28,7 +28,7 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) fn start(&mut self, budget: u32) {
+    fn start(&mut self, budget: u32) {
         self.budget = budget;
         self.prefill = PrefillLoad::default();
         self.computed = 0;
@@ -53,6 +53,17 @@ impl Pass {
 impl Engine {
     /// Composes a pass. Afterwards the members of the decode batch, and the pass's own lists, are who takes part.
     pub(super) fn schedule(&mut self, pass: &mut Pass, now: Time, recorder: &mut Recorder) {
+        loop {
+            pass.start(self.config.max_num_batched_tokens);
+            self.schedule_once(pass, now, recorder);
+            // A sequence that was alone and has preempted itself is dealt with by an empty pass.
+            if !(pass.preempted && self.running.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    fn schedule_once(&mut self, pass: &mut Pass, now: Time, recorder: &mut Recorder) {
         if self.is_regular(pass) {
             let blocks = self.batch.growth(0);
             self.pool.take_anonymous(blocks);

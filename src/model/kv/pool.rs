@@ -70,8 +70,8 @@ pub struct KvPool {
     extents: Extents,
     /// The oldest copy of an extent, by the identity of its first block.
     index: FxHashMap<u64, u32>,
-    /// The extents of the last lookup.
-    path: Vec<u32>,
+    /// The extents of the last lookup, and one past the last block that each has in common with the sequence.
+    path: Vec<(u32, u32)>,
     caching: bool,
     /// Changes since the last drain, if anybody wants to know.
     changes: Option<Vec<CacheChange>>,
@@ -157,11 +157,9 @@ impl KvPool {
             if extent.references > 0 {
                 hit.pinned += end - hit.blocks;
             }
+            // Where the sequence leaves this extent, another one may go on: it began when this one ended here.
             hit.blocks = end;
-            self.path.push(id);
-            if end < extent.end {
-                return;
-            }
+            self.path.push((id, end));
         }
     }
 
@@ -170,9 +168,9 @@ impl KvPool {
     pub fn pin(&mut self, hit: Hit, holding: &mut Holding) {
         debug_assert_eq!(holding.blocks(), 0, "the sequence holds blocks already");
         let path = std::mem::take(&mut self.path);
-        for &found in &path {
-            let partial = self.extents.get(found).end > hit.blocks;
-            let id = if partial { self.split(found, hit.blocks) } else { found };
+        for &(found, end) in &path {
+            let partial = self.extents.get(found).end > end;
+            let id = if partial { self.split(found, end) } else { found };
             let extent = self.extents.get_mut(id);
             let blocks = extent.blocks();
             extent.references += 1;

@@ -1,5 +1,7 @@
 //! What several tests need.
 
+pub(crate) mod naive;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -44,4 +46,14 @@ pub(crate) fn check_laws(outcome: &Outcome, rows: &[Row]) {
     let totals = &outcome.recorder.totals;
     assert_eq!(totals.arrived, totals.completed + totals.rejected + totals.aborted);
     assert_eq!(totals.arrived, rows.len() as u64);
+}
+
+/// The seeds of a random test: the first `count`, or as many as `FLEETSIM_SEEDS` says, or the one in `FLEETSIM_SEED` to
+/// repeat a failure.
+pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    match number("FLEETSIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("FLEETSIM_SEEDS").unwrap_or(count),
+    }
 }
