@@ -53,6 +53,11 @@ impl Coordinator {
         self.error.take()
     }
 
+    /// How many bad entries the source has left out.
+    pub(super) fn skipped(&self) -> u64 {
+        self.source.skipped()
+    }
+
     fn read(&mut self, context: &mut Context<'_, Message, Recorder>) {
         self.next = self.source.next_request().unwrap_or_else(|error| {
             self.error = Some(error);
@@ -93,9 +98,7 @@ impl Coordinator {
         request.arrival = context.now();
         self.requests += 1;
         self.in_flight += 1;
-        let recorder = context.recorder();
-        recorder.totals.arrived += 1;
-        recorder.series.at(request.arrival).arrived += 1;
+        context.recorder().arrive(request.arrival);
         self.read(context);
         match &mut self.queue {
             Some(queue) if !queue.is_empty() || self.policy.is_busy() => {

@@ -9,6 +9,7 @@
 //! ```
 
 mod coordinator;
+mod laws;
 mod message;
 mod outcome;
 mod spec;
@@ -54,6 +55,13 @@ pub enum RunError {
     Sink(io::Error),
     /// The source of requests broke off.
     Source(SourceError),
+    /// A bug in the simulator: its books do not balance.
+    LawBroken {
+        /// What does not hold.
+        law: String,
+        /// The seed of the run.
+        seed: u64,
+    },
     /// A bug in the simulator.
     Panicked {
         /// Which worker; the coordinator if none.
@@ -73,6 +81,9 @@ impl fmt::Display for RunError {
             RunError::Halted => f.write_str("the run was interrupted"),
             RunError::Sink(error) => write!(f, "the results cannot be written: {error}"),
             RunError::Source(error) => write!(f, "{error}"),
+            RunError::LawBroken { law, seed } => {
+                write!(f, "the books of the run do not balance, seed {seed}: {law}")
+            }
             RunError::Panicked { worker, time, seed, message } => {
                 match worker {
                     Some(worker) => write!(f, "{worker}")?,
@@ -106,17 +117,19 @@ pub fn run(
     for id in (0..spec.workers).map(WorkerId) {
         lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
     }
-    let mut recorder = Recorder::new(spec.series_interval);
+    let mut recorder = Recorder::new(spec.series_interval, spec.slo);
     let mut drain = Drain { sink, digest: RowDigest::default(), error: None };
     let result = run_sequential(&mut lps, &mut recorder, &mut drain);
     let (digest, error) = (drain.digest, drain.error);
     if let Some(error) = error {
         return Err(RunError::Sink(error));
     }
-    if let Some(FleetLp::Coordinator(coordinator)) = lps.first_mut()
-        && let Some(error) = coordinator.error()
-    {
-        return Err(RunError::Source(error));
+    let mut skipped = 0;
+    if let Some(FleetLp::Coordinator(coordinator)) = lps.first_mut() {
+        skipped = coordinator.skipped();
+        if let Some(error) = coordinator.error() {
+            return Err(RunError::Source(error));
+        }
     }
     let finished = result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,
@@ -127,7 +140,11 @@ pub fn run(
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
     let (digest, events, end) = (digest.value(), finished.events, finished.end);
-    Ok(Outcome { recorder, workers, digest, events, end })
+    let outcome = Outcome { recorder, workers, skipped, digest, events, end };
+    match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
+        Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
+        None => Ok(outcome),
+    }
 }
 
 /// Empties the recorder while the run goes on.

@@ -1,6 +1,6 @@
 //! What a run yields.
 
-use crate::kernel::Time;
+use crate::kernel::{Span, Time};
 use crate::model::metrics::{Recorder, Work};
 
 /// The aggregates of a completed run. The rows of its requests have gone to the sink.
@@ -10,6 +10,8 @@ pub struct Outcome {
     pub recorder: Recorder,
     /// What each worker did.
     pub workers: Vec<Work>,
+    /// Bad entries that the source left out.
+    pub skipped: u64,
     /// A hash over all rows: equal for equal results, whatever the order in which they were produced.
     pub digest: u128,
     /// Events handled.
@@ -19,6 +21,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// From the first arrival to the end of the last request.
+    pub fn duration(&self) -> Span {
+        let first = self.recorder.first_arrival.unwrap_or(Time::ZERO);
+        self.recorder.last_end.max(first).since(first)
+    }
+
     /// The work of all workers together.
     pub fn work(&self) -> Work {
         let mut sum = Work::default();

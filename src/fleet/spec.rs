@@ -3,8 +3,11 @@
 use rand::Rng;
 use rand_distr::{Distribution, Exp1};
 
+use crate::fleet::worker::COORDINATOR;
 use crate::kernel::Span;
+use crate::kernel::rng::{Stream, lp_stream};
 use crate::model::engine::EngineConfig;
+use crate::model::metrics::Slo;
 use crate::model::router::{QueueOrder, Reads};
 
 /// The delay of one direction between the front end and the workers.
@@ -84,9 +87,16 @@ pub struct FleetSpec {
     pub seed: u64,
     /// Length of an interval of the time series.
     pub series_interval: Span,
+    /// What counts as good service.
+    pub slo: Slo,
 }
 
 impl FleetSpec {
+    /// The stream from which a router policy draws.
+    pub fn router_stream(&self) -> Stream {
+        lp_stream(self.seed, COORDINATOR, 1)
+    }
+
     /// What workers have to report, given what the policy reads.
     pub(super) fn reports(&self, policy: Reads) -> Reads {
         Reads { finished: policy.finished || matches!(self.load, Load::Closed(_)), ..policy }

@@ -1,3 +1,6 @@
 //! The only layer that opens files: traces, configuration, results.
 
+pub mod config;
+pub mod files;
 pub mod trace;
+pub mod traffic;

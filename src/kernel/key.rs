@@ -32,9 +32,9 @@ impl EventKey {
             "virtual time {time} is past the 834 days that an event key can hold"
         );
         let order = u128::from(time.as_ns()) << 72 | u128::from(round) << 56;
-        let tie =
+        let low =
             u128::from(class.get()) << 52 | u128::from(source.get()) << 32 | u128::from(sequence);
-        EventKey(order | tie)
+        EventKey(order | low)
     }
 
     /// When the event happens.

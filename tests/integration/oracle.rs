@@ -7,7 +7,7 @@ use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, Engine, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
-use fleetsim::model::metrics::{Distribution, Recorder, Row};
+use fleetsim::model::metrics::{Distribution, Recorder, Row, Slo};
 use fleetsim::model::request::{Prompt, Request, RequestId, WorkerId};
 use fleetsim::model::timing::{Polynomial, TimingModel};
 use rand::RngExt;
@@ -102,7 +102,7 @@ struct Fast {
 
 fn run(config: &EngineConfig, arrivals: &[(Request, Vec<u64>)], notify: bool) -> Fast {
     let mut engine = Engine::new(WorkerId(0), Arc::new(config.clone()), notify);
-    let mut recorder = Recorder::new(Span::from_secs(1));
+    let mut recorder = Recorder::new(Span::from_secs(1), Slo::default());
     let mut changes = Vec::new();
     let mut arrivals = arrivals.iter().peekable();
     let mut due: Option<Time> = None;

@@ -76,11 +76,6 @@ impl TraceReader {
         Ok(TraceReader { path, lines, options, first_ns: None, last_ns: 0, records: 0, skipped: 0 })
     }
 
-    /// How many lines were left out so far.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
-    }
-
     /// The next request; arrival times count from the first.
     ///
     /// # Errors
@@ -136,5 +131,9 @@ impl TraceReader {
 impl Source for TraceReader {
     fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
         Ok(self.read()?)
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
     }
 }

@@ -7,11 +7,13 @@ mod digest;
 mod distribution;
 mod row;
 mod series;
+mod slo;
 
 pub use digest::RowDigest;
 pub use distribution::Distribution;
 pub use row::{Row, Status};
 pub use series::{Interval, Series};
+pub use slo::Slo;
 
 use crate::kernel::time::{Span, Time};
 
@@ -38,6 +40,12 @@ pub struct Totals {
     pub first_reused_tokens: u64,
     /// Nanoseconds that requests spent in running batches.
     pub running_ns: u128,
+    /// Nanoseconds from arrival to end, over all requests.
+    pub residence_ns: u128,
+    /// Requests that kept every bound of the SLO, if there is one.
+    pub good: u64,
+    /// Tokens generated for these.
+    pub good_tokens: u64,
 }
 
 /// What one engine did, counted pass by pass and not request by request: the other side of every check of the totals.
@@ -94,10 +102,18 @@ pub struct Recorder {
     pub itl: Distribution,
     /// Arrival to last token, ns.
     pub e2e: Distribution,
+    /// Prompt lengths, in tokens.
+    pub isl: Distribution,
+    /// Output lengths, in tokens.
+    pub osl: Distribution,
+    /// What counts as good service.
+    pub slo: Slo,
     /// Counts and sums.
     pub totals: Totals,
     /// The run over time.
     pub series: Series,
+    /// When the first request arrived.
+    pub first_arrival: Option<Time>,
     /// When the last request ended.
     pub last_end: Time,
     /// Requests that ended since the list was last drained.
@@ -108,19 +124,30 @@ pub struct Recorder {
 
 impl Recorder {
     /// An empty recorder; the time series has one entry per `interval`.
-    pub fn new(interval: Span) -> Recorder {
+    pub fn new(interval: Span, slo: Slo) -> Recorder {
         Recorder {
             ttft: Distribution::new(),
             ttst: Distribution::new(),
             tpot: Distribution::new(),
             itl: Distribution::new(),
             e2e: Distribution::new(),
+            isl: Distribution::new(),
+            osl: Distribution::new(),
+            slo,
             totals: Totals::default(),
             series: Series::new(interval),
+            first_arrival: None,
             last_end: Time::ZERO,
             rows: Vec::new(),
             halt: false,
         }
+    }
+
+    /// A request reached the front end.
+    pub fn arrive(&mut self, time: Time) {
+        self.first_arrival.get_or_insert(time);
+        self.totals.arrived += 1;
+        self.series.at(time).arrived += 1;
     }
 
     /// A request got its first token at `time`, `ttft` after its arrival.
@@ -148,6 +175,7 @@ impl Recorder {
     pub fn close(&mut self, row: Row) {
         self.last_end = self.last_end.max(row.end);
         self.totals.running_ns += row.running_ns;
+        self.totals.residence_ns += u128::from(row.e2e().as_ns());
         match row.status {
             Status::Completed => self.close_completed(&row),
             Status::Rejected => self.totals.rejected += 1,
@@ -165,7 +193,13 @@ impl Recorder {
         self.totals.output_tokens += u64::from(row.output_tokens);
         self.totals.reused_tokens += u64::from(row.reused_tokens);
         self.totals.first_reused_tokens += u64::from(row.first_reused_tokens);
+        if self.slo.is_set() && self.slo.is_met(row) {
+            self.totals.good += 1;
+            self.totals.good_tokens += u64::from(row.output_tokens);
+        }
         self.series.at(row.end).completed += 1;
+        self.isl.record(u64::from(row.prompt_tokens), 1);
+        self.osl.record(u64::from(row.output_tokens), 1);
         self.e2e.record(row.e2e().as_ns(), 1);
         for (distribution, value) in [
             (&mut self.ttft, row.ttft()),

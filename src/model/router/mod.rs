@@ -5,12 +5,14 @@ mod kv;
 mod load;
 mod queue;
 mod round_robin;
+mod spec;
 
 pub use index::PrefixIndex;
 pub use kv::{KvAware, KvRouterConfig, TieBreak};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};
 pub use queue::{QueueOrder, RouterQueue};
 pub use round_robin::RoundRobin;
+pub use spec::PolicySpec;
 
 use crate::model::kv::CacheChange;
 use crate::model::request::{Request, RequestId, WorkerId};

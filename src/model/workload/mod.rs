@@ -1,5 +1,9 @@
 //! Where requests come from.
 
+mod shape;
+
+pub use shape::{Shape, Shaped};
+
 use std::error::Error;
 
 use crate::model::request::Request;
@@ -14,6 +18,11 @@ pub trait Source: Send {
     /// # Errors
     /// When the requests come from a file that is broken or out of order.
     fn next_request(&mut self) -> Result<Option<Request>, SourceError>;
+
+    /// How many bad entries it has left out so far, because it was told to.
+    fn skipped(&self) -> u64 {
+        0
+    }
 }
 
 impl<I: Iterator<Item = Request> + Send> Source for I {

@@ -1,0 +1,81 @@
+//! What every run has to satisfy, whatever it simulates (INV-5 to INV-7): checked at the end of each, also in release.
+//!
+//! Rows are one side of every equation, what engines counted pass by pass is the other, so that nothing is compared
+//! with itself.
+
+use crate::fleet::Outcome;
+use crate::model::engine::Engine;
+use crate::model::metrics::Interval;
+
+/// The first law that does not hold, in words.
+pub(super) fn broken<'a>(
+    outcome: &Outcome,
+    engines: impl Iterator<Item = &'a Engine>,
+) -> Option<String> {
+    let work = outcome.work();
+    let totals = outcome.recorder.totals;
+    let ended = totals.completed + totals.rejected + totals.aborted;
+    let over_time = |count: fn(&Interval) -> u64| {
+        outcome.recorder.series.intervals().iter().map(count).sum::<u64>()
+    };
+    let mut equations = vec![
+        ("requests arrived and ended", totals.arrived, ended),
+        ("requests ended in rows and in engines", ended, work.requests),
+        (
+            "tokens in rows and in passes",
+            totals.output_tokens + totals.aborted_tokens,
+            work.output_tokens,
+        ),
+        ("tokens over time and in passes", over_time(|i| i.output_tokens), work.output_tokens),
+        (
+            "prompt tokens over time and in passes",
+            over_time(|i| i.prefill_tokens),
+            work.prefill_tokens,
+        ),
+        ("arrivals over time and in all", over_time(|i| i.arrived), totals.arrived),
+        ("completions over time and in all", over_time(|i| i.completed), totals.completed),
+    ];
+    if totals.aborted == 0 {
+        equations.extend([
+            ("prompt tokens in rows and at admission", totals.prompt_tokens, work.prompt_tokens),
+            (
+                "reused tokens in rows and at admission",
+                totals.first_reused_tokens,
+                work.reused_tokens,
+            ),
+        ]);
+        if work.preemptions == 0 {
+            let needed = work.prompt_tokens - work.reused_tokens;
+            equations.push(("prompt tokens needed and computed", needed, work.prefill_tokens));
+        }
+    }
+    let unequal = equations.into_iter().find(|(_, left, right)| left != right);
+    if let Some((law, left, right)) = unequal {
+        return Some(format!("{law} differ: {left} and {right}"));
+    }
+    // Little's law without division: the integral of the batch size is the sum of the times spent in it.
+    if totals.running_ns != work.running_ns {
+        let (rows, passes) = (totals.running_ns, work.running_ns);
+        return Some(format!("Little's law fails: {rows} ns in rows, {passes} ns in passes"));
+    }
+    engines.map(unsettled).enumerate().find_map(|(worker, problem)| {
+        problem.map(|problem| format!("worker {worker} ends with {problem}"))
+    })
+}
+
+/// What an engine still holds although all work is done.
+fn unsettled(engine: &Engine) -> Option<String> {
+    let pool = engine.pool();
+    if !engine.is_empty() {
+        return Some(format!(
+            "{} requests waiting, {} running",
+            engine.waiting(),
+            engine.running()
+        ));
+    }
+    if pool.pinned() != 0 || pool.available() != pool.capacity() {
+        let (pinned, available, capacity) = (pool.pinned(), pool.available(), pool.capacity());
+        return Some(format!("{pinned} KV blocks pinned, {available} of {capacity} available"));
+    }
+    None
+}

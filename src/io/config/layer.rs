@@ -1,0 +1,261 @@
+//! One source of values: a file, or an assignment from the command line.
+
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::io::config::error::{ConfigError, Problem};
+use crate::io::config::text::{
+    Columns, Config, Duration, Engine, Generate, Lengths, Router, Slo, Workload,
+};
+use crate::kernel::Span;
+
+/// A layer that has been read: every key is known and every value has its type.
+pub(super) struct Layer {
+    name: String,
+    text: String,
+    /// Whether positions in the text mean anything to the user.
+    is_file: bool,
+    table: toml::Table,
+}
+
+impl Layer {
+    pub(super) fn from_file(path: &Path) -> Result<Layer, ConfigError> {
+        let name = path.display().to_string();
+        let unreadable =
+            |reason: String| ConfigError::new(&name, None, "", Problem::Unreadable(reason));
+        if path.is_dir() {
+            return Err(unreadable("it is a directory".to_owned()));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        Layer::read(name, text, true)
+    }
+
+    /// An assignment `path=value`; the value is TOML, or else text.
+    pub(super) fn from_assignment(name: &str, assignment: &str) -> Result<Layer, ConfigError> {
+        let (path, value) = assignment
+            .split_once('=')
+            .filter(|(path, _)| !path.trim().is_empty())
+            .ok_or_else(|| ConfigError::new(name, None, "", Problem::NotAnAssignment))?;
+        let (path, value) = (path.trim(), value.trim());
+        let literal = DeValue::parse(value).is_ok();
+        let value = if literal { value.to_owned() } else { toml::Value::from(value).to_string() };
+        Layer::read(name.to_owned(), format!("{path} = {value}"), false)
+    }
+
+    fn read(name: String, text: String, is_file: bool) -> Result<Layer, ConfigError> {
+        let mut layer = Layer { name, text, is_file, table: toml::Table::new() };
+        let document = DeTable::parse(&layer.text).map_err(|error| layer.syntax(&error))?;
+        layer.check_keys(document.get_ref(), "", &toml::Value::Table(schema()))?;
+        if let Err(error) = toml::from_str::<Config>(&layer.text) {
+            return Err(layer.type_error(document.get_ref(), &error));
+        }
+        layer.table = toml::from_str(&layer.text).map_err(|error| layer.syntax(&error))?;
+        Ok(layer)
+    }
+
+    pub(super) fn table(&self) -> &toml::Table {
+        &self.table
+    }
+
+    /// Whether the layer sets this key or something below it.
+    pub(super) fn defines(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// A complaint about a key of this layer.
+    pub(super) fn complain(&self, key: &str, problem: Problem) -> ConfigError {
+        let span = self.find(key).map(|(span, _)| span);
+        ConfigError::new(&self.name, span.and_then(|span| self.position(span.start)), key, problem)
+    }
+
+    /// Where the value of a key stands, and what it is.
+    fn find(&self, key: &str) -> Option<(Range<usize>, String)> {
+        let document = DeTable::parse(&self.text).ok()?;
+        let mut names = key.split('.');
+        let mut value = document.get_ref().get(names.next()?)?;
+        for name in names {
+            value = value.get_ref().as_table()?.get(name)?;
+        }
+        Some((value.span(), self.text[value.span()].to_owned()))
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let position = error.span().and_then(|span| self.position(span.start));
+        let reason = error.message().replace('\n', ", ");
+        ConfigError::new(&self.name, position, "", Problem::Syntax(reason))
+    }
+
+    fn check_keys(
+        &self,
+        table: &DeTable<'_>,
+        path: &str,
+        schema: &toml::Value,
+    ) -> Result<(), ConfigError> {
+        for (key, value) in table {
+            let full = join(path, key.get_ref());
+            let Some(known) = schema.get(&**key.get_ref()) else {
+                let position = self.position(key.span().start);
+                let near = nearest(&full, &all_keys());
+                let sections = path.is_empty().then(|| top_level().join(", "));
+                let problem = Problem::UnknownKey { near, sections };
+                return Err(ConfigError::new(&self.name, position, &full, problem));
+            };
+            match (value.get_ref(), known) {
+                (DeValue::Table(table), toml::Value::Table(_)) => {
+                    self.check_keys(table, &full, known)?;
+                }
+                (_, toml::Value::Table(_)) => {
+                    let found = self.text[value.span()].to_owned();
+                    let reason = format!(
+                        "is {found}, but is a section, so the path has to go on: {full}.KEY"
+                    );
+                    let position = self.position(value.span().start);
+                    return Err(ConfigError::new(
+                        &self.name,
+                        position,
+                        &full,
+                        Problem::Contradiction(reason),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A complaint about a value of the wrong type, found by the position the parser gives.
+    fn type_error(&self, document: &DeTable<'_>, error: &toml::de::Error) -> ConfigError {
+        let span = error.span().unwrap_or(0..0);
+        let (key, value) = locate(document, "", &span).unwrap_or_default();
+        let found = self.text.get(value).unwrap_or_default().to_owned();
+        let expected = expectation(&key, &found, error.message());
+        let position = self.position(span.start);
+        ConfigError::new(&self.name, position, &key, Problem::Value { found, expected })
+    }
+
+    fn position(&self, offset: usize) -> Option<(usize, usize)> {
+        let before = self.text.get(..offset).filter(|_| self.is_file)?;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
+    }
+}
+
+/// The key whose value covers a span of the text.
+fn locate(table: &DeTable<'_>, path: &str, span: &Range<usize>) -> Option<(String, Range<usize>)> {
+    let covers = |value: &Spanned<DeValue<'_>>| {
+        value.span().start <= span.start && span.end <= value.span().end
+    };
+    for (key, value) in table {
+        let full = join(path, key.get_ref());
+        if let DeValue::Table(table) = value.get_ref()
+            && let Some(found) = locate(table, &full, span)
+        {
+            return Some(found);
+        }
+        if covers(value) {
+            return Some((full, value.span()));
+        }
+    }
+    None
+}
+
+/// What would have been right, in words, from the parser's message.
+fn expectation(key: &str, found: &str, message: &str) -> String {
+    if let Some(range) = crate::io::config::check::range_of(key) {
+        return range.to_owned();
+    }
+    let example = lookup(&schema(), key);
+    if example.as_ref().and_then(toml::Value::as_str).is_some_and(|text| Span::parse(text).is_ok())
+    {
+        return crate::kernel::ParseSpanError.to_string().replacen("expected ", "", 1);
+    }
+    let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
+    if let Some(variants) = expected.strip_prefix("one of ") {
+        let variants: Vec<String> =
+            variants.split(", ").map(|variant| variant.trim_matches('`').to_owned()).collect();
+        let near = nearest(found.trim_matches('"'), &variants);
+        let suggestion = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+        return format!("one of {}{suggestion}", variants.join(", "));
+    }
+    match expected {
+        "u32" | "u64" => "a whole number, zero or more".to_owned(),
+        "f64" => "a number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a string" => "text in quotes".to_owned(),
+        other => other.replace('`', ""),
+    }
+}
+
+/// A configuration with every key present, as a table: the keys there are.
+fn schema() -> toml::Table {
+    toml::Table::try_from(Config::complete()).expect("a configuration is made of TOML's own types")
+}
+
+impl Config {
+    /// A configuration that leaves no key out.
+    pub(crate) fn complete() -> Config {
+        let time = Some(Duration(Span::from_secs(1)));
+        let lengths = Lengths { quantiles: vec![1.0], ..Lengths::default() };
+        let text = Some("x".to_owned());
+        Config {
+            workload: Workload {
+                trace: text.clone(),
+                until: time,
+                requests: Some(1),
+                concurrency: Some(1),
+                columns: Columns { session: text.clone(), hash_ids: text, ..Columns::default() },
+                generate: Generate {
+                    steps: vec![(0.0, 1.0)],
+                    prompt_tokens: lengths.clone(),
+                    output_tokens: lengths,
+                    ..Generate::default()
+                },
+                ..Workload::default()
+            },
+            engine: Engine { max_model_len: Some(1), ..Engine::default() },
+            router: Router { router_queue_threshold: Some(1.0), ..Router::default() },
+            slo: Slo { ttft: time, itl: time, e2e: time },
+            ..Config::default()
+        }
+    }
+}
+
+/// Every key and section, with its full path.
+pub(super) fn all_keys() -> Vec<String> {
+    fn collect(table: &toml::Table, path: &str, keys: &mut Vec<String>) {
+        for (key, value) in table {
+            let full = join(path, key);
+            keys.push(full.clone());
+            if let toml::Value::Table(table) = value {
+                collect(table, &full, keys);
+            }
+        }
+    }
+    let mut keys = Vec::new();
+    collect(&schema(), "", &mut keys);
+    keys
+}
+
+fn top_level() -> [&'static str; 8] {
+    ["workload", "fleet", "engine", "router", "control_plane", "timing", "slo", "run"]
+}
+
+fn lookup(table: &toml::Table, key: &str) -> Option<toml::Value> {
+    let mut names = key.split('.');
+    let first = table.get(names.next()?)?.clone();
+    names.try_fold(first, |value, name| value.get(name).cloned())
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The candidate that differs least from `word`, if it is close enough to be meant.
+fn nearest(word: &str, candidates: &[String]) -> Option<String> {
+    let distance = |candidate: &String| strsim::damerau_levenshtein(word, candidate);
+    let best = candidates.iter().min_by_key(|candidate| distance(candidate))?;
+    (distance(best) <= (word.len() / 3).max(2)).then(|| best.clone())
+}

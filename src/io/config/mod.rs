@@ -1,0 +1,242 @@
+//! Configuration: a TOML file, overridden key by key from the command line, checked, and turned into a run.
+//!
+//! ```text
+//!   file ----+                         Config (text.rs)      Job (resolve.rs)
+//!   --set ---+--> layers (layer.rs) --> what the user typed --> what the program runs
+//!   flags ---+     unknown keys, types                           ranges, contradictions
+//! ```
+//!
+//! Every complaint names the layer, and in a file the line and column, that a value came from.
+
+mod check;
+mod error;
+mod layer;
+mod resolve;
+pub mod text;
+
+pub use error::ConfigError;
+pub use resolve::Job;
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::io::config::layer::Layer;
+use crate::io::config::text::Config;
+
+/// A configuration, and where each of its values came from.
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    layers: Vec<Layer>,
+}
+
+impl Loaded {
+    /// Reads a file, if there is one, and applies overrides in order: pairs of what the user typed (for complaints) and
+    /// an assignment `path=value`.
+    ///
+    /// # Errors
+    /// At the first thing that is not right.
+    pub fn load(
+        file: Option<&Path>,
+        overrides: &[(String, String)],
+    ) -> Result<Loaded, ConfigError> {
+        let mut layers = Vec::new();
+        if let Some(path) = file {
+            layers.push(Layer::from_file(path)?);
+        }
+        for (name, assignment) in overrides {
+            layers.push(Layer::from_assignment(name, assignment)?);
+        }
+        let mut merged = toml::Table::new();
+        for layer in &layers {
+            merge(&mut merged, layer.table());
+        }
+        // Every layer has been read on its own, so together they cannot fail.
+        let config = Config::deserialize(merged).map_err(|error| ConfigError::merged(&error))?;
+        Ok(Loaded { config, layers })
+    }
+
+    /// Checks the configuration as a whole and turns it into a run.
+    ///
+    /// # Errors
+    /// If a value is out of its range, or two contradict each other.
+    pub fn resolve(&self) -> Result<Job, ConfigError> {
+        Job::new(&self.config).map_err(|violation| self.place(violation))
+    }
+
+    fn place(&self, violation: check::Violation) -> ConfigError {
+        let layer = self.layers.iter().rev().find(|layer| layer.defines(&violation.key));
+        match layer {
+            Some(layer) => layer.complain(&violation.key, violation.problem),
+            None => ConfigError::new("configuration", None, &violation.key, violation.problem),
+        }
+    }
+}
+
+/// Writes `over` over `base`, table by table.
+fn merge(base: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => merge(base, over),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// The configuration as TOML, every value written out; reading it again gives the same.
+pub fn to_toml(config: &Config) -> String {
+    toml::to_string(config).expect("a configuration is made of TOML's own types")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::config::text::{RouterPolicy, Workload};
+
+    fn load(text: &str, overrides: &[(&str, &str)]) -> Result<Job, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        let owned = |&(name, assignment): &(&str, &str)| (name.to_owned(), assignment.to_owned());
+        let overrides: Vec<_> = overrides.iter().map(owned).collect();
+        let loaded = Loaded::load(Some(&path), &overrides).and_then(|loaded| loaded.resolve());
+        let prefix = format!("{}/", folder.path().display());
+        loaded.map_err(|error| error.to_string().replace(&prefix, ""))
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let text = "[router]\npolicy = \"random\"\n[fleet]\nworkers = 3\n";
+        let job =
+            load(text, &[("--router kv", "router.policy=kv"), ("--workers 5", "fleet.workers=5")]);
+        let job = job.unwrap();
+        assert_eq!(job.fleet.workers, 5);
+        assert_eq!(job.config.router.policy, RouterPolicy::Kv);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut config = Config::complete();
+        for config in [Config::default(), {
+            config.workload = Workload { requests: Some(7), ..Workload::default() };
+            config
+        }] {
+            let text = to_toml(&config);
+            assert_eq!(toml::from_str::<Config>(&text).unwrap(), config, "{text}");
+        }
+    }
+
+    /// Every complaint names the place, the key, the value and what would be right.
+    #[test]
+    fn complaints_are_sentences() {
+        let cases = [
+            (
+                "[router]\npolciy = \"kv\"",
+                "x.toml:2:1: unknown key router.polciy; did you mean router.policy?",
+            ),
+            ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
+            (
+                "x = 1",
+                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run",
+            ),
+            (
+                "[fleet]\nworkers = \"many\"",
+                "x.toml:2:11: fleet.workers is \"many\", but has to be a whole number from 1 to 1048575",
+            ),
+            (
+                "[fleet]\nworkers = 0",
+                "x.toml:2:11: fleet.workers is 0, but has to be a whole number from 1 to 1048575",
+            ),
+            (
+                "[fleet]\nworkers = -3",
+                "x.toml:2:11: fleet.workers is -3, but has to be a whole number from 1 to 1048575",
+            ),
+            (
+                "[router]\npolicy = \"kvv\"",
+                "x.toml:2:10: router.policy is \"kvv\", but has to be one of round-robin, random, power-of-two, least-loaded, session-affine, kv; did you mean kv?",
+            ),
+            (
+                "[control_plane]\ndispatch_latency = \"1 parsec\"",
+                "x.toml:2:20: control_plane.dispatch_latency is \"1 parsec\", but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
+            ),
+            (
+                "[control_plane]\ndispatch_latency = 5",
+                "x.toml:2:20: control_plane.dispatch_latency is 5, but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
+            ),
+            ("[fleet\nworkers = 1", "x.toml:1:7: not TOML: unclosed table, expected `]`"),
+            (
+                "[workload]\nspeedup = 0.0",
+                "x.toml:2:11: workload.speedup is 0.0, but has to be a number above 0",
+            ),
+            (
+                "[workload]\nspeedup = nan",
+                "x.toml:2:11: workload.speedup is nan, but has to be a number above 0",
+            ),
+            (
+                "[run]\nthreads = 2",
+                "x.toml:2:11: run.threads is 2, but has to be 1: this version runs on one thread",
+            ),
+        ];
+        for (text, expected) in cases {
+            match load(text, &[]) {
+                Err(error) => assert_eq!(error, expected, "{text}"),
+                Ok(_) => panic!("accepted: {text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn overrides_are_named_as_typed() {
+        let cases = [
+            (
+                ("--set router.polciy=kv", "router.polciy=kv"),
+                "--set router.polciy=kv: unknown key router.polciy; did you mean router.policy?",
+            ),
+            (
+                ("--workers 0", "fleet.workers=0"),
+                "--workers 0: fleet.workers is 0, but has to be a whole number from 1 to 1048575",
+            ),
+            (
+                ("--set nonsense", "nonsense"),
+                "--set nonsense: has to be path=value, such as router.policy=kv",
+            ),
+            (
+                ("--set router=kv", "router=kv"),
+                "--set router=kv: router is \"kv\", but is a section, so the path has to go on: router.KEY",
+            ),
+        ];
+        for (assignment, expected) in cases {
+            match load("", &[assignment]) {
+                Err(error) => assert_eq!(error, expected),
+                Ok(_) => panic!("accepted: {assignment:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        let cases = [
+            ("[workload]\nconcurrency = 5\nspeedup = 2.0", "workload.speedup"),
+            ("[workload]\ntrace = \"x\"\npreset = \"conversation\"", "workload.preset"),
+            ("[workload.generate]\nrate = 2.0", "workload.generate"),
+            ("[workload.columns]\ntimestamp = \"t\"", "workload.columns"),
+            (
+                "[router]\npolicy = \"random\"\nrouter_queue_threshold = 1.0",
+                "router.router_queue_threshold",
+            ),
+            (
+                "[engine]\nmax_num_batched_tokens = 16\nmax_num_seqs = 32\nenable_chunked_prefill = false\nmax_model_len = 64",
+                "engine.max_model_len",
+            ),
+        ];
+        for (text, key) in cases {
+            match load(text, &[]) {
+                Err(error) => assert!(error.contains(key), "{text}: {error}"),
+                Ok(_) => panic!("accepted: {text}"),
+            }
+        }
+    }
+}

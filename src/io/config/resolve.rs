@@ -1,0 +1,167 @@
+//! From what the user typed to what the program runs.
+
+use std::path::PathBuf;
+
+use crate::fleet::{ControlPlane, FleetSpec, Latency, Load};
+use crate::io::config::check::{self, Violation};
+use crate::io::config::text::{self, Config, Duration};
+use crate::io::trace::Format;
+use crate::io::traffic::{Origin, Traffic};
+use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use crate::model::kv::BlockLayout;
+use crate::model::metrics::Slo;
+use crate::model::router::{KvRouterConfig, PolicySpec, QueueOrder, TieBreak};
+use crate::model::timing::{Polynomial, TimingModel};
+use crate::model::workload::Shape;
+
+/// A run, ready to start.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What it was made from.
+    pub config: Config,
+    /// The fleet.
+    pub fleet: FleetSpec,
+    /// How requests find their worker.
+    pub router: PolicySpec,
+    /// Where requests come from.
+    pub traffic: Traffic,
+}
+
+impl Job {
+    pub(super) fn new(config: &Config) -> Result<Job, Violation> {
+        check::ranges(config)?;
+        check::contradictions(config)?;
+        let workload = &config.workload;
+        let layout = BlockLayout {
+            block_size: config.engine.block_size,
+            trace_block_size: workload.trace_block_size,
+        };
+        let fleet = FleetSpec {
+            workers: config.fleet.workers,
+            gpus_per_worker: config.fleet.gpus_per_worker,
+            engine: engine(&config.engine, &config.timing, layout),
+            control_plane: control_plane(&config.control_plane),
+            load: workload.concurrency.map_or(Load::Open, Load::Closed),
+            router_queue: router_queue(&config.router),
+            seed: config.run.seed,
+            series_interval: config.run.series_interval.0,
+            slo: Slo {
+                ttft: span(config.slo.ttft),
+                itl: span(config.slo.itl),
+                e2e: span(config.slo.e2e),
+            },
+        };
+        let router = router(&config.router, config.engine.max_num_batched_tokens);
+        let traffic = Traffic { origin: origin(config)?, shape: shape(workload) };
+        Ok(Job { config: config.clone(), fleet, router, traffic })
+    }
+}
+
+fn span(time: Option<Duration>) -> Option<crate::kernel::Span> {
+    time.map(|time| time.0)
+}
+
+fn engine(engine: &text::Engine, timing: &text::Timing, layout: BlockLayout) -> EngineConfig {
+    EngineConfig {
+        layout,
+        num_gpu_blocks: engine.num_gpu_blocks,
+        max_num_seqs: engine.max_num_seqs,
+        max_num_batched_tokens: engine.max_num_batched_tokens,
+        max_model_len: engine.max_model_len,
+        enable_prefix_caching: engine.enable_prefix_caching,
+        enable_chunked_prefill: engine.enable_chunked_prefill,
+        preemption_mode: match engine.preemption_mode {
+            text::PreemptionMode::Lifo => PreemptionMode::Lifo,
+            text::PreemptionMode::Fifo => PreemptionMode::Fifo,
+        },
+        first_token: match engine.first_token {
+            text::FirstToken::Prefill => FirstToken::Prefill,
+            text::FirstToken::Decode => FirstToken::Decode,
+        },
+        decode_kv: match engine.decode_load {
+            text::DecodeLoad::Context => DecodeKv::Context,
+            text::DecodeLoad::Resident => DecodeKv::Resident,
+        },
+        timing: match timing.model {
+            text::TimingModel::Polynomial => TimingModel::Polynomial(Polynomial {
+                prefill: timing.prefill_polynomial,
+                decode: timing.decode_polynomial,
+                decode_min_ms: timing.decode_min.0.as_ms(),
+            }),
+            text::TimingModel::Constant => {
+                TimingModel::Constant { prefill: timing.prefill.0, decode: timing.decode.0 }
+            }
+        },
+        speedup_ratio: engine.speedup_ratio,
+        decode_speedup_ratio: engine.decode_speedup_ratio,
+    }
+}
+
+fn control_plane(plane: &text::ControlPlane) -> ControlPlane {
+    let latency =
+        |floor: Duration, extra: Duration| Latency { floor: floor.0, mean_extra: extra.0 };
+    ControlPlane {
+        dispatch: latency(plane.dispatch_latency, plane.dispatch_jitter),
+        feedback: latency(plane.feedback_latency, plane.feedback_jitter),
+    }
+}
+
+fn router(router: &text::Router, max_num_batched_tokens: u32) -> PolicySpec {
+    match router.policy {
+        text::RouterPolicy::RoundRobin => PolicySpec::RoundRobin,
+        text::RouterPolicy::Random => PolicySpec::Random,
+        text::RouterPolicy::PowerOfTwo => PolicySpec::PowerOfTwo,
+        text::RouterPolicy::LeastLoaded => PolicySpec::LeastLoaded,
+        text::RouterPolicy::SessionAffine => PolicySpec::SessionAffine,
+        text::RouterPolicy::Kv => PolicySpec::Kv(KvRouterConfig {
+            overlap_score_credit: router.overlap_score_credit,
+            overlap_score_credit_decay: router.overlap_score_credit_decay,
+            prefill_load_scale: router.prefill_load_scale,
+            decode_active_request_weight: router.decode_active_request_weight,
+            router_temperature: router.router_temperature,
+            tie_break: match router.tie_break {
+                text::TieBreak::FewestBlocks => TieBreak::Fewest,
+                text::TieBreak::Random => TieBreak::Random,
+            },
+            busy_prefill_tokens: router
+                .router_queue_threshold
+                .map(|threshold| threshold * f64::from(max_num_batched_tokens)),
+        }),
+    }
+}
+
+fn router_queue(router: &text::Router) -> Option<QueueOrder> {
+    router.router_queue_threshold.map(|_| match router.router_queue_policy {
+        text::QueuePolicy::Fcfs => QueueOrder::Fcfs,
+        text::QueuePolicy::Lcfs => QueueOrder::Lcfs,
+        text::QueuePolicy::Wspt => QueueOrder::Wspt,
+    })
+}
+
+fn shape(workload: &text::Workload) -> Shape {
+    Shape {
+        from: workload.from.0,
+        until: span(workload.until),
+        speedup: workload.speedup,
+        copies: workload.copies,
+        copy_spread: workload.copy_spread.0,
+        requests: workload.requests,
+    }
+}
+
+fn origin(config: &Config) -> Result<Origin, Violation> {
+    let workload = &config.workload;
+    Ok(match &workload.trace {
+        Some(trace) => Origin::Trace {
+            path: PathBuf::from(trace),
+            format: format(workload),
+            block_size: workload.trace_block_size,
+            skip_bad_lines: workload.skip_bad_lines,
+        },
+        None => return Err(Violation::contradiction("workload.trace", "is needed".to_owned())),
+    })
+}
+
+fn format(_workload: &text::Workload) -> Option<Format> {
+    Some(Format::Mooncake)
+}

@@ -1,0 +1,332 @@
+//! The configuration as a user writes it. What a key means is said here, once.
+
+mod workload;
+
+pub use workload::{
+    Arrivals, Columns, Generate, LengthDistribution, Lengths, Preset, TimestampUnit, TraceFormat,
+    Workload,
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::kernel::Span;
+
+/// A time with a unit, such as `"1.5ms"`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Duration(pub Span);
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Span::parse(&text)
+            .map(Duration)
+            .map_err(|error| de::Error::custom(format!("{error}; found \"{text}\"")))
+    }
+}
+
+/// Everything that can be configured.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where requests come from.
+    pub workload: Workload,
+    /// How many workers there are.
+    pub fleet: Fleet,
+    /// What each worker is.
+    pub engine: Engine,
+    /// How requests find their worker.
+    pub router: Router,
+    /// Delays between the front end and the workers.
+    pub control_plane: ControlPlane,
+    /// How long passes take.
+    pub timing: Timing,
+    /// What counts as good service.
+    pub slo: Slo,
+    /// How to run, and what to write.
+    pub run: Run,
+}
+
+/// `[fleet]`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fleet {
+    /// How many workers.
+    pub workers: u32,
+    /// GPUs in each worker, for GPU-hours.
+    pub gpus_per_worker: u32,
+}
+
+impl Default for Fleet {
+    fn default() -> Fleet {
+        Fleet { workers: 8, gpus_per_worker: 1 }
+    }
+}
+
+/// `[engine]`: vLLM's names and, but for the pool's size, its defaults.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// Tokens per KV block.
+    pub block_size: u32,
+    /// Size of the KV pool, in blocks.
+    pub num_gpu_blocks: u32,
+    /// Most requests in a batch.
+    pub max_num_seqs: u32,
+    /// Most tokens in a pass.
+    pub max_num_batched_tokens: u32,
+    /// Longest sequence, prompt and output together, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_model_len: Option<u32>,
+    /// Whether complete blocks are kept for reuse.
+    pub enable_prefix_caching: bool,
+    /// Whether a prompt may be computed over several passes.
+    pub enable_chunked_prefill: bool,
+    /// Which running request gives up its blocks when none are left.
+    pub preemption_mode: PreemptionMode,
+    /// Which part of a pass the first token costs.
+    pub first_token: FirstToken,
+    /// Which KV tokens a decode pass reads.
+    pub decode_load: DecodeLoad,
+    /// Divides all times.
+    pub speedup_ratio: f64,
+    /// Divides decode times on top.
+    pub decode_speedup_ratio: f64,
+}
+
+impl Default for Engine {
+    fn default() -> Engine {
+        Engine {
+            block_size: 64,
+            num_gpu_blocks: 16_384,
+            max_num_seqs: 256,
+            max_num_batched_tokens: 8192,
+            max_model_len: None,
+            enable_prefix_caching: true,
+            enable_chunked_prefill: true,
+            preemption_mode: PreemptionMode::Lifo,
+            first_token: FirstToken::Prefill,
+            decode_load: DecodeLoad::Context,
+            speedup_ratio: 1.0,
+            decode_speedup_ratio: 1.0,
+        }
+    }
+}
+
+/// Who is preempted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PreemptionMode {
+    /// The one admitted last.
+    Lifo,
+    /// The one admitted first.
+    Fifo,
+}
+
+/// What the first token costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirstToken {
+    /// It comes out of the last prefill chunk.
+    Prefill,
+    /// It also counts in the decode part of that pass: the reference peer up to 1.4.
+    Decode,
+}
+
+/// What a decode pass reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecodeLoad {
+    /// The contexts of the decoding requests.
+    Context,
+    /// All pinned blocks: the reference peer up to 1.4.
+    Resident,
+}
+
+/// `[router]`: the reference peer's names.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Router {
+    /// How a worker is chosen.
+    pub policy: RouterPolicy,
+    /// `kv`: what a cached block is worth, in blocks to compute.
+    pub overlap_score_credit: f64,
+    /// `kv`: how fast that falls with a worker's excess prefill load.
+    pub overlap_score_credit_decay: f64,
+    /// `kv`: what prefill weighs against decode.
+    pub prefill_load_scale: f64,
+    /// `kv`: blocks that every active request counts on top.
+    pub decode_active_request_weight: f64,
+    /// `kv`: above zero, cheap workers are only likelier.
+    pub router_temperature: f64,
+    /// `kv`: who gets a request when several workers cost the same.
+    pub tie_break: TieBreak,
+    /// `kv`: requests wait while every worker has more prefill tokens than this share of `max_num_batched_tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router_queue_threshold: Option<f64>,
+    /// Who leaves that queue first.
+    pub router_queue_policy: QueuePolicy,
+}
+
+impl Default for Router {
+    fn default() -> Router {
+        Router {
+            policy: RouterPolicy::RoundRobin,
+            overlap_score_credit: 1.0,
+            overlap_score_credit_decay: 0.0,
+            prefill_load_scale: 1.0,
+            decode_active_request_weight: 0.0,
+            router_temperature: 0.0,
+            tie_break: TieBreak::FewestBlocks,
+            router_queue_threshold: None,
+            router_queue_policy: QueuePolicy::Fcfs,
+        }
+    }
+}
+
+/// How a worker is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouterPolicy {
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The less loaded of two random ones.
+    PowerOfTwo,
+    /// The one with the fewest requests.
+    LeastLoaded,
+    /// The session's own.
+    SessionAffine,
+    /// The one where it costs least, cache and load considered.
+    Kv,
+}
+
+/// Who gets a request when several workers cost the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TieBreak {
+    /// The one with the fewest active blocks, then the lowest number.
+    FewestBlocks,
+    /// Any of them.
+    Random,
+}
+
+/// Who leaves the router's queue first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueuePolicy {
+    /// First come, first served.
+    Fcfs,
+    /// Last come, first served.
+    Lcfs,
+    /// Weighted shortest processing time.
+    Wspt,
+}
+
+/// `[control_plane]`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlPlane {
+    /// From the routing decision to the worker's queue, at least.
+    pub dispatch_latency: Duration,
+    /// What comes on top of it on average, exponentially distributed.
+    pub dispatch_jitter: Duration,
+    /// From the end of a pass to the router's knowledge of it, at least.
+    pub feedback_latency: Duration,
+    /// What comes on top of it on average, exponentially distributed.
+    pub feedback_jitter: Duration,
+}
+
+impl Default for ControlPlane {
+    fn default() -> ControlPlane {
+        ControlPlane {
+            dispatch_latency: Duration(Span::from_ms(1)),
+            dispatch_jitter: Duration::default(),
+            feedback_latency: Duration(Span::from_ms(5)),
+            feedback_jitter: Duration::default(),
+        }
+    }
+}
+
+/// `[timing]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// Where pass times come from.
+    pub model: TimingModel,
+    /// `polynomial`: prefill time in ms over new tokens, highest power first.
+    pub prefill_polynomial: [f64; 3],
+    /// `polynomial`: decode time in ms over the used share of the KV pool, highest power first.
+    pub decode_polynomial: [f64; 3],
+    /// `polynomial`: the shortest decode pass.
+    pub decode_min: Duration,
+    /// `constant`: the prefill part of a pass.
+    pub prefill: Duration,
+    /// `constant`: the decode part of a pass.
+    pub decode: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        let polynomial = crate::model::timing::Polynomial::default();
+        Timing {
+            model: TimingModel::Polynomial,
+            prefill_polynomial: polynomial.prefill,
+            decode_polynomial: polynomial.decode,
+            decode_min: Duration(Span::from_ms(1)),
+            prefill: Duration(Span::from_ms(50)),
+            decode: Duration(Span::from_ms(10)),
+        }
+    }
+}
+
+/// Where pass times come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimingModel {
+    /// The reference peer's two quadratics.
+    Polynomial,
+    /// The same time for every pass.
+    Constant,
+}
+
+/// `[slo]`: a request is good when it meets all that are set.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slo {
+    /// Longest time to first token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft: Option<Duration>,
+    /// Longest mean time between tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub itl: Option<Duration>,
+    /// Longest time from arrival to last token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e2e: Option<Duration>,
+}
+
+/// `[run]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Run {
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Threads to use.
+    pub threads: u32,
+    /// The share of requests that get a row in `requests.csv`: 1 all, 0 none.
+    pub rows: f64,
+    /// Length of an interval of the time series.
+    pub series_interval: Duration,
+}
+
+impl Default for Run {
+    fn default() -> Run {
+        Run { seed: 42, threads: 1, rows: 1.0, series_interval: Duration(Span::from_secs(10)) }
+    }
+}

@@ -1,0 +1,223 @@
+//! Results appear whole or not at all.
+//!
+//! A [`ResultDir`] is filled under a temporary name beside its final one and renamed when it is complete. Dropped before
+//! that (an error, an interrupt, a panic) it leaves nothing behind.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// A directory of results in the making.
+#[derive(Debug)]
+pub struct ResultDir {
+    path: PathBuf,
+    partial: PathBuf,
+    replaces: bool,
+    finished: bool,
+}
+
+/// Why results cannot be stored.
+#[derive(Debug)]
+pub enum OutputError {
+    /// There is something at the path already.
+    Exists(PathBuf),
+    /// It may be replaced, but it does not look like results.
+    NotResults(PathBuf),
+    /// The file system says no.
+    Io(PathBuf, io::Error),
+}
+
+/// A file that every directory of results has; only what has it may be replaced.
+const MARK: &str = "report.json";
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OutputError::Exists(path) => {
+                write!(
+                    f,
+                    "{}: exists already; choose another --out, or replace it with --force",
+                    path.display()
+                )
+            }
+            OutputError::NotResults(path) => {
+                write!(
+                    f,
+                    "{}: --force replaces only a directory with a {MARK} or an empty one",
+                    path.display()
+                )
+            }
+            OutputError::Io(path, error) => {
+                write!(f, "{}: cannot be written: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for OutputError {}
+
+impl ResultDir {
+    /// Starts to fill `path`, which must not exist, or with `force` must hold earlier results.
+    ///
+    /// # Errors
+    /// If it may not be replaced, or the directory cannot be made.
+    pub fn create(path: &Path, force: bool) -> Result<ResultDir, OutputError> {
+        let path = path.to_owned();
+        let replaces = match fs::symlink_metadata(&path) {
+            Ok(_) if !force => return Err(OutputError::Exists(path)),
+            Ok(metadata) if !metadata.is_dir() || !holds_results(&path) => {
+                return Err(OutputError::NotResults(path));
+            }
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(OutputError::Io(path, error)),
+        };
+        let Some(name) = path.file_name() else { return Err(OutputError::NotResults(path)) };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".partial-{}", std::process::id()));
+        let partial = path.with_file_name(hidden);
+        fs::create_dir_all(&partial).map_err(|error| OutputError::Io(path.clone(), error))?;
+        Ok(ResultDir { path, partial, replaces, finished: false })
+    }
+
+    /// Makes a file in it.
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub fn file(&self, name: &str) -> Result<BufWriter<File>, OutputError> {
+        let file = File::create(self.partial.join(name));
+        let file = file.map_err(|error| OutputError::Io(self.path.join(name), error))?;
+        Ok(BufWriter::with_capacity(256 * 1024, file))
+    }
+
+    /// Makes a file in it and fills it.
+    ///
+    /// # Errors
+    /// If the file cannot be made or filled.
+    pub fn write(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), OutputError> {
+        let mut file = self.file(name)?;
+        fill(&mut file)
+            .and_then(|()| file.flush())
+            .map_err(|error| OutputError::Io(self.path.join(name), error))
+    }
+
+    /// Where the results will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the complete directory its name.
+    ///
+    /// # Errors
+    /// If that fails; whatever was there before is still there then.
+    pub fn finish(mut self) -> Result<PathBuf, OutputError> {
+        let to_error = |error| OutputError::Io(self.path.clone(), error);
+        let old = self.partial.with_extension("old");
+        if self.replaces {
+            fs::rename(&self.path, &old).map_err(to_error)?;
+        }
+        if let Err(error) = fs::rename(&self.partial, &self.path) {
+            if self.replaces {
+                // What cannot be undone either stays beside under its temporary name.
+                let _ = fs::rename(&old, &self.path);
+            }
+            return Err(to_error(error));
+        }
+        self.finished = true;
+        if self.replaces {
+            fs::remove_dir_all(&old).map_err(|error| OutputError::Io(old.clone(), error))?;
+        }
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for ResultDir {
+    fn drop(&mut self) {
+        if !self.finished {
+            // There is nobody left to tell.
+            let _ = fs::remove_dir_all(&self.partial);
+        }
+    }
+}
+
+fn holds_results(path: &Path) -> bool {
+    let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty || path.join(MARK).is_file()
+}
+
+/// `NAME-1` in the folder, or the first number that is free.
+pub fn numbered(folder: &Path, name: &str) -> PathBuf {
+    let taken = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+    let mut paths = (1_u64..).map(|number| folder.join(format!("{name}-{number}")));
+    paths.find(|path| !taken(path)).expect("not every number is taken")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn fill(path: &Path, force: bool, text: &str) -> Result<PathBuf, OutputError> {
+        let results = ResultDir::create(path, force)?;
+        results.write(MARK, |file| file.write_all(text.as_bytes()))?;
+        results.finish()
+    }
+
+    #[test]
+    fn results_appear_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let results = ResultDir::create(&path, false).unwrap();
+        results.write("x", |file| file.write_all(b"1")).unwrap();
+        assert!(!path.exists());
+        drop(results);
+        assert_eq!(names(&folder.path().join("a")), Vec::<String>::new());
+        fill(&path, false, "1").unwrap();
+        assert_eq!(names(&folder.path().join("a")), ["b"]);
+        assert_eq!(names(&path), [MARK]);
+    }
+
+    #[test]
+    fn only_results_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fill(&path, false, "1").unwrap();
+        assert!(matches!(fill(&path, false, "2"), Err(OutputError::Exists(_))));
+        fill(&path, true, "2").unwrap();
+        assert_eq!(fs::read_to_string(path.join(MARK)).unwrap(), "2");
+        assert_eq!(names(folder.path()), ["a"]);
+        let other = folder.path().join("mine");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("thesis"), "x").unwrap();
+        assert!(matches!(fill(&other, true, "2"), Err(OutputError::NotResults(_))));
+        assert!(matches!(
+            fill(&folder.path().join("mine/thesis"), true, ""),
+            Err(OutputError::NotResults(_))
+        ));
+        assert!(matches!(
+            fill(&folder.path().join("mine/thesis/x"), true, ""),
+            Err(OutputError::Io(..))
+        ));
+    }
+
+    #[test]
+    fn numbers_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(numbered(folder.path(), "x"), folder.path().join("x-1"));
+        fs::create_dir(folder.path().join("x-1")).unwrap();
+        assert_eq!(numbered(folder.path(), "x"), folder.path().join("x-2"));
+    }
+}

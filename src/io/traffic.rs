@@ -1,0 +1,52 @@
+//! Where the requests of a run come from: a trace or a generator, shaped.
+
+use std::path::PathBuf;
+
+use crate::io::trace::{Format, TraceError, TraceOptions, TraceReader};
+use crate::model::workload::{Shape, Shaped, Source};
+
+/// A source of requests, described but not opened.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Traffic {
+    /// Where requests come from.
+    pub origin: Origin,
+    /// What is done to them.
+    pub shape: Shape,
+}
+
+/// Where requests come from.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Origin {
+    /// A trace.
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// How it is written; found out from the file if absent.
+        format: Option<Format>,
+        /// Tokens in a block that one of its ids names.
+        block_size: u32,
+        /// Leave out lines that make no sense.
+        skip_bad_lines: bool,
+    },
+}
+
+impl Traffic {
+    /// Opens the source.
+    ///
+    /// # Errors
+    /// If it is a file that cannot be opened, or whose format cannot be told.
+    pub fn open(&self) -> Result<Box<dyn Source>, TraceError> {
+        let source: Box<dyn Source> = match &self.origin {
+            Origin::Trace { path, format, block_size, skip_bad_lines } => {
+                let format = format.unwrap_or(Format::Mooncake);
+                let (block_size, skip_bad_lines) = (*block_size, *skip_bad_lines);
+                let options = TraceOptions { format, block_size, skip_bad_lines };
+                Box::new(TraceReader::open(path, options)?)
+            }
+        };
+        if self.shape == Shape::default() {
+            return Ok(source);
+        }
+        Ok(Box::new(Shaped::new(source, self.shape.clone())))
+    }
+}

@@ -1,0 +1,209 @@
+//! What is done to a source of requests before it reaches the fleet: a window, a speed-up, copies, a limit.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use crate::kernel::rng::mix64;
+use crate::kernel::time::{Span, Time};
+use crate::model::request::Request;
+use crate::model::workload::{Source, SourceError};
+
+/// Changes to a source, in the order in which they apply.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Shape {
+    /// Requests before this time of the source are left out; this time becomes zero.
+    pub from: Span,
+    /// Requests from this time of the source on are left out.
+    pub until: Option<Span>,
+    /// Times are divided by this; above zero.
+    pub speedup: f64,
+    /// Every request comes so many times, each time with tokens and sessions of its own; at least one.
+    pub copies: u32,
+    /// Copy k comes k / `copies` of this time after the original.
+    pub copy_spread: Span,
+    /// Nothing comes after so many requests, copies included.
+    pub requests: Option<u64>,
+}
+
+impl Default for Shape {
+    /// Changes nothing.
+    fn default() -> Shape {
+        Shape {
+            from: Span::ZERO,
+            until: None,
+            speedup: 1.0,
+            copies: 1,
+            copy_spread: Span::ZERO,
+            requests: None,
+        }
+    }
+}
+
+/// A source with its shape applied.
+pub struct Shaped {
+    source: Box<dyn Source>,
+    shape: Shape,
+    left: u64,
+    /// Requests that some copy still has to play, the oldest first, and how many were taken off its front.
+    recent: VecDeque<Request>,
+    dropped: u64,
+    /// For every copy: the next request it plays, as (arrival, copy, number in the source).
+    copies: BinaryHeap<Reverse<(Time, u32, u64)>>,
+    /// Copies that wait for the source to be read further.
+    starved: Vec<(u32, u64)>,
+    ended: bool,
+}
+
+impl Shaped {
+    /// Applies `shape` to `source`.
+    pub fn new(source: Box<dyn Source>, shape: Shape) -> Shaped {
+        let left = shape.requests.unwrap_or(u64::MAX);
+        let starved = (0..shape.copies).map(|copy| (copy, 0)).collect();
+        let (recent, copies) = (VecDeque::new(), BinaryHeap::new());
+        Shaped { source, shape, left, recent, dropped: 0, copies, starved, ended: false }
+    }
+
+    /// The next request inside the window, its time moved and scaled.
+    fn read(&mut self) -> Result<Option<Request>, SourceError> {
+        while let Some(mut request) = self.source.next_request()? {
+            let offset = request.arrival.since(Time::ZERO);
+            if self.shape.until.is_some_and(|until| offset >= until) {
+                return Ok(None);
+            }
+            if offset >= self.shape.from {
+                let ns = offset.as_ns() - self.shape.from.as_ns();
+                request.arrival = scale(ns, self.shape.speedup);
+                return Ok(Some(request));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How much later than the original a copy comes.
+    fn delay(&self, copy: u32) -> Span {
+        let spread = u128::from(self.shape.copy_spread.as_ns());
+        Span::from_ns((spread * u128::from(copy) / u128::from(self.shape.copies)) as u64)
+    }
+
+    /// Gives every copy that waits its next request, reading one more from the source if none of them has one.
+    fn feed(&mut self) -> Result<(), SourceError> {
+        let end = self.dropped + self.recent.len() as u64;
+        if self.starved.iter().any(|&(_, number)| number == end) && !self.ended {
+            match self.read()? {
+                Some(request) => self.recent.push_back(request),
+                None => self.ended = true,
+            }
+        }
+        for (copy, number) in std::mem::take(&mut self.starved) {
+            if let Some(request) = self.recent.get((number - self.dropped) as usize) {
+                let arrival = request.arrival + self.delay(copy);
+                self.copies.push(Reverse((arrival.min(Time::MAX), copy, number)));
+            }
+        }
+        Ok(())
+    }
+
+    fn play(&mut self, arrival: Time, copy: u32, number: u64) -> Request {
+        let mut request = self.recent[(number - self.dropped) as usize].clone();
+        request.arrival = arrival;
+        if copy > 0 {
+            let salt = mix64(u64::from(copy));
+            request.prompt.chain =
+                request.prompt.chain.iter().map(|&id| mix64(id ^ salt)).collect();
+            request.session = request.session.map(|session| mix64(session ^ salt));
+        }
+        // Copies play the source in order, each later than the one before: the last one is done with it first.
+        if copy + 1 == self.shape.copies {
+            self.recent.pop_front();
+            self.dropped += 1;
+        }
+        self.starved.push((copy, number + 1));
+        request
+    }
+}
+
+impl Source for Shaped {
+    fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.feed()?;
+        let Some(Reverse((arrival, copy, number))) = self.copies.pop() else { return Ok(None) };
+        self.left -= 1;
+        Ok(Some(self.play(arrival, copy, number)))
+    }
+
+    fn skipped(&self) -> u64 {
+        self.source.skipped()
+    }
+}
+
+fn scale(ns: u64, speedup: f64) -> Time {
+    #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
+    let ns = if speedup == 1.0 { ns } else { (ns as f64 / speedup).round() as u64 };
+    Time::from_ns(ns.min(Time::MAX.as_ns()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::request::{Prompt, RequestId};
+
+    fn shaped(arrivals: &[u64], shape: Shape) -> Vec<Request> {
+        let requests: Vec<Request> = (0..)
+            .zip(arrivals)
+            .map(|(line, &arrival)| Request {
+                id: RequestId(line),
+                trace_line: line,
+                arrival: Time::from_ns(arrival),
+                prompt: Prompt::named(700, [0, line].into_iter(), 0),
+                output_tokens: 1,
+                session: Some(line),
+                strict_priority: 0,
+                priority_jump: 0.0,
+            })
+            .collect();
+        let mut source = Shaped::new(Box::new(requests.into_iter()), shape);
+        std::iter::from_fn(|| source.next_request().unwrap()).collect()
+    }
+
+    fn arrivals(arrivals: &[u64], shape: Shape) -> Vec<u64> {
+        shaped(arrivals, shape).iter().map(|request| request.arrival.as_ns()).collect()
+    }
+
+    #[test]
+    fn windows_are_cut_out_then_sped_up() {
+        let shape = Shape {
+            from: Span::from_ns(10),
+            until: Some(Span::from_ns(30)),
+            speedup: 2.0,
+            ..Shape::default()
+        };
+        assert_eq!(arrivals(&[0, 9, 10, 20, 29, 30, 31], shape), [0, 5, 10]);
+        assert_eq!(arrivals(&[0, 9, 10], Shape { requests: Some(2), ..Shape::default() }), [0, 9]);
+    }
+
+    #[test]
+    fn copies_share_nothing_but_keep_their_structure() {
+        let shape = Shape { copies: 3, copy_spread: Span::from_ns(30), ..Shape::default() };
+        let requests = shaped(&[0, 4, 15], shape);
+        let order: Vec<(u64, u64)> =
+            requests.iter().map(|r| (r.arrival.as_ns(), r.trace_line)).collect();
+        let expected =
+            [(0, 0), (4, 1), (10, 0), (14, 1), (15, 2), (20, 0), (24, 1), (25, 2), (35, 2)];
+        assert_eq!(order, expected);
+        let roots: std::collections::BTreeSet<u64> =
+            requests.iter().map(|request| request.prompt.chain[0]).collect();
+        assert_eq!(roots.len(), 3, "one root per copy");
+        let sessions: std::collections::BTreeSet<_> = requests.iter().map(|r| r.session).collect();
+        assert_eq!(sessions.len(), 9);
+    }
+
+    #[test]
+    fn copies_at_the_same_time_come_in_order() {
+        let shape = Shape { copies: 2, requests: Some(3), ..Shape::default() };
+        let requests = shaped(&[0, 0], shape);
+        let order: Vec<u64> = requests.iter().map(|request| request.trace_line).collect();
+        assert_eq!(order, [0, 1, 0]);
+    }
+}
