@@ -101,9 +101,9 @@ impl ResultDir {
         name: &str,
         fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     ) -> Result<(), OutputError> {
-        let mut file = self.file(name)?;
-        fill(&mut file)
-            .and_then(|()| file.flush())
+        let mut out = self.file(name)?;
+        fill(&mut out)
+            .and_then(|()| out.flush())
             .map_err(|error| OutputError::Io(self.path.join(name), error))
     }
 

@@ -31,11 +31,33 @@ pub enum Origin {
 }
 
 impl Traffic {
+    /// A word for it, fit for a file name.
+    pub fn name(&self) -> String {
+        match &self.origin {
+            Origin::Trace { path, .. } => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.split('.').next().unwrap_or_default().to_owned()
+            }
+        }
+    }
+
+    /// A few words for it.
+    pub fn describe(&self) -> String {
+        match &self.origin {
+            Origin::Trace { path, .. } => path.display().to_string(),
+        }
+    }
+
+    /// How many requests there will be, if it is known.
+    pub fn requests(&self) -> Option<u64> {
+        self.shape.requests
+    }
+
     /// Opens the source.
     ///
     /// # Errors
     /// If it is a file that cannot be opened, or whose format cannot be told.
-    pub fn open(&self) -> Result<Box<dyn Source>, TraceError> {
+    pub fn open(&self, _seed: u64) -> Result<Box<dyn Source>, TraceError> {
         let source: Box<dyn Source> = match &self.origin {
             Origin::Trace { path, format, block_size, skip_bad_lines } => {
                 let format = format.unwrap_or(Format::Mooncake);

@@ -236,7 +236,7 @@ mod tests {
         let stopped = run(&mut lps, &mut Digest::default(), &mut StopAfter(u32::MAX));
         match stopped {
             Err(Stopped::Panicked { message, .. }) => {
-                assert!(message.contains("round trips"), "{message}")
+                assert!(message.contains("round trips"), "{message}");
             }
             other => panic!("{other:?}"),
         }

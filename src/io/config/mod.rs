@@ -86,6 +86,17 @@ fn merge(base: &mut toml::Table, over: &toml::Table) {
     }
 }
 
+/// The same configuration, independent of the folder in which it is read.
+pub fn relocatable(config: &Config) -> Config {
+    let mut config = config.clone();
+    if let Some(trace) = &mut config.workload.trace
+        && let Ok(absolute) = std::path::absolute(&*trace)
+    {
+        *trace = absolute.display().to_string();
+    }
+    config
+}
+
 /// The configuration as TOML, every value written out; reading it again gives the same.
 pub fn to_toml(config: &Config) -> String {
     toml::to_string(config).expect("a configuration is made of TOML's own types")

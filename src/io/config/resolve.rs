@@ -162,6 +162,7 @@ fn origin(config: &Config) -> Result<Origin, Violation> {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the other formats follow")]
 fn format(_workload: &text::Workload) -> Option<Format> {
     Some(Format::Mooncake)
 }

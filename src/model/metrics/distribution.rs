@@ -103,15 +103,13 @@ impl Distribution {
     pub fn std(&self) -> Option<f64> {
         let count = u128::from(self.count());
         // n Σx² - (Σx)² in integers: no cancellation. Only sums past 2^63 ns or so lose their last bits.
+        let squares = count.checked_mul(self.sum_of_squares);
         let variance =
-            match (count.checked_mul(self.sum_of_squares), self.sum.checked_mul(self.sum)) {
-                (Some(squares), Some(square)) => {
-                    (squares - square) as f64 / (count as f64 * count as f64)
-                }
-                _ => {
-                    let mean = self.sum as f64 / count as f64;
-                    (self.sum_of_squares as f64 / count as f64 - mean * mean).max(0.0)
-                }
+            if let (Some(squares), Some(square)) = (squares, self.sum.checked_mul(self.sum)) {
+                (squares - square) as f64 / (count as f64 * count as f64)
+            } else {
+                let mean = self.sum as f64 / count as f64;
+                (self.sum_of_squares as f64 / count as f64 - mean * mean).max(0.0)
             };
         (count > 0).then(|| variance.sqrt())
     }
@@ -158,7 +156,7 @@ mod tests {
     #[test]
     fn percentiles_match_a_sorted_list() {
         let mut rng = stream(3, 0);
-        for count in [1, 2, 3, 10, 999, 5000] {
+        for count in [1_u32, 2, 3, 10, 999, 5000] {
             let mut values: Vec<u64> =
                 (0..count).map(|_| rng.random_range(1_000..2_000_000_000)).collect();
             let mut distribution = Distribution::new();
@@ -167,7 +165,7 @@ mod tests {
             }
             values.sort_unstable();
             for p in [0.0, 50.0, 75.0, 90.0, 99.0, 99.9, 100.0] {
-                let index = ((count - 1) as f64 * p / 100.0 + 0.5).floor() as usize;
+                let index = (f64::from(count - 1) * p / 100.0 + 0.5).floor() as usize;
                 let (exact, got) =
                     (values[index] as f64, distribution.percentile(p).unwrap() as f64);
                 assert!(
@@ -175,9 +173,9 @@ mod tests {
                     "{count} p{p}: {got} for {exact}"
                 );
             }
-            let mean = values.iter().sum::<u64>() as f64 / count as f64;
+            let mean = values.iter().sum::<u64>() as f64 / f64::from(count);
             let variance =
-                values.iter().map(|&v| (v as f64 - mean).powi(2)).sum::<f64>() / count as f64;
+                values.iter().map(|&v| (v as f64 - mean).powi(2)).sum::<f64>() / f64::from(count);
             assert!((distribution.mean().unwrap() - mean).abs() < 1e-3);
             assert!((distribution.std().unwrap() - variance.sqrt()).abs() < 1.0);
         }

@@ -71,16 +71,11 @@ impl Row {
         Some(self.second_token?.since(self.first_token?))
     }
 
-    /// Mean time between its tokens, rounded down to whole ns; needs two tokens.
+    /// Mean time between its tokens, rounded to whole ns; needs two tokens.
     pub fn tpot(&self) -> Option<Span> {
         let gaps = u64::from(self.output_tokens).checked_sub(1).filter(|&gaps| gaps > 0)?;
-        Some(Span::from_ns(self.end.since(self.first_token?).as_ns() / gaps))
-    }
-
-    /// The same without rounding, in ms.
-    pub fn tpot_ms(&self) -> Option<f64> {
-        let gaps = self.output_tokens.checked_sub(1).filter(|&gaps| gaps > 0)?;
-        Some(self.end.since(self.first_token?).as_ms() / f64::from(gaps))
+        let decode_ns = self.end.since(self.first_token?).as_ns();
+        Some(Span::from_ns((decode_ns + gaps / 2) / gaps))
     }
 
     /// Arrival to end.

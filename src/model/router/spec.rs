@@ -24,6 +24,18 @@ pub enum PolicySpec {
 }
 
 impl PolicySpec {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PolicySpec::RoundRobin => "round-robin",
+            PolicySpec::Random => "random",
+            PolicySpec::PowerOfTwo => "power-of-two",
+            PolicySpec::LeastLoaded => "least-loaded",
+            PolicySpec::SessionAffine => "session-affine",
+            PolicySpec::Kv(_) => "kv",
+        }
+    }
+
     /// The policy, for so many workers with empty caches of this layout; it draws from `rng` if it draws at all.
     pub fn build(&self, workers: u32, layout: BlockLayout, rng: Stream) -> Box<dyn Policy> {
         match *self {

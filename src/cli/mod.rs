@@ -1,0 +1,29 @@
+//! The command line: parse, call, print.
+
+mod args;
+mod exit;
+mod interrupt;
+mod progress;
+mod run;
+
+pub use exit::{Exit, report_panic};
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::cli::args::{Args, Command};
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// One sentence for the user, with the exit code that goes with it.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => return exit::from_clap(&error),
+    };
+    match args.command {
+        Command::Run(options) => run::run(&options),
+    }
+}

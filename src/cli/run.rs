@@ -1,0 +1,130 @@
+//! `fleetsim run`
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::cli::args::RunOptions;
+use crate::cli::exit::Exit;
+use crate::cli::interrupt;
+use crate::cli::progress::Progress;
+use crate::fleet::{self, Outcome, Sink};
+use crate::io::config::{self, Job, Loaded};
+use crate::io::files::{ResultDir, numbered};
+use crate::kernel::Time;
+use crate::model::metrics::{Row, Totals};
+use crate::report::{self, Context, RowWriter, Summary};
+
+/// The folder of results that were given no place of their own.
+const RUNS: &str = "runs";
+
+pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
+    let loaded = Loaded::load(options.config.as_deref(), &options.overrides())?;
+    let job = loaded.resolve()?;
+    let source = job.traffic.open(job.fleet.seed)?;
+    let results = match out_dir(options, &job) {
+        Some(path) => Some(ResultDir::create(&path, options.force)?),
+        None => None,
+    };
+    interrupt::listen();
+    let mut sink = RunSink {
+        rows: match &results {
+            Some(results) if job.config.run.rows > 0.0 => {
+                let rows = RowWriter::new(results.file("requests.csv")?, job.config.run.rows);
+                Some(rows.map_err(|error| Exit::Output(error.to_string()))?)
+            }
+            _ => None,
+        },
+        progress: Progress::new(options.quiet, job.traffic.requests()),
+    };
+    #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
+    let start = Instant::now();
+    let policy =
+        job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream());
+    let outcome = fleet::run(&job.fleet, source, policy, &mut sink);
+    sink.progress.finish();
+    let outcome = outcome?;
+    if let Some(rows) = sink.rows {
+        rows.finish()
+            .map_err(|error| Exit::Output(format!("requests.csv: cannot be written: {error}")))?;
+    }
+    let context = Context {
+        fleet: job.fleet.clone(),
+        policy: job.router.name().to_owned(),
+        workload: job.traffic.describe(),
+        wall: start.elapsed(),
+    };
+    let summary = Summary::new(context, &outcome);
+    let path = match results {
+        Some(results) => Some(store(results, &job, &summary, &outcome)?),
+        None => None,
+    };
+    print(options, &summary, &outcome, path.as_deref()).map_err(|error| Exit::stdout(&error))
+}
+
+fn out_dir(options: &RunOptions, job: &Job) -> Option<PathBuf> {
+    match &options.out {
+        Some(path) if path == Path::new("none") => None,
+        Some(path) => Some(path.clone()),
+        None => Some(numbered(Path::new(RUNS), &job.traffic.name())),
+    }
+}
+
+fn store(
+    results: ResultDir,
+    job: &Job,
+    summary: &Summary,
+    outcome: &Outcome,
+) -> Result<PathBuf, Exit> {
+    let resolved = config::to_toml(&config::relocatable(&job.config));
+    results.write("config.toml", |out| out.write_all(resolved.as_bytes()))?;
+    results.write("series.csv", |out| report::write_series(out, summary, outcome))?;
+    results.write("workers.csv", |out| report::write_workers(out, summary, outcome))?;
+    let report = report::to_json(summary, outcome);
+    results.write("report.json", |out| {
+        serde_json::to_writer_pretty(&mut *out, &report)?;
+        out.write_all(b"\n")
+    })?;
+    Ok(results.finish()?)
+}
+
+fn print(
+    options: &RunOptions,
+    summary: &Summary,
+    outcome: &Outcome,
+    path: Option<&Path>,
+) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &report::to_json(summary, outcome))?;
+        writeln!(out)?;
+    } else if !options.quiet {
+        report::write_table(&mut out, summary, outcome)?;
+        if let Some(path) = path {
+            writeln!(out, "results in {}", path.display())?;
+        }
+    }
+    out.flush()
+}
+
+/// Stores rows, shows progress, and listens to Ctrl-C.
+struct RunSink {
+    rows: Option<RowWriter<BufWriter<File>>>,
+    progress: Progress,
+}
+
+impl Sink for RunSink {
+    fn row(&mut self, row: &Row) -> io::Result<()> {
+        match &mut self.rows {
+            Some(rows) => rows.add(row),
+            None => Ok(()),
+        }
+    }
+
+    fn progress(&mut self, now: Time, totals: &Totals) -> ControlFlow<()> {
+        self.progress.update(now, totals);
+        if interrupt::is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}

@@ -1,0 +1,118 @@
+//! `report.json`: one flat object. Where the reference peer reports the same figure, the key is the peer's.
+
+use serde_json::{Map, Value, json};
+
+use crate::fleet::Outcome;
+use crate::report::summary::{PERCENTILES, Summary};
+
+/// The report as JSON, keys in alphabetical order.
+pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
+    let mut report = Map::new();
+    counts(&mut report, outcome);
+    rates(&mut report, summary, outcome);
+    about(&mut report, summary, outcome);
+    for metric in &summary.metrics {
+        report.insert(format!("num_{}_samples", metric.key), metric.samples.into());
+        let Some(figures) = metric.figures else { continue };
+        let mut put = |statistic: &str, value: f64| {
+            report.insert(format!("{statistic}_{}{}", metric.key, metric.suffix), value.into());
+        };
+        put("mean", figures.mean);
+        put("min", figures.min);
+        put("max", figures.max);
+        put("std", figures.std);
+        for ((name, _), value) in PERCENTILES.iter().zip(figures.percentiles) {
+            put(name, value);
+        }
+    }
+    report.retain(|_, value| !value.is_null());
+    Value::Object(report)
+}
+
+fn put(report: &mut Map<String, Value>, figures: impl IntoIterator<Item = (&'static str, Value)>) {
+    report.extend(figures.into_iter().map(|(key, value)| (key.to_owned(), value)));
+}
+
+fn counts(report: &mut Map<String, Value>, outcome: &Outcome) {
+    let (totals, work) = (outcome.recorder.totals, outcome.work());
+    put(
+        report,
+        [
+            ("num_requests", json!(totals.arrived)),
+            ("completed_requests", json!(totals.completed)),
+            ("rejected_requests", json!(totals.rejected)),
+            ("aborted_requests", json!(totals.aborted)),
+            ("skipped_lines", json!(outcome.skipped)),
+            ("preemptions", json!(work.preemptions)),
+            ("forward_passes", json!(work.passes)),
+            ("total_input_tokens", json!(totals.prompt_tokens)),
+            ("total_output_tokens", json!(totals.output_tokens)),
+            ("processed_tokens", json!(totals.prompt_tokens + totals.output_tokens)),
+            ("committed_prefill_tokens", json!(work.prefill_tokens)),
+            ("events", json!(outcome.events)),
+        ],
+    );
+}
+
+fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) {
+    let totals = outcome.recorder.totals;
+    let wall_s = summary.context.wall.as_secs_f64();
+    let per_wall = |count: u64| (wall_s > 0.0).then(|| count as f64 / wall_s);
+    let fleet = &summary.context.fleet;
+    let total = summary.input_throughput_tok_s.zip(summary.output_throughput_tok_s);
+    put(
+        report,
+        [
+            ("duration_ms", json!(summary.duration.as_ms())),
+            ("wall_time_ms", json!(wall_s * 1e3)),
+            ("request_throughput_rps", json!(summary.request_throughput_rps)),
+            ("input_throughput_tok_s", json!(summary.input_throughput_tok_s)),
+            ("output_throughput_tok_s", json!(summary.output_throughput_tok_s)),
+            ("total_throughput_tok_s", json!(total.map(|(input, output)| input + output))),
+            (
+                "processed_tokens_per_s",
+                json!(per_wall(totals.prompt_tokens + totals.output_tokens)),
+            ),
+            ("processed_output_tokens_per_s", json!(per_wall(totals.output_tokens))),
+            ("events_per_s", json!(per_wall(outcome.events))),
+            ("prefix_cache_reused_ratio", json!(summary.reused_ratio)),
+            ("first_admission_prefix_cache_reused_ratio", json!(summary.first_reused_ratio)),
+            ("kv_eviction_policy", json!("lru")),
+            ("decode_gpus_per_worker", json!(fleet.gpus_per_worker)),
+            ("decode_worker_seconds", json!(f64::from(fleet.workers) * summary.duration.as_secs())),
+            ("prefill_gpus_per_worker", json!(0)),
+            ("prefill_worker_seconds", json!(0.0)),
+            ("gpu_hours", json!(summary.gpu_hours)),
+        ],
+    );
+    if fleet.slo.is_set() {
+        let seconds = summary.duration.as_secs();
+        let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
+        put(
+            report,
+            [
+                ("goodput_completed_requests", json!(totals.good)),
+                ("goodput_request_throughput_rps", json!(per_second(totals.good))),
+                ("goodput_output_throughput_tok_s", json!(per_second(totals.good_tokens))),
+            ],
+        );
+    }
+}
+
+fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) {
+    let context = &summary.context;
+    put(
+        report,
+        [
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+            ("digest", json!(format!("{:032x}", outcome.digest))),
+            ("seed", json!(context.fleet.seed)),
+            ("threads", json!(1)),
+            ("workers", json!(context.fleet.workers)),
+            ("router_policy", json!(context.policy)),
+            ("workload", json!(context.workload)),
+            ("timing_source", json!(summary.timing_source())),
+            ("approximations", json!(summary.approximations())),
+        ],
+    );
+}

@@ -1,0 +1,18 @@
+//! From the outcome of a run to what people and programs read.
+//!
+//! A figure that cannot be computed is absent, never zero.
+
+mod json;
+mod number;
+mod rows;
+mod series;
+mod summary;
+mod table;
+mod workers;
+
+pub use json::to_json;
+pub use rows::RowWriter;
+pub use series::write_series;
+pub use summary::{Context, Figures, Metric, Summary};
+pub use table::write_table;
+pub use workers::write_workers;

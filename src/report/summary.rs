@@ -1,0 +1,195 @@
+//! The figures of a run, computed once for the table and for JSON.
+
+use crate::fleet::{FleetSpec, Outcome};
+use crate::kernel::Span;
+use crate::model::metrics::Distribution;
+use crate::model::timing::TimingModel;
+
+/// What a report says about a run beside its outcome.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The fleet that was simulated.
+    pub fleet: FleetSpec,
+    /// The router's policy.
+    pub policy: String,
+    /// Where the requests came from.
+    pub workload: String,
+    /// How long the simulation took, reading the trace and writing rows included.
+    pub wall: std::time::Duration,
+}
+
+/// A metric with a distribution.
+#[derive(Clone, Debug)]
+pub struct Metric {
+    /// The middle of its keys in JSON.
+    pub key: &'static str,
+    /// The end of its keys in JSON, such as `_ms`.
+    pub suffix: &'static str,
+    /// What the table calls it.
+    pub title: &'static str,
+    /// How many values there are.
+    pub samples: u64,
+    /// Absent if there are no values.
+    pub figures: Option<Figures>,
+}
+
+/// What a distribution comes down to, in the metric's unit.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Figures {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Population standard deviation.
+    pub std: f64,
+    /// In the order of [`PERCENTILES`].
+    pub percentiles: [f64; 6],
+}
+
+/// The percentiles of every report: the prefix of the JSON key, and which.
+pub(super) const PERCENTILES: [(&str, f64); 6] =
+    [("median", 50.0), ("p75", 75.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("p99_9", 99.9)];
+
+/// Everything a report says.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// About the run.
+    pub context: Context,
+    /// The metrics, in the order of the table.
+    pub metrics: Vec<Metric>,
+    /// From the first arrival to the end of the last request.
+    pub duration: Span,
+    /// Completed requests per virtual second.
+    pub request_throughput_rps: Option<f64>,
+    /// Prompt tokens of completed requests per virtual second.
+    pub input_throughput_tok_s: Option<f64>,
+    /// Tokens generated for completed requests per virtual second.
+    pub output_throughput_tok_s: Option<f64>,
+    /// GPUs in the fleet times the duration.
+    pub gpu_hours: f64,
+    /// Share of prompt tokens of completed requests that came from the prefix cache, at their last admission.
+    pub reused_ratio: Option<f64>,
+    /// The same at the first admission.
+    pub first_reused_ratio: Option<f64>,
+}
+
+impl Summary {
+    /// Computes the figures.
+    pub fn new(context: Context, outcome: &Outcome) -> Summary {
+        let (recorder, totals) = (&outcome.recorder, outcome.recorder.totals);
+        let duration = outcome.duration();
+        let seconds = duration.as_secs();
+        let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
+        let gpus = f64::from(context.fleet.workers) * f64::from(context.fleet.gpus_per_worker);
+        let ms = |key, title, distribution| Metric::new(key, "_ms", title, distribution, 1e-6);
+        let tokens = |key, title, distribution| Metric::new(key, "", title, distribution, 1.0);
+        Summary {
+            metrics: vec![
+                ms("ttft", "Time to First Token (ms)", &recorder.ttft),
+                ms("ttst", "Time to Second Token (ms)", &recorder.ttst),
+                ms("e2e_latency", "Request Latency (ms)", &recorder.e2e),
+                ms("tpot", "Inter Token Latency (ms)", &recorder.tpot),
+                ms("itl", "Every Token Gap (ms)", &recorder.itl),
+                per_user(&recorder.itl),
+                tokens("output_sequence_length", "Output Sequence Length (tokens)", &recorder.osl),
+                tokens("input_sequence_length", "Input Sequence Length (tokens)", &recorder.isl),
+            ],
+            duration,
+            request_throughput_rps: per_second(totals.completed),
+            input_throughput_tok_s: per_second(totals.prompt_tokens),
+            output_throughput_tok_s: per_second(totals.output_tokens),
+            gpu_hours: gpus * seconds / 3600.0,
+            reused_ratio: ratio(totals.reused_tokens, totals.prompt_tokens),
+            first_reused_ratio: ratio(totals.first_reused_tokens, totals.prompt_tokens),
+            context,
+        }
+    }
+
+    /// What the times of this run rest on.
+    pub fn timing_source(&self) -> &'static str {
+        match self.context.fleet.engine.timing {
+            TimingModel::Polynomial(_) => "polynomial",
+            TimingModel::Constant { .. } => "constant",
+        }
+    }
+
+    /// What a reader has to know before quoting a figure.
+    pub fn approximations(&self) -> Vec<&'static str> {
+        let mut list = vec![
+            "percentiles come from histograms with three significant digits (at most 0.05 % off); \
+             means, extremes and standard deviations of times are exact",
+            "output_token_throughput_per_user is derived from the histogram of token gaps",
+        ];
+        if matches!(self.context.fleet.engine.timing, TimingModel::Polynomial(_)) {
+            list.push(
+                "polynomial timing ignores model, GPU and batch size: compare simulators with it, \
+                 do not size a fleet",
+            );
+        }
+        list
+    }
+}
+
+impl Metric {
+    fn new(
+        key: &'static str,
+        suffix: &'static str,
+        title: &'static str,
+        distribution: &Distribution,
+        scale: f64,
+    ) -> Metric {
+        let figures = || {
+            let percentile = |p: f64| Some(distribution.percentile(p)? as f64 * scale);
+            let mut percentiles = [0.0; 6];
+            for (figure, (_, p)) in percentiles.iter_mut().zip(PERCENTILES) {
+                *figure = percentile(p)?;
+            }
+            Some(Figures {
+                mean: distribution.mean()? * scale,
+                min: distribution.min()? as f64 * scale,
+                max: distribution.max()? as f64 * scale,
+                std: distribution.std()? * scale,
+                percentiles,
+            })
+        };
+        Metric { key, suffix, title, samples: distribution.count(), figures: figures() }
+    }
+}
+
+/// Tokens per second that a user sees: 1 s / gap, over all gaps above zero.
+fn per_user(gaps: &Distribution) -> Metric {
+    let rate = |ns: u64| 1e9 / ns as f64;
+    let (mut samples, mut sum, mut squares) = (0, 0.0, 0.0);
+    let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
+    for (ns, count) in gaps.buckets().filter(|&(ns, _)| ns > 0) {
+        samples += count;
+        sum += rate(ns) * count as f64;
+        squares += rate(ns).powi(2) * count as f64;
+        least = least.min(rate(ns));
+        most = most.max(rate(ns));
+    }
+    let figures = (samples > 0).then(|| {
+        let mean = sum / samples as f64;
+        let (min, max) =
+            (gaps.max().map_or(least, rate), gaps.min().filter(|&ns| ns > 0).map_or(most, rate));
+        Figures {
+            mean,
+            min,
+            max,
+            std: (squares / samples as f64 - mean * mean).max(0.0).sqrt(),
+            percentiles: PERCENTILES.map(|(_, p)| {
+                gaps.percentile(100.0 - p).filter(|&ns| ns > 0).map_or(max, rate).clamp(min, max)
+            }),
+        }
+    });
+    Metric {
+        key: "output_token_throughput_per_user",
+        suffix: "",
+        title: "Output Token Throughput Per User (tokens/sec/user)",
+        samples,
+        figures,
+    }
+}

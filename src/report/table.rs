@@ -1,0 +1,225 @@
+//! What the terminal shows: the metrics in the layout of `AIPerf`, then the fleet.
+
+use std::io::{self, Write};
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
+
+use crate::fleet::Outcome;
+use crate::model::metrics::Work;
+use crate::report::number::{count, decimal, percent};
+use crate::report::summary::{Figures, Summary};
+
+/// Columns of a terminal that the report may use.
+const TABLE_WIDTH: u16 = 140;
+const TITLE_WIDTH: ColumnConstraint = ColumnConstraint::UpperBoundary(Width::Fixed(38));
+
+/// Fleets up to this size get a line per worker.
+const WORKERS_SHOWN: usize = 16;
+
+/// Writes the report for a terminal.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -> io::Result<()> {
+    let context = &summary.context;
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "fleetsim {version} | LLM Metrics")?;
+    writeln!(
+        out,
+        "{} on {} workers ({} GPUs), {} router, {} timing, seed {}",
+        context.workload,
+        count(u64::from(context.fleet.workers)),
+        count(u64::from(context.fleet.workers) * u64::from(context.fleet.gpus_per_worker)),
+        context.policy,
+        summary.timing_source(),
+        context.fleet.seed,
+    )?;
+    writeln!(out, "{}", metrics(summary, outcome))?;
+    let work = outcome.work();
+    for line in fleet_lines(summary, outcome, &work) {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out, "{}", workers(summary, outcome))?;
+    for warning in warnings(summary, outcome, &work) {
+        writeln!(out, "note: {warning}")?;
+    }
+    Ok(())
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(TABLE_WIDTH).set_header(header);
+    // The names wrap, the numbers do not.
+    let numbers = (1..header.len()).map(|_| ColumnConstraint::ContentWidth);
+    table.set_constraints([TITLE_WIDTH].into_iter().chain(numbers));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn metrics(summary: &Summary, outcome: &Outcome) -> Table {
+    let mut table = table(&["Metric", "avg", "min", "max", "p99", "p90", "p75", "p50", "std"]);
+    for metric in &summary.metrics {
+        let Some(figures) = metric.figures else { continue };
+        let Figures { mean, min, max, std, percentiles } = figures;
+        let [p50, p75, p90, _, p99, _] = percentiles;
+        let cells = [mean, min, max, p99, p90, p75, p50, std].map(decimal);
+        table.add_row([metric.title.to_owned()].into_iter().chain(cells));
+    }
+    let totals = outcome.recorder.totals;
+    let mut single = |title: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let rest = std::iter::repeat_n("-".to_owned(), 7);
+            table.add_row([title.to_owned(), value].into_iter().chain(rest));
+        }
+    };
+    single("Output Token Throughput (tokens/sec)", summary.output_throughput_tok_s.map(decimal));
+    single("Input Token Throughput (tokens/sec)", summary.input_throughput_tok_s.map(decimal));
+    single("Request Throughput (requests/sec)", summary.request_throughput_rps.map(decimal));
+    if summary.context.fleet.slo.is_set() {
+        let seconds = summary.duration.as_secs();
+        let goodput = (seconds > 0.0).then(|| decimal(totals.good as f64 / seconds));
+        single("Goodput (requests/sec)", goodput);
+    }
+    single("Request Count (requests)", Some(count(totals.completed)));
+    table
+}
+
+/// What the fleet did, in a few lines.
+fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> [String; 3] {
+    let totals = outcome.recorder.totals;
+    let run = format!(
+        "{} of virtual time in {:.0} ms; {} forward passes, {} events; {} GPU-hours",
+        duration(summary.duration.as_secs()),
+        summary.context.wall.as_secs_f64() * 1e3,
+        count(work.passes),
+        count(outcome.events),
+        decimal(summary.gpu_hours),
+    );
+    let requests = format!(
+        "prefix reuse {}; {} preemptions, {} rejected, {} aborted",
+        summary.reused_ratio.map_or("none".to_owned(), percent),
+        count(work.preemptions),
+        count(totals.rejected),
+        count(totals.aborted),
+    );
+    let slo = summary.context.fleet.slo.is_set() && totals.arrived > 0;
+    let good = totals.good as f64 / totals.arrived.max(1) as f64;
+    let good = if slo { format!("; {} within the SLO", percent(good)) } else { String::new() };
+    [run, requests + &good, format!("digest {:032x}", outcome.digest)]
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.1} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+/// One line per worker, or for a large fleet the least, the middle and the most of every figure.
+fn workers(summary: &Summary, outcome: &Outcome) -> Table {
+    let mut table = table(&[
+        "Worker",
+        "Requests",
+        "Utilization",
+        "Mean batch",
+        "Output tokens",
+        "Prefix reuse",
+        "Preemptions",
+        "KV use max",
+    ]);
+    let blocks = f64::from(summary.context.fleet.engine.num_gpu_blocks);
+    let duration_ns = summary.duration.as_ns() as f64;
+    let figures = |work: &Work| {
+        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        [
+            work.requests as f64,
+            share(work.busy_ns as f64, duration_ns),
+            share(work.running_ns as f64, work.busy_ns as f64),
+            work.output_tokens as f64,
+            share(work.reused_tokens as f64, work.prompt_tokens as f64),
+            work.preemptions as f64,
+            share(f64::from(work.pinned_blocks_max), blocks),
+        ]
+    };
+    let cells = |figures: [f64; 7]| {
+        let [requests, utilization, batch, output, reuse, preemptions, kv] = figures;
+        [
+            count(requests as u64),
+            percent(utilization),
+            decimal(batch),
+            count(output as u64),
+            percent(reuse),
+            count(preemptions as u64),
+            percent(kv),
+        ]
+    };
+    if outcome.workers.len() <= WORKERS_SHOWN {
+        for (worker, work) in outcome.workers.iter().enumerate() {
+            table.add_row([worker.to_string()].into_iter().chain(cells(figures(work))));
+        }
+        return table;
+    }
+    let mut sorted: [Vec<f64>; 7] = Default::default();
+    for work in &outcome.workers {
+        for (column, value) in sorted.iter_mut().zip(figures(work)) {
+            column.push(value);
+        }
+    }
+    for column in &mut sorted {
+        column.sort_by(f64::total_cmp);
+    }
+    let last = outcome.workers.len() - 1;
+    for (name, index) in [("min", 0), ("p50", last.div_ceil(2)), ("max", last)] {
+        let figures = std::array::from_fn(|column| sorted[column][index]);
+        table.add_row([name.to_owned()].into_iter().chain(cells(figures)));
+    }
+    table
+}
+
+/// What the reader should know: what was seen, why it matters, what to try.
+fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
+    let totals = outcome.recorder.totals;
+    let mut warnings = Vec::new();
+    if totals.rejected > 0 {
+        warnings.push(format!(
+            "{} requests were rejected: their prompt reaches engine.max_model_len or does not fit \
+             engine.num_gpu_blocks; they are in no latency figure",
+            count(totals.rejected)
+        ));
+    }
+    if totals.aborted > 0 {
+        warnings.push(format!(
+            "{} requests were aborted: prompt and output together outgrew the KV pool of a whole \
+             worker; raise engine.num_gpu_blocks or set engine.max_model_len",
+            count(totals.aborted)
+        ));
+    }
+    if outcome.skipped > 0 {
+        warnings.push(format!("{} bad lines of the trace were skipped", count(outcome.skipped)));
+    }
+    let busiest = outcome.workers.iter().map(|work| work.busy_ns).max().unwrap_or(0);
+    let arrivals = outcome.recorder.series.intervals();
+    let last_arrival = arrivals.iter().rposition(|interval| interval.arrived > 0).unwrap_or(0);
+    let drain = arrivals.len() - 1 - last_arrival.min(arrivals.len() - 1);
+    if drain > last_arrival / 10 + 1 && busiest as f64 > 0.9 * summary.duration.as_ns() as f64 {
+        warnings.push(format!(
+            "the fleet was overloaded: it needed {} after the last arrival to finish, so latencies \
+             depend on the length of the run; add workers or lower the load",
+            duration(drain as f64 * outcome.recorder.series.length().as_secs())
+        ));
+    }
+    if work.preemptions > totals.arrived / 100 {
+        warnings.push(format!(
+            "{} preemptions threw away computed KV; engine.num_gpu_blocks is small for this load",
+            count(work.preemptions)
+        ));
+    }
+    warnings
+}
