@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::read::GzDecoder;
-use fleetsim::fleet::{self, ControlPlane, FleetSpec, Load, Outcome};
-use fleetsim::io::trace::{Format, TraceOptions, TraceReader};
+use fleetsim::fleet::{self, Outcome};
+use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::Span;
-use fleetsim::kernel::rng::stream;
-use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
-use fleetsim::model::kv::{BlockLayout, CacheChange};
-use fleetsim::model::metrics::{Row, Slo};
+use fleetsim::model::kv::CacheChange;
+use fleetsim::model::metrics::Row;
 use fleetsim::model::request::{Request, RequestId, WorkerId};
-use fleetsim::model::router::{KvAware, KvRouterConfig, Policy, Reads, RoundRobin, TieBreak};
-use fleetsim::model::timing::{Polynomial, TimingModel};
+use fleetsim::model::router::{KvAware, KvRouterConfig, Policy, PolicySpec, Reads, TieBreak};
+use fleetsim::report::{Context, Summary, to_json};
 
-use crate::support::{Rows, shared};
+use crate::support::{Rows, case, shipped, trace};
 
 struct Expected {
     worker: u32,
@@ -25,8 +23,8 @@ struct Expected {
     e2e_ms: f64,
 }
 
-fn expected(case: &str) -> Option<Vec<Expected>> {
-    let path = shared(&format!("reference/cases/{case}.csv.gz"))?;
+fn expected(name: &str) -> Option<Vec<Expected>> {
+    let path = case(&format!("{name}.csv.gz"))?;
     let mut text = String::new();
     GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
     let row = |line: &str| {
@@ -38,48 +36,24 @@ fn expected(case: &str) -> Option<Vec<Expected>> {
     Some(text.lines().skip(1).map(row).collect())
 }
 
-fn engine(version: &str, block_size: u32, num_gpu_blocks: u32) -> EngineConfig {
-    let old = version == "1.4.2";
-    EngineConfig {
-        layout: BlockLayout { block_size, trace_block_size: 512 },
-        num_gpu_blocks,
-        max_num_seqs: 256,
-        max_num_batched_tokens: 8192,
-        max_model_len: None,
-        enable_prefix_caching: true,
-        enable_chunked_prefill: true,
-        preemption_mode: PreemptionMode::Lifo,
-        first_token: if old { FirstToken::Decode } else { FirstToken::Prefill },
-        decode_kv: if old { DecodeKv::Resident } else { DecodeKv::Context },
-        timing: TimingModel::Polynomial(Polynomial::default()),
-        speedup_ratio: 1.0,
-        decode_speedup_ratio: 1.0,
-    }
+/// The shipped configuration of a case, if the trace that it replays is there.
+fn job(case: &str) -> Option<Job> {
+    let trace = trace("conversation_trace.jsonl")?;
+    let trace = format!("workload.trace={}", trace.display());
+    let config = shipped(&format!("reference/{case}.toml"));
+    let loaded = Loaded::load(Some(&config), &[("--trace".to_owned(), trace)]);
+    Some(loaded.and_then(|loaded| loaded.resolve()).unwrap())
 }
 
-fn simulate(
-    engine: EngineConfig,
-    workers: u32,
-    load: Load,
-    policy: Box<dyn Policy>,
-) -> Option<(Outcome, Vec<Row>)> {
-    let path = shared("traces/conversation_trace.jsonl")?;
-    let options = TraceOptions { format: Format::Mooncake, block_size: 512, skip_bad_lines: false };
-    let source = TraceReader::open(&path, options).unwrap();
-    let spec = FleetSpec {
-        workers,
-        gpus_per_worker: 1,
-        engine,
-        control_plane: ControlPlane::ideal(),
-        load,
-        router_queue: None,
-        seed: 42,
-        series_interval: Span::from_secs(10),
-        slo: Slo::default(),
-    };
+fn simulate(job: &Job, policy: Box<dyn Policy>) -> (Outcome, Vec<Row>) {
     let mut rows = Rows::default();
-    let outcome = fleet::run(&spec, Box::new(source), policy, &mut rows).unwrap();
-    Some((outcome, rows.sorted()))
+    let source = job.traffic.open(job.fleet.seed).unwrap();
+    let outcome = fleet::run(&job.fleet, source, policy, &mut rows).unwrap();
+    (outcome, rows.sorted())
+}
+
+fn policy(job: &Job) -> Box<dyn Policy> {
+    job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream())
 }
 
 /// Every row: same worker, same reuse, TTFT and E2E within so many ns.
@@ -100,10 +74,46 @@ fn compare(case: &str, rows: &[Row], tolerance_ns: f64) {
     }
 }
 
-fn check(case: &str, engine: EngineConfig, workers: u32, load: Load, tolerance_ns: f64) {
-    let policy = Box::new(RoundRobin::new(workers));
-    if let Some((_, rows)) = simulate(engine, workers, load, policy) {
+fn check(case: &str, tolerance_ns: f64) {
+    if let Some(job) = job(case) {
+        let (outcome, rows) = simulate(&job, policy(&job));
         compare(case, &rows, tolerance_ns);
+        compare_report(case, &job, &outcome);
+    }
+}
+
+/// Every figure of the peer's report, under the same key in ours. Percentiles come from sketches on both sides, and
+/// rates per wall-clock second belong to a machine.
+fn compare_report(name: &str, job: &Job, outcome: &Outcome) {
+    let Some(path) = case(&format!("{name}.report.json")) else { return };
+    let text = std::fs::read_to_string(path).unwrap();
+    let expected: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let wall = std::time::Duration::from_secs(1);
+    let (policy, workload) = (job.router.name().to_owned(), job.traffic.describe());
+    let context = Context { fleet: job.fleet.clone(), policy, workload, wall };
+    let report = to_json(&Summary::new(context, outcome), outcome);
+    let is_wall = |key: &str| key.contains("wall") || key.starts_with("processed");
+    for (key, expected) in expected.iter().filter(|(key, value)| !is_wall(key) && !value.is_null())
+    {
+        let got = report.get(key).unwrap_or_else(|| panic!("{name}: {key} is absent"));
+        if let (Some(expected), Some(got)) = (expected.as_f64(), got.as_f64()) {
+            let is_sketch = key.contains("itl") || key.contains("per_user");
+            let is_percentile = key.starts_with('p') || key.starts_with("median");
+            let tolerance = match (is_sketch, is_percentile) {
+                (true, true) => 0.011,
+                (false, true) => 0.001,
+                // Ours is a sum over the buckets of the histogram of gaps.
+                (true, false) if key.contains("per_user") => 0.0005,
+                (_, false) => 2e-6,
+            };
+            let scale = expected.abs().max(1e-9);
+            assert!(
+                (got - expected).abs() <= tolerance * scale,
+                "{name}: {key} is {got}, not {expected}"
+            );
+        } else {
+            assert_eq!(got, expected, "{name}: {key}");
+        }
     }
 }
 
@@ -145,23 +155,27 @@ impl Policy for Recorded {
     }
 }
 
-fn kv_aware(engine: &EngineConfig, config: KvRouterConfig) -> KvAware {
-    KvAware::new(config, engine.layout, 8, stream(42, 0))
+fn kv_aware(job: &Job, tie_break: TieBreak) -> KvAware {
+    let config = KvRouterConfig { tie_break, ..KvRouterConfig::default() };
+    assert_eq!(job.router, PolicySpec::Kv(KvRouterConfig::default()));
+    KvAware::new(config, job.fleet.engine.layout, job.fleet.workers, job.fleet.router_stream())
 }
 
 #[test]
 fn kv8_with_the_recorded_choices() {
-    let Some(recorded) = expected("1.6.1/kv8") else { return };
-    let engine = engine("1.6.1", 512, 16_384);
+    let (Some(job), Some(recorded)) = (job("1.6.1/kv8"), expected("1.6.1/kv8")) else { return };
     let ties = Arc::new(AtomicUsize::new(0));
     let policy = Recorded {
         choices: recorded.iter().map(|row| row.worker).collect(),
-        costs: kv_aware(&engine, KvRouterConfig::default()),
+        costs: kv_aware(&job, TieBreak::Fewest),
         ties: Arc::clone(&ties),
     };
-    let Some((_, rows)) = simulate(engine, 8, Load::Open, Box::new(policy)) else { return };
-    compare("1.6.1/kv8", &rows, 1e3);
-    eprintln!("{} of {} choices had a tie", ties.load(Ordering::Relaxed), rows.len());
+    compare("1.6.1/kv8", &simulate(&job, Box::new(policy)).1, 1e3);
+    let share = ties.load(Ordering::Relaxed) as f64 / recorded.len() as f64;
+    assert!(
+        (share - 0.34).abs() < 0.01,
+        "the peer had a tie in 34 % of its choices, we in {share}"
+    );
 }
 
 /// The peer breaks ties at random: three runs of its 1.6.1 gave these mean TTFTs and reuse ratios.
@@ -170,10 +184,8 @@ fn kv8_on_its_own() {
     let mean = |values: [f64; 3]| values.iter().sum::<f64>() / 3.0;
     let (peer_ttft_ms, peer_reuse) = (mean([237.7, 238.3, 239.7]), mean([0.3002, 0.3030, 0.2972]));
     for tie_break in [TieBreak::Fewest, TieBreak::Random] {
-        let engine = engine("1.6.1", 512, 16_384);
-        let config = KvRouterConfig { tie_break, ..KvRouterConfig::default() };
-        let policy = Box::new(kv_aware(&engine, config));
-        let Some((outcome, _)) = simulate(engine, 8, Load::Open, policy) else { return };
+        let Some(job) = job("1.6.1/kv8") else { return };
+        let (outcome, _) = simulate(&job, Box::new(kv_aware(&job, tie_break)));
         let ttft_ms = outcome.recorder.ttft.mean().unwrap() / 1e6;
         let totals = outcome.recorder.totals;
         let reuse = totals.reused_tokens as f64 / totals.prompt_tokens as f64;
@@ -184,30 +196,30 @@ fn kv8_on_its_own() {
 
 #[test]
 fn rr8() {
-    check("1.6.1/rr8", engine("1.6.1", 512, 16_384), 8, Load::Open, 1e3);
-    check("1.4.2/rr8", engine("1.4.2", 512, 16_384), 8, Load::Open, 1e3);
+    check("1.6.1/rr8", 1e3);
+    check("1.4.2/rr8", 1e3);
 }
 
 #[test]
 fn rr8b64() {
-    check("1.6.1/rr8b64", engine("1.6.1", 64, 131_072), 8, Load::Open, 1e3);
-    check("1.4.2/rr8b64", engine("1.4.2", 64, 16_384), 8, Load::Open, 1e3);
+    check("1.6.1/rr8b64", 1e3);
+    check("1.4.2/rr8b64", 1e3);
 }
 
 #[test]
 fn rr8small() {
-    check("1.6.1/rr8small", engine("1.6.1", 512, 600), 8, Load::Open, 1e3);
-    check("1.4.2/rr8small", engine("1.4.2", 512, 600), 8, Load::Open, 1e4);
+    check("1.6.1/rr8small", 1e3);
+    check("1.4.2/rr8small", 1e4);
 }
 
 #[test]
 fn rr2over() {
-    check("1.6.1/rr2over", engine("1.6.1", 512, 600), 2, Load::Open, 1e3);
-    check("1.4.2/rr2over", engine("1.4.2", 512, 600), 2, Load::Open, 1e4);
+    check("1.6.1/rr2over", 1e3);
+    check("1.4.2/rr2over", 1e4);
 }
 
 #[test]
 fn conc64() {
-    check("1.6.1/conc64", engine("1.6.1", 512, 16_384), 8, Load::Closed(64), 1e3);
-    check("1.4.2/conc64", engine("1.4.2", 512, 16_384), 8, Load::Closed(64), 1e3);
+    check("1.6.1/conc64", 1e3);
+    check("1.4.2/conc64", 1e3);
 }

@@ -8,18 +8,31 @@ use std::path::PathBuf;
 use fleetsim::fleet::Sink;
 use fleetsim::model::metrics::Row;
 
-/// Where real traces and the reference peer's results may lie: `FLEETSIM_TRACES`, or `../shared`.
+/// A real trace: in the folder `FLEETSIM_TRACES`, or in `../shared/traces`.
 ///
-/// They are not part of the repository. A test that needs them and finds none says so and passes.
-pub(crate) fn shared(relative: &str) -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("FLEETSIM_TRACES").map_or(beside, PathBuf::from);
-    let path = folder.join(relative);
+/// They are not part of the repository. A test that needs one and finds none says so and passes.
+pub(crate) fn trace(name: &str) -> Option<PathBuf> {
+    find("FLEETSIM_TRACES", "../shared/traces", name)
+}
+
+/// What the reference peer made of a case: in the folder `FLEETSIM_CASES`, or in `../shared/reference/cases`.
+pub(crate) fn case(name: &str) -> Option<PathBuf> {
+    find("FLEETSIM_CASES", "../shared/reference/cases", name)
+}
+
+fn find(variable: &str, beside: &str, name: &str) -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(beside);
+    let path = std::env::var_os(variable).map_or(beside, PathBuf::from).join(name);
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is absent", path.display());
+    eprintln!("SKIPPED: {} is absent; {variable} says where to look", path.display());
     None
+}
+
+/// A configuration that ships with the crate.
+pub(crate) fn shipped(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("configs").join(name)
 }
 
 /// Keeps every row, in order of the requests.
