@@ -1,5 +1,7 @@
 //! Where requests come from.
 
+pub mod generate;
+
 use std::error::Error;
 
 use crate::model::request::Request;
