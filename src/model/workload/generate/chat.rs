@@ -13,19 +13,20 @@ use super::presets::{
     BLOCK_TOKENS, CHAT_TRUNK, Ids, Origin, Row, TICK_SECS, TICKS_PER_MINUTE, sessions,
 };
 use super::tables::{
-    CHAT_EDIT_KEPT, CHAT_EDIT_LENGTH, CHAT_EXTRA_OUTPUT, CHAT_FIRST_OUTPUT, CHAT_FIRST_PROMPT,
-    CHAT_GAP_SECS, CHAT_LATER_OUTPUT, CHAT_NEW_TOKENS, CHAT_PER_MINUTE,
+    CHAT_EDIT_KEPT, CHAT_EDIT_LENGTH_LONG, CHAT_EDIT_LENGTH_SHORT, CHAT_EXTRA_OUTPUT,
+    CHAT_FIRST_OUTPUT, CHAT_FIRST_PROMPT, CHAT_GAP_SECS, CHAT_LATER_OUTPUT, CHAT_NEW_TOKENS_LATER,
+    CHAT_NEW_TOKENS_SECOND, CHAT_PER_MINUTE,
 };
 use crate::kernel::rng::{Stream, stream};
 
 /// Longest prompt of the traces, in tokens.
 const PROMPT_TOKENS_MAX: u32 = 126_195;
 
-/// The probability that the n-th turn, counted from 2, is followed by another; the last holds for all later ones.
-const AGAIN_BY_TURN: [f64; 8] = [0.424, 0.528, 0.587, 0.594, 0.671, 0.76, 0.71, 0.78];
+/// The probability that the n-th turn, counted from 3, is followed by another; the last holds for all later ones.
+const AGAIN_BY_TURN: [f64; 7] = [0.528, 0.587, 0.594, 0.671, 0.76, 0.71, 0.78];
 
 /// The measured probabilities miss the turns that the end of the trace cut off.
-const AGAIN_CUT_OFF: f64 = 1.05;
+const AGAIN_CUT_OFF: f64 = 1.08;
 
 /// How often a turn sends the very prompt of the turn before: a new answer was asked for.
 const REPEAT_SHARE: f64 = 0.027;
@@ -128,7 +129,7 @@ impl Chats<'_> {
         } else if kind < edits + REPEAT_SHARE {
             (parent.prompt_tokens, parent.blocks())
         } else {
-            self.extend(&parent)
+            self.extend(&parent, before.turn)
         };
         let output_tokens = CHAT_LATER_OUTPUT.sample_tokens(&mut self.rng);
         let blocks = prompt_tokens.div_ceil(BLOCK_TOKENS);
@@ -141,8 +142,9 @@ impl Chats<'_> {
 
     /// Everything said before and something new. The trace names the block in which the earlier prompt ended anew,
     /// because it is hashed with what has filled it since.
-    fn extend(&mut self, parent: &Row) -> (u32, u32) {
-        let new = CHAT_NEW_TOKENS.sample(&mut self.rng).round() as i64;
+    fn extend(&mut self, parent: &Row, turn: usize) -> (u32, u32) {
+        let new = if turn == 1 { CHAT_NEW_TOKENS_SECOND } else { CHAT_NEW_TOKENS_LATER };
+        let new = new.sample(&mut self.rng).round() as i64;
         let kept = parent.blocks() - 1;
         let tokens = i64::from(parent.prompt_tokens + parent.output_tokens) + new;
         let least = i64::from(kept * BLOCK_TOKENS + 1);
@@ -153,7 +155,9 @@ impl Chats<'_> {
     fn edit(&mut self, parent_tokens: u32) -> (u32, u32) {
         let kept = CHAT_EDIT_KEPT.sample(&mut self.rng) * f64::from(parent_tokens);
         let kept = ((kept / f64::from(BLOCK_TOKENS)).round() as u32).max(2);
-        let tokens = CHAT_EDIT_LENGTH.sample(&mut self.rng) * f64::from(parent_tokens);
+        let is_long = parent_tokens >= 20_000;
+        let length = if is_long { CHAT_EDIT_LENGTH_LONG } else { CHAT_EDIT_LENGTH_SHORT };
+        let tokens = length.sample(&mut self.rng) * f64::from(parent_tokens);
         let least = kept * BLOCK_TOKENS + 1;
         ((tokens.round() as u32).clamp(least, PROMPT_TOKENS_MAX.max(least)), kept)
     }
@@ -176,7 +180,9 @@ fn again(turn: usize, prompt_tokens: u32) -> f64 {
         (1, ..950) => 0.013,
         (1, 950..50_000) => 0.375,
         (1, _) => 0.22,
-        (turn, _) => AGAIN_BY_TURN[(turn - 2).min(AGAIN_BY_TURN.len() - 1)],
+        (2, ..6_000) => 0.485,
+        (2, _) => 0.385,
+        (turn, _) => AGAIN_BY_TURN[(turn - 3).min(AGAIN_BY_TURN.len() - 1)],
     };
     measured * AGAIN_CUT_OFF
 }
