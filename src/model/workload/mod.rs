@@ -1,5 +1,6 @@
 //! Where requests come from.
 
+pub mod generate;
 mod shape;
 
 pub use shape::{Shape, Shaped};
