@@ -1,7 +1,8 @@
 //! Request traces, read as streams.
 //!
 //! A [`TraceReader`] turns the lines of a file into requests. What a line means is the business of a [`Format`]; the
-//! reader counts lines, checks that time does not run backwards, and moves the first request to time zero.
+//! reader counts lines, checks that time does not run backwards, and moves the first request to time zero. A
+//! [`TraceWriter`] writes requests as Mooncake's JSONL.
 
 mod azure;
 mod burstgpt;
@@ -16,11 +17,13 @@ mod number;
 #[cfg(test)]
 mod tests;
 mod timestamp;
+mod write;
 
 pub use columns::Columns;
 pub use detect::detect;
 pub use error::{Problem, TraceError};
 pub use timestamp::TimestampUnit;
+pub use write::TraceWriter;
 
 use std::path::{Path, PathBuf};
 
