@@ -1,5 +1,8 @@
 //! Where requests come from.
 
+mod stats;
+pub use stats::{Figures, TraceStats, TraceSummary};
+
 use std::error::Error;
 
 use crate::model::request::Request;
