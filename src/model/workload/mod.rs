@@ -2,8 +2,10 @@
 
 pub mod generate;
 mod shape;
+mod stats;
 
 pub use shape::{Shape, Shaped};
+pub use stats::{Figures, TraceStats, TraceSummary};
 
 use std::error::Error;
 
