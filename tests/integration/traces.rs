@@ -5,7 +5,7 @@ use std::path::Path;
 use fleetsim::io::trace::{Format, TraceOptions, TraceReader, detect};
 use fleetsim::model::workload::{Figures, TraceStats, TraceSummary};
 
-use crate::support::shared;
+use crate::support::trace;
 
 fn summary(path: &Path, expected: &Format) -> TraceSummary {
     let format = detect(path).unwrap();
@@ -39,7 +39,7 @@ fn lengths(found: Option<Figures>, [mean, p50, p90, p99, max]: [f64; 5]) {
 
 #[test]
 fn conversation_trace() {
-    let Some(path) = shared("traces/conversation_trace.jsonl") else { return };
+    let Some(path) = trace("conversation_trace.jsonl") else { return };
     let summary = summary(&path, &Format::Mooncake);
     assert_eq!(summary.requests, 12_031);
     near(summary.span.as_secs(), 3_537.0, 0.5);
@@ -59,7 +59,7 @@ fn conversation_trace() {
 
 #[test]
 fn toolagent_stand_in() {
-    let Some(path) = shared("traces/toolagent_reconstructed.jsonl.gz") else { return };
+    let Some(path) = trace("toolagent_reconstructed.jsonl.gz") else { return };
     let summary = summary(&path, &Format::Mooncake);
     assert_eq!(summary.requests, 23_608);
     near(summary.gap_cv, 4.36, 0.005);
@@ -73,7 +73,7 @@ fn toolagent_stand_in() {
 
 #[test]
 fn azure_code_trace() {
-    let Some(path) = shared("traces/AzureLLMInferenceTrace_code.csv") else { return };
+    let Some(path) = trace("AzureLLMInferenceTrace_code.csv") else { return };
     let summary = summary(&path, &Format::Azure);
     assert_eq!(summary.requests, 8_819);
     near(summary.rate_per_s, 2.57, 0.005);

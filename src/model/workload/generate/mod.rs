@@ -18,7 +18,7 @@ mod tests;
 pub use self::arrivals::{Arrivals, Rate};
 pub use self::custom::{GeneratorSpec, custom};
 pub use self::lengths::{Lengths, Shape};
-pub use self::presets::{conversation, toolagent};
+pub use self::presets::{CONVERSATION_REQUESTS, TOOLAGENT_REQUESTS, conversation, toolagent};
 
 /// The purpose of every random stream of this module: no LP has one as high. The low half numbers the stream.
 const STREAMS: u64 = 0xffff_ff00 << 32;

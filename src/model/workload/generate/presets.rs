@@ -32,7 +32,10 @@ pub(super) const TOOL_B_TRUNK: Trunk = Trunk { first: 13, blocks: 5 };
 const IDS_FRESH: u64 = 18;
 
 /// Requests of the tool-and-agent trace.
-const TOOLAGENT_REQUESTS: u32 = 23_608;
+pub const TOOLAGENT_REQUESTS: u64 = 23_608;
+
+/// How many requests [`conversation`] makes.
+pub const CONVERSATION_REQUESTS: u64 = 12_031;
 /// The shares of the tools among its first 2,000 requests.
 const TOOL_SHARES: (f64, f64) = (0.3805, 0.156);
 
@@ -50,7 +53,7 @@ pub fn conversation(seed: u64) -> Box<dyn Source> {
 pub(super) fn toolagent_requests(seed: u64) -> Requests {
     let mut ids = Ids { next: IDS_FRESH };
     let mut rows = chats(seed, &mut ids);
-    let calls = TOOLAGENT_REQUESTS - rows.len() as u32;
+    let calls = TOOLAGENT_REQUESTS as u32 - rows.len() as u32;
     let share_a = TOOL_SHARES.0 / (TOOL_SHARES.0 + TOOL_SHARES.1);
     let calls_a = (f64::from(calls) * share_a).round() as u32;
     let sessions = sessions(&rows);
