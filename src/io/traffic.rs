@@ -101,7 +101,7 @@ impl Traffic {
             (Origin::Custom(spec), None) => generate::custom(spec.clone(), seed),
             (_, None) => generate::toolagent(seed),
         };
-        if self.shape == Shape::default() {
+        if self.shape.changes_nothing() {
             return Ok(source);
         }
         Ok(Box::new(Shaped::new(source, self.shape.clone())))

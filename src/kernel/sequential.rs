@@ -110,7 +110,7 @@ impl<'a, L: Lp> Sequential<'a, L> {
 
     fn run<O: Observer<L::Recorder>>(&mut self, observer: &mut O) -> Result<Finished, Stopped> {
         for index in 0..self.lps.len() {
-            self.handle(LpId::new(index as u32), L::start);
+            self.handle(LpId::new(index as u32), false, L::start);
         }
         let mut events = 0;
         loop {
@@ -122,10 +122,9 @@ impl<'a, L: Lp> Sequential<'a, L> {
             assert!(next > self.key || events == 0, "INV-1: {next:?} follows {:?}", self.key);
             self.key = next;
             if next == wake {
-                self.wakes.set(sleeper, EventKey::MAX);
-                self.handle(LpId::new(sleeper), L::wake);
+                self.handle(LpId::new(sleeper), true, L::wake);
             } else if let Some(Envelope { to, message, .. }) = self.messages.pop() {
-                self.handle(to, |lp, context| lp.receive(message, context));
+                self.handle(to, false, |lp, context| lp.receive(message, context));
             }
             events += 1;
             if events % EVENTS_PER_POLL == 0
@@ -140,14 +139,16 @@ impl<'a, L: Lp> Sequential<'a, L> {
         }
     }
 
+    /// Lets an LP handle an event; one that uses up its planned wake, if it is `woken`.
     fn handle(
         &mut self,
         id: LpId,
+        woken: bool,
         handler: impl FnOnce(&mut L, &mut Context<'_, L::Message, L::Recorder>),
     ) {
         self.active = id;
         let planned = self.wakes.get(id.get());
-        let mut wake = planned;
+        let mut wake = if woken { EventKey::MAX } else { planned };
         let mut context = Context {
             key: self.key,
             id,

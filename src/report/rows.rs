@@ -115,14 +115,12 @@ impl Line<'_> {
     /// Milliseconds to the nanosecond, without zeros at the end; nothing for an absent time.
     fn ms(&mut self, time: Option<Span>) {
         if let Some(time) = time {
-            let (ms, mut fraction) = (time.as_ns() / 1_000_000, time.as_ns() % 1_000_000);
+            const NS: u64 = 1_000_000;
+            let (ms, fraction) = (time.as_ns() / NS, time.as_ns() % NS);
             self.bytes.extend_from_slice(self.number.format(ms).as_bytes());
             if fraction > 0 {
-                let mut digits = [0; 6];
-                for digit in digits.iter_mut().rev() {
-                    *digit = b'0' + (fraction % 10) as u8;
-                    fraction /= 10;
-                }
+                // The digit in front keeps the zeros after the point.
+                let digits = &self.number.format(NS + fraction).as_bytes()[1..];
                 let zeros = digits.iter().rev().take_while(|&&digit| digit == b'0').count();
                 self.bytes.push(b'.');
                 self.bytes.extend_from_slice(&digits[..6 - zeros]);

@@ -14,6 +14,7 @@ mod jsonl;
 mod lines;
 mod mooncake;
 mod number;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod timestamp;

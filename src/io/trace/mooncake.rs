@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::io::trace::Record;
 use crate::io::trace::error::Problem;
 use crate::io::trace::number::{self, TOKENS_MAX};
+use crate::io::trace::plain::Plain;
 use crate::model::request::Prompt;
 
 #[derive(Deserialize)]
@@ -30,6 +31,17 @@ struct Line {
 
 /// Reads one line; its ids name blocks of `block_size` tokens.
 pub(super) fn parse(line: &[u8], block_size: u32) -> Result<Record, Problem> {
+    let Some(plain) = Plain::scan(line) else { return parse_any(line, block_size) };
+    let timestamp_ns = timestamp_ns(&plain.timestamp_ms.into())?;
+    let prompt_tokens = number::tokens_of_json("input_length", &plain.input_length.into(), 1)?;
+    let output_tokens = number::tokens_of_json("output_length", &plain.output_length.into(), 0)?;
+    let prompt = named_prompt(prompt_tokens, plain.hash_ids, block_size)?;
+    let (session, strict_priority, priority_jump) = (None, 0, 0.0);
+    Ok(Record { timestamp_ns, prompt, output_tokens, session, strict_priority, priority_jump })
+}
+
+/// Reads one line with the general parser.
+pub(super) fn parse_any(line: &[u8], block_size: u32) -> Result<Record, Problem> {
     let line: Line = serde_json::from_slice(line).map_err(Problem::Json)?;
     let timestamp_ns = timestamp_ns(line.timestamp.as_ref().ok_or_else(|| missing("timestamp"))?)?;
     let ids = line.hash_ids.ok_or_else(|| missing("hash_ids"))?;

@@ -31,6 +31,8 @@ pub(super) struct DecodeBatch {
     context_tokens: u64,
     /// How many members need a block in the passes whose epoch has this remainder modulo the block size.
     growth: Box<[u32]>,
+    /// One bit per remainder: whether any member does.
+    grows: Box<[u64]>,
     /// Epoch of finishing, admission, slot.
     finishes: BinaryHeap<Reverse<(u64, u64, u32)>>,
 }
@@ -42,6 +44,7 @@ impl DecodeBatch {
             size: 0,
             context_tokens: 0,
             growth: vec![0; block_size as usize].into_boxed_slice(),
+            grows: vec![0; block_size.div_ceil(64) as usize].into_boxed_slice(),
             finishes: BinaryHeap::new(),
         }
     }
@@ -63,7 +66,9 @@ impl DecodeBatch {
         debug_assert_eq!(member.joined, self.epoch);
         let finish = self.epoch + u64::from(member.remaining);
         self.finishes.push(Reverse((finish, member.admission, member.slot)));
-        self.growth[self.residue(member.joined, member.computed)] += 1;
+        let residue = self.residue(member.joined, member.computed);
+        self.growth[residue] += 1;
+        self.grows[residue / 64] |= 1 << (residue % 64);
         self.size += 1;
         self.context_tokens += u64::from(member.known);
     }
@@ -85,7 +90,11 @@ impl DecodeBatch {
 
     /// Takes a member out of the sums.
     pub(super) fn forget(&mut self, member: Member) {
-        self.growth[self.residue(member.joined, member.computed)] -= 1;
+        let residue = self.residue(member.joined, member.computed);
+        self.growth[residue] -= 1;
+        if self.growth[residue] == 0 {
+            self.grows[residue / 64] &= !(1 << (residue % 64));
+        }
         self.size -= 1;
         self.context_tokens -= u64::from(member.known) + (self.epoch - member.joined);
     }
@@ -98,6 +107,23 @@ impl DecodeBatch {
     /// How many blocks the pass after `ahead` more passes takes.
     pub(super) fn growth(&self, ahead: u64) -> u32 {
         self.growth[((self.epoch + ahead) % self.growth.len() as u64) as usize]
+    }
+
+    /// The first pass from `ahead` on that takes a block, or `limit` if none before it does.
+    pub(super) fn next_growth(&self, ahead: u64, limit: u64) -> u64 {
+        let block_size = self.growth.len();
+        let mut residue = ((self.epoch + ahead) % block_size as u64) as usize;
+        let mut pass = ahead;
+        while pass < limit {
+            let bits = self.grows[residue / 64] >> (residue % 64);
+            if bits != 0 {
+                return limit.min(pass + u64::from(bits.trailing_zeros()));
+            }
+            let looked_at = (64 - residue % 64).min(block_size - residue);
+            pass += looked_at as u64;
+            residue = (residue + looked_at) % block_size;
+        }
+        limit
     }
 
     /// How many of the next passes, at most `passes`, can be done with `blocks` blocks.
@@ -148,7 +174,7 @@ mod tests {
     /// Against the obvious twin: a list of (computed, known, remaining) that every pass walks.
     #[test]
     fn the_sums_match_a_list_of_members() {
-        for block_size in [1, 2, 16, 37] {
+        for block_size in [1, 2, 16, 37, 150] {
             let mut rng = stream(5, u64::from(block_size));
             let mut batch = DecodeBatch::new(block_size);
             let mut members: Vec<Member> = Vec::new();
@@ -173,6 +199,9 @@ mod tests {
                         |m: &&Member| (m.computed + age(m, epoch)).is_multiple_of(block_size);
                     members.iter().filter(full).count() as u32
                 };
+                let ahead = rng.random_range(0..5);
+                let next = (ahead..passes).find(|&pass| blocks_of(batch.epoch() + pass) > 0);
+                assert_eq!(batch.next_growth(ahead, passes), next.unwrap_or(passes));
                 let epoch = batch.epoch();
                 let expected: u32 = (0..passes).map(|pass| blocks_of(epoch + pass)).sum();
                 assert_eq!(batch.passes_within(expected, passes), passes);

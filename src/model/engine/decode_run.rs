@@ -37,7 +37,7 @@ impl Engine {
 
     /// Fills in the durations of the next `passes` passes.
     fn time_run(&mut self, passes: usize) {
-        self.run.resize(passes, 0);
+        self.run.resize(passes, 0.0);
         let requests = self.batch.size();
         match self.config.decode_kv {
             DecodeKv::Context => {
@@ -49,10 +49,7 @@ impl Engine {
                 let (mut pass, mut blocks) = (0, 0);
                 while pass < passes {
                     blocks += self.batch.growth(pass as u64);
-                    let mut end = pass + 1;
-                    while end < passes && self.batch.growth(end as u64) == 0 {
-                        end += 1;
-                    }
+                    let end = self.batch.next_growth(pass as u64 + 1, passes as u64) as usize;
                     let load = DecodeLoad { requests, kv_tokens: self.resident_tokens(blocks) };
                     self.timer.decode_run(load, 0, &mut self.run[pass..end]);
                     pass = end;
@@ -65,7 +62,7 @@ impl Engine {
     pub(super) fn cut(&self, start: Time, passes: usize, now: Time) -> (usize, Time) {
         let mut end = start;
         for (pass, &duration) in self.run[..passes].iter().enumerate() {
-            end += Span::from_ns(duration);
+            end += Span::from_ns(duration as u64);
             if end >= now {
                 return (pass + 1, end);
             }
@@ -77,8 +74,8 @@ impl Engine {
     pub(super) fn finish_run(&mut self, start: Time, passes: usize, recorder: &mut Recorder) {
         let durations = &self.run[..passes];
         let (requests, duration) = (self.batch.size(), total(durations));
-        recorder.decode_run(start, durations, requests);
-        let first_end = start + Span::from_ns(durations[0]);
+        recorder.decode_run(start, durations, duration, requests);
+        let first_end = start + Span::from_ns(durations[0] as u64);
         self.sample(start, start + duration, recorder);
         let blocks = self.batch.advance(passes as u64);
         self.pool.take_anonymous(blocks);

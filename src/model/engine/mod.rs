@@ -89,7 +89,7 @@ pub struct Engine {
     one_token: Vec<(u32, u64)>,
     activity: Activity,
     /// Durations of the passes of the current run, ns.
-    run: Vec<u64>,
+    run: Vec<f64>,
     pass: Pass,
     outcome: Outcome,
     work: Work,
@@ -244,7 +244,7 @@ impl Engine {
         }
         let regular = self.batch.size() - pass.rejoined.len() as u32;
         if regular > 0 {
-            recorder.decode_run(now, &[end.since(now).as_ns()], regular);
+            recorder.decode_run(now, &[end.since(now).as_ns() as f64], end.since(now), regular);
         }
         for &(_, last_token) in &pass.rejoined {
             recorder.token(end, end.since(last_token));
@@ -387,7 +387,20 @@ impl Engine {
     }
 }
 
-/// Adds up durations.
-fn total(durations: &[u64]) -> Span {
-    Span::from_ns(durations.iter().sum())
+/// Adds up durations of whole ns, in lanes that compilers turn into vector instructions.
+fn total(durations: &[f64]) -> Span {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let (chunks, rest) = durations.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for chunk in chunks {
+        for (sum, &duration) in sums.iter_mut().zip(chunk) {
+            *sum += duration;
+        }
+    }
+    let total = sums.iter().chain(rest).sum::<f64>();
+    if total < EXACT {
+        return Span::from_ns(total as u64);
+    }
+    // Passes of days: their sum needs more bits than a float has.
+    Span::from_ns(durations.iter().map(|&duration| duration as u64).sum())
 }

@@ -40,38 +40,63 @@ impl Distribution {
         self.max = self.max.max(value);
     }
 
-    /// Adds every one of `values`, each `count` times.
+    /// Adds every one of `values`, whole numbers below 2^53 that add up to `total`, each `count` times.
     ///
-    /// Neighbouring decode passes take almost the same time, so most stretches fall into one bucket of the histogram
-    /// and cost one update; the sums are plain integer loops that compilers vectorise.
-    pub fn record_run(&mut self, values: &[u64], count: u64) {
-        const STRETCH: usize = 32;
-        for stretch in values.chunks(STRETCH) {
-            let (mut min, mut max, mut sum) = (u64::MAX, 0, 0);
-            for &value in stretch {
-                min = min.min(value);
-                max = max.max(value);
-                sum += value;
-            }
-            if max < 1 << 24 {
-                // 32 squares of 24-bit numbers fit 53 bits.
-                let squares: u64 = stretch.iter().map(|&value| value * value).sum();
-                self.sum_of_squares += u128::from(squares) * u128::from(count);
+    /// Neighbouring decode passes take almost the same time, so most stretches of them fall into one bucket of the
+    /// histogram, and a bucket is updated once for all of them. Sums are exact: squares are taken of the distances to the
+    /// first value, which are small.
+    pub fn record_run(&mut self, values: &[f64], total: u64, count: u64) {
+        let Some(&base) = values.first() else { return };
+        let mut bucket = self.bucket(base);
+        let (mut min, mut max, mut squares) = (base, base, [0.0; LANES]);
+        let (stretches, rest) = values.as_chunks::<STRETCH>();
+        for stretch in stretches {
+            let (least, most) = bounds(stretch);
+            (min, max) = (min.min(least), max.max(most));
+            add_squares(stretch, base, &mut squares);
+            if least >= bucket.low && most <= bucket.high {
+                bucket.values += STRETCH as u64;
             } else {
-                let squares: u128 = stretch.iter().map(|&value| u128::from(value).pow(2)).sum();
-                self.sum_of_squares += squares * u128::from(count);
-            }
-            self.sum += u128::from(sum) * u128::from(count);
-            self.min = self.min.min(min);
-            self.max = self.max.max(max);
-            if self.histogram.equivalent(min, max) {
-                self.histogram.saturating_record_n(min, count * stretch.len() as u64);
-            } else {
-                for &value in stretch {
-                    self.histogram.saturating_record_n(value, count);
-                }
+                self.sort_in(stretch, count, &mut bucket);
             }
         }
+        for &value in rest {
+            (min, max) = (min.min(value), max.max(value));
+            squares[0] += (value - base) * (value - base);
+        }
+        self.sort_in(rest, count, &mut bucket);
+        self.histogram.saturating_record_n(bucket.low as u64, bucket.values * count);
+        let spread = (max - base).max(base - min);
+        let squares = if spread * spread * values.len() as f64 <= EXACT {
+            // Σ v² = Σ (v - b)² + 2 b Σ v - n b²
+            let (length, base) = (values.len() as u128, base as u128);
+            let distances: f64 = squares.into_iter().sum();
+            distances as u128 + 2 * base * u128::from(total) - length * base * base
+        } else {
+            values.iter().map(|&value| (value as u128).pow(2)).sum()
+        };
+        self.sum += u128::from(total) * u128::from(count);
+        self.sum_of_squares += squares * u128::from(count);
+        self.min = self.min.min(min as u64);
+        self.max = self.max.max(max as u64);
+    }
+
+    /// Enters values one by one; those of the same bucket are counted together until another one is needed.
+    fn sort_in(&mut self, values: &[f64], count: u64, bucket: &mut Bucket) {
+        for &value in values {
+            if value < bucket.low || value > bucket.high {
+                self.histogram.saturating_record_n(bucket.low as u64, bucket.values * count);
+                *bucket = self.bucket(value);
+            }
+            bucket.values += 1;
+        }
+    }
+
+    /// The bucket that a value falls into, empty.
+    fn bucket(&self, value: f64) -> Bucket {
+        let value = value as u64;
+        let low = self.histogram.lowest_equivalent(value) as f64;
+        Bucket { low, high: self.histogram.highest_equivalent(value) as f64, values: 0 }
     }
 
     /// How many values there are.
@@ -147,6 +172,43 @@ impl Distribution {
     }
 }
 
+/// Whole numbers up to here are exact as floats, whatever they were added up from.
+const EXACT: f64 = (1_u64 << 53) as f64;
+
+/// Values are looked at in stretches of this length, in so many lanes that compilers turn into vector instructions.
+const STRETCH: usize = 16;
+const LANES: usize = 4;
+
+/// A bucket of the histogram, and values of it that have not been entered yet.
+struct Bucket {
+    low: f64,
+    high: f64,
+    values: u64,
+}
+
+/// The smallest and the largest value.
+fn bounds(values: &[f64; STRETCH]) -> (f64, f64) {
+    let (mut min, mut max) = ([f64::INFINITY; LANES], [0.0_f64; LANES]);
+    for chunk in values.as_chunks::<LANES>().0 {
+        for (least, &value) in min.iter_mut().zip(chunk) {
+            *least = if value < *least { value } else { *least };
+        }
+        for (most, &value) in max.iter_mut().zip(chunk) {
+            *most = if value > *most { value } else { *most };
+        }
+    }
+    (min.into_iter().fold(f64::INFINITY, f64::min), max.into_iter().fold(0.0, f64::max))
+}
+
+/// Adds the squares of the distances to `base`.
+fn add_squares(values: &[f64; STRETCH], base: f64, squares: &mut [f64; LANES]) {
+    for chunk in values.as_chunks::<LANES>().0 {
+        for (sum, &value) in squares.iter_mut().zip(chunk) {
+            *sum += (value - base) * (value - base);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,14 +246,17 @@ mod tests {
     #[test]
     fn a_run_is_the_same_as_its_values() {
         let mut rng = stream(4, 0);
-        for bound in [6_000_000_u64, 6_000_000_000] {
+        for bound in [6_000_000_u64, 6_000_000_000, 1 << 50] {
             let mut values: Vec<u64> = (0..1000).map(|i| bound + i * 7).collect();
             values.extend((0..100).map(|_| rng.random_range(0..bound)));
+            let floats: Vec<f64> = values.iter().map(|&value| value as f64).collect();
             let (mut one, mut run) = (Distribution::new(), Distribution::new());
             for &value in &values {
                 one.record(value, 3);
             }
-            run.record_run(&values, 3);
+            for (part, values) in floats.chunks(77).zip(values.chunks(77)) {
+                run.record_run(part, values.iter().sum(), 3);
+            }
             let facts = |d: &Distribution| (d.count(), d.sum, d.sum_of_squares, d.min, d.max);
             assert_eq!(facts(&one), facts(&run));
             assert_eq!(one.percentile(37.0), run.percentile(37.0));

@@ -166,12 +166,12 @@ impl Recorder {
         self.series.at(time).output_tokens += 1;
     }
 
-    /// In consecutive passes of these durations (ns), the first of which starts at `start`, each of `requests` requests
-    /// got a token after a gap of the pass's length.
-    pub fn decode_run(&mut self, start: Time, durations: &[u64], requests: u32) {
+    /// In consecutive passes of these durations (whole ns) and this total, the first of which starts at `start`, each of
+    /// `requests` requests got a token after a gap of the pass's length.
+    pub fn decode_run(&mut self, start: Time, durations: &[f64], total: Span, requests: u32) {
         let requests = u64::from(requests);
-        self.itl.record_run(durations, requests);
-        self.series.add_tokens(start, durations, requests);
+        self.itl.record_run(durations, total.as_ns(), requests);
+        self.series.add_tokens(start, durations, total, requests);
     }
 
     /// A request has ended.

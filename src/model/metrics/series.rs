@@ -92,18 +92,26 @@ impl Series {
         Time::from_ns((time.as_ns() / length + 1) * length)
     }
 
-    /// Counts `requests` tokens at the end of each of these consecutive passes.
-    pub fn add_tokens(&mut self, start: Time, durations: &[u64], requests: u64) {
-        let total: u64 = durations.iter().sum();
-        if self.end_of(start) > start + Span::from_ns(total) {
-            self.at(start).output_tokens += requests * durations.len() as u64;
-            return;
-        }
-        let mut time = start;
-        for &duration in durations {
-            time += Span::from_ns(duration);
+    /// Counts `requests` tokens at the end of each of these consecutive passes (whole ns), which take `total` together.
+    pub fn add_tokens(&mut self, start: Time, durations: &[f64], total: Span, requests: u64) {
+        let (mut time, mut left) = (start, durations);
+        while self.end_of(time) <= start + total {
+            let boundary = self.end_of(time);
+            let before = left.iter().take_while(|&&duration| {
+                let ends_before = time + Span::from_ns(duration as u64) < boundary;
+                if ends_before {
+                    time += Span::from_ns(duration as u64);
+                }
+                ends_before
+            });
+            let passes = before.count();
+            self.at(boundary.before()).output_tokens += requests * passes as u64;
+            let Some(&crossing) = left.get(passes) else { return };
+            time += Span::from_ns(crossing as u64);
             self.at(time).output_tokens += requests;
+            left = &left[passes + 1..];
         }
+        self.at(time).output_tokens += requests * left.len() as u64;
     }
 
     /// Everything before `now` has been recorded: turns the TTFTs of finished intervals into percentiles.
@@ -128,7 +136,7 @@ mod tests {
     #[test]
     fn tokens_fall_into_the_interval_in_which_they_come_out() {
         let mut series = Series::new(Span::from_ns(10));
-        series.add_tokens(Time::from_ns(5), &[3, 3, 3, 12], 2);
+        series.add_tokens(Time::from_ns(5), &[3.0, 3.0, 3.0, 12.0], Span::from_ns(21), 2);
         let tokens: Vec<u64> =
             series.intervals().iter().map(|interval| interval.output_tokens).collect();
         assert_eq!(tokens, [2, 4, 2], "at 8, 11, 14 and 26");

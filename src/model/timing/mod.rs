@@ -9,6 +9,7 @@ mod polynomial;
 pub use polynomial::Polynomial;
 
 use crate::kernel::time::Span;
+use crate::model::timing::polynomial::DecodeCurve;
 
 /// The prompt tokens that one pass computes, summed over its prefilling requests.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -60,8 +61,7 @@ pub enum TimingModel {
 #[derive(Clone, PartialEq, Debug)]
 pub struct PassTimer {
     model: TimingModel,
-    /// What the KV pool of the engine holds.
-    pool_tokens: f64,
+    decode: DecodeCurve,
     prefill_speedup: f64,
     decode_speedup: f64,
 }
@@ -75,7 +75,11 @@ impl PassTimer {
         decode_speedup: f64,
     ) -> PassTimer {
         assert!(prefill_speedup > 0.0 && decode_speedup > 0.0, "a speed-up ratio is not positive");
-        PassTimer { model, pool_tokens: pool_tokens as f64, prefill_speedup, decode_speedup }
+        let decode = match &model {
+            TimingModel::Polynomial(polynomial) => DecodeCurve::new(polynomial, pool_tokens as f64),
+            TimingModel::Constant { .. } => DecodeCurve::default(),
+        };
+        PassTimer { model, decode, prefill_speedup, decode_speedup }
     }
 
     /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
@@ -85,41 +89,41 @@ impl PassTimer {
         if new_tokens > 0 {
             let part = match &self.model {
                 TimingModel::Polynomial(polynomial) => {
-                    round_ns(polynomial.prefill_ns(new_tokens as f64))
+                    round_ns(polynomial.prefill_ns(new_tokens as f64)) as u64
                 }
                 TimingModel::Constant { prefill, .. } => prefill.as_ns(),
             };
             ns += scale(part, self.prefill_speedup);
         }
         if decode.requests > 0 {
-            let mut part = [0];
+            let mut part = [0.0];
             self.decode_run(decode, 0, &mut part);
-            ns += part[0];
+            ns += part[0] as u64;
         }
         Span::from_ns(ns)
     }
 
-    /// The durations in ns of consecutive decode passes of the same requests, the KV they read growing by `growth`
-    /// tokens from pass to pass.
-    pub fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [u64]) {
+    /// The durations of consecutive decode passes of the same requests, the KV they read growing by `growth` tokens from
+    /// pass to pass: whole numbers of ns, at most 2^51. As floats they can be added, compared and multiplied two or four
+    /// at a time by every processor, which is not true of 64-bit integers.
+    pub fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [f64]) {
         match &self.model {
-            TimingModel::Polynomial(polynomial) => {
-                let (kv_tokens, growth) = (first.kv_tokens as f64, f64::from(growth));
-                if growth == 0.0 {
-                    durations.fill(round_ns(polynomial.decode_ns(kv_tokens / self.pool_tokens)));
+            TimingModel::Polynomial(_) => {
+                let kv_tokens = first.kv_tokens as f64;
+                if growth == 0 {
+                    durations.fill(self.decode.ns(kv_tokens));
                 } else {
-                    for (pass, duration) in durations.iter_mut().enumerate() {
-                        let used = (kv_tokens + pass as f64 * growth) / self.pool_tokens;
-                        *duration = round_ns(polynomial.decode_ns(used));
+                    for (pass, duration) in (0_i32..).zip(durations.iter_mut()) {
+                        *duration = self.decode.ns(kv_tokens + f64::from(pass) * f64::from(growth));
                     }
                 }
             }
-            TimingModel::Constant { decode, .. } => durations.fill(decode.as_ns()),
+            TimingModel::Constant { decode, .. } => durations.fill(decode.as_ns() as f64),
         }
         #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
         if self.decode_speedup != 1.0 {
             for duration in durations {
-                *duration = scale(*duration, self.decode_speedup);
+                *duration = round_ns(*duration / self.decode_speedup);
             }
         }
     }
@@ -139,16 +143,18 @@ impl PassTimer {
 /// Divides by a speed-up ratio and rounds to whole ns.
 fn scale(ns: u64, speedup: f64) -> u64 {
     #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
-    if speedup == 1.0 { ns } else { round_ns(ns as f64 / speedup) }
+    if speedup == 1.0 { ns } else { round_ns(ns as f64 / speedup) as u64 }
 }
 
-/// The nearest whole number, ties to even; zero below zero, and at most 2^51 ns (26 days).
-///
-/// Adding 2^52 leaves no bits for a fraction, so the sum is rounded by the FPU itself. Unlike a conversion this is an
-/// addition and a bit operation, which compilers vectorise on every target.
-fn round_ns(ns: f64) -> u64 {
-    const INTEGER: f64 = (1_u64 << 52) as f64;
-    (ns.clamp(0.0, INTEGER / 2.0) + INTEGER).to_bits() - INTEGER.to_bits()
+/// Adding 2^52 leaves no bits for a fraction, so the sum is rounded by the FPU itself, and compilers vectorise it.
+const INTEGER: f64 = (1_u64 << 52) as f64;
+
+/// The longest pass, in ns: 26 days.
+const NS_MAX: f64 = INTEGER / 2.0;
+
+/// The nearest whole number, ties to even; zero below zero, and at most [`NS_MAX`].
+fn round_ns(ns: f64) -> f64 {
+    (ns.clamp(0.0, NS_MAX) + INTEGER) - INTEGER
 }
 
 #[cfg(test)]
@@ -186,13 +192,13 @@ mod tests {
         for speedup in [1.0, 1.7] {
             for growth in [0, 1, 37] {
                 let timer = timer(speedup);
-                let mut run = [0; 100];
+                let mut run = [0.0; 100];
                 timer.decode_run(DecodeLoad { requests: 5, kv_tokens: 12_345 }, growth, &mut run);
                 for (pass, duration) in (0..).zip(run) {
                     let kv_tokens = 12_345 + pass * u64::from(growth);
                     let single =
                         timer.pass(PrefillLoad::default(), DecodeLoad { requests: 5, kv_tokens });
-                    assert_eq!(duration, single.as_ns());
+                    assert_eq!(duration as u64, single.as_ns());
                 }
             }
         }
@@ -212,7 +218,7 @@ mod tests {
     #[test]
     fn rounding_is_to_the_nearest() {
         for (ns, rounded) in [(0.5, 0), (1.5, 2), (2.49, 2), (-3.0, 0), (5_786_131.6, 5_786_132)] {
-            assert_eq!(round_ns(ns), rounded);
+            assert!((round_ns(ns) - f64::from(rounded)).abs() < 0.1, "{ns}");
         }
     }
 }

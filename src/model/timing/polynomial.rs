@@ -1,5 +1,7 @@
 //! The default timing of the reference peer: one H100-like curve for prefill, one for decode.
 
+use crate::model::timing::{INTEGER, NS_MAX};
+
 /// Coefficients of two quadratics; results in milliseconds, highest power first.
 ///
 /// The defaults are the reference peer's (`DynoSim`, Apache-2.0). It ignores the model and the batch size: good for
@@ -30,11 +32,6 @@ impl Polynomial {
         evaluate(self.prefill, new_tokens) * 1e6
     }
 
-    /// The decode part when this share of the pool is read, in ns before rounding.
-    pub(super) fn decode_ns(&self, used: f64) -> f64 {
-        evaluate(self.decode, used.min(1.0)).max(self.decode_min_ms) * 1e6
-    }
-
     /// Lower bounds of the two parts, in whole ns.
     pub(super) fn floors(&self) -> (u64, u64) {
         let [a, b, c] = self.prefill;
@@ -43,6 +40,35 @@ impl Polynomial {
         let lowest = evaluate([a, b, c], vertex).min(evaluate([a, b, c], 1.0));
         let prefill = if a < 0.0 { 0.0 } else { lowest.max(0.0) };
         (floor_ns(prefill), floor_ns(self.decode_min_ms))
+    }
+}
+
+/// The decode quadratic in the KV tokens read, with everything that does not depend on them multiplied out.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub(super) struct DecodeCurve {
+    /// Highest power first; results in ns.
+    coefficients: [f64; 3],
+    kv_tokens_max: f64,
+    ns_min: f64,
+}
+
+impl DecodeCurve {
+    /// The curve for an engine whose pool holds so many tokens.
+    pub(super) fn new(polynomial: &Polynomial, pool_tokens: f64) -> DecodeCurve {
+        let [a, b, c] = polynomial.decode;
+        DecodeCurve {
+            coefficients: [a * 1e6 / pool_tokens / pool_tokens, b * 1e6 / pool_tokens, c * 1e6],
+            kv_tokens_max: pool_tokens,
+            ns_min: (polynomial.decode_min_ms * 1e6).clamp(0.0, NS_MAX),
+        }
+    }
+
+    /// The decode part when so many tokens are read: whole ns.
+    pub(super) fn ns(&self, kv_tokens: f64) -> f64 {
+        let [a, b, c] = self.coefficients;
+        let kv_tokens = kv_tokens.min(self.kv_tokens_max);
+        let ns = (a * kv_tokens + b) * kv_tokens + c;
+        (ns.max(self.ns_min).min(NS_MAX) + INTEGER) - INTEGER
     }
 }
 

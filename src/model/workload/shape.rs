@@ -39,6 +39,14 @@ impl Default for Shape {
     }
 }
 
+impl Shape {
+    /// Whether the source would come out as it is.
+    pub fn changes_nothing(&self) -> bool {
+        let spread = self.copy_spread;
+        *self == Shape { copy_spread: spread, ..Shape::default() }
+    }
+}
+
 /// A source with its shape applied.
 pub struct Shaped {
     source: Box<dyn Source>,
@@ -104,18 +112,18 @@ impl Shaped {
     }
 
     fn play(&mut self, arrival: Time, copy: u32, number: u64) -> Request {
-        let mut request = self.recent[(number - self.dropped) as usize].clone();
+        // Copies play the source in order, each later than the one before: the last one is done with it first.
+        let is_last = copy + 1 == self.shape.copies;
+        let first = if is_last { self.recent.pop_front() } else { None };
+        self.dropped += u64::from(is_last);
+        let index = || (number - self.dropped) as usize;
+        let mut request = first.unwrap_or_else(|| self.recent[index()].clone());
         request.arrival = arrival;
         if copy > 0 {
             let salt = mix64(u64::from(copy));
             request.prompt.chain =
                 request.prompt.chain.iter().map(|&id| mix64(id ^ salt)).collect();
             request.session = request.session.map(|session| mix64(session ^ salt));
-        }
-        // Copies play the source in order, each later than the one before: the last one is done with it first.
-        if copy + 1 == self.shape.copies {
-            self.recent.pop_front();
-            self.dropped += 1;
         }
         self.starved.push((copy, number + 1));
         request
