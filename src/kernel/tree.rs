@@ -1,51 +1,53 @@
 //! The smallest of many values that change often: a winner tree.
 //!
-//! A complete binary tree in an array. The leaves, from index `leaves` on, hold one value per owner; every inner node
-//! holds the smaller of its two children, and the root at index 1 the smallest of all. A change costs one walk towards
-//! the root and leaves nothing stale behind.
+//! A complete binary tree in an array. The leaves, from index `leaves` on, are the owners; every inner node names the
+//! owner of the smaller of its two children's values, and the root at index 1 that of the smallest of all. A change costs
+//! one walk towards the root, as far as anything changes, and leaves nothing stale behind.
 
 /// One value per owner `0..len`. Among equal values the lowest owner wins.
 #[derive(Debug)]
 pub struct WinnerTree<K> {
     leaves: usize,
-    nodes: Vec<(K, u32)>,
+    values: Vec<K>,
+    winners: Vec<u32>,
 }
 
 impl<K: Copy + Ord> WinnerTree<K> {
     /// All owners with the same value, which no value may exceed.
     pub fn new(len: usize, largest: K) -> WinnerTree<K> {
         let leaves = len.next_power_of_two();
-        let mut nodes = vec![(largest, u32::MAX); 2 * leaves];
-        for owner in 0..len {
-            nodes[leaves + owner].1 = owner as u32;
-        }
+        let mut winners = vec![0; leaves];
+        winners.extend(0..leaves as u32);
         for index in (1..leaves).rev() {
-            nodes[index] = nodes[2 * index].min(nodes[2 * index + 1]);
+            winners[index] = winners[2 * index];
         }
-        WinnerTree { leaves, nodes }
+        WinnerTree { leaves, values: vec![largest; leaves], winners }
     }
 
     /// The smallest value and its owner.
     pub fn min(&self) -> (K, u32) {
-        self.nodes[1]
+        let owner = self.winners[1];
+        (self.values[owner as usize], owner)
     }
 
     /// The value of one owner.
     pub fn get(&self, owner: u32) -> K {
-        self.nodes[self.leaves + owner as usize].0
+        self.values[owner as usize]
     }
 
     /// Changes the value of one owner.
     pub fn set(&mut self, owner: u32, value: K) {
-        let mut index = self.leaves + owner as usize;
-        self.nodes[index] = (value, owner);
-        while index > 1 {
-            let winner = self.nodes[index & !1].min(self.nodes[index | 1]);
-            index /= 2;
-            if self.nodes[index] == winner {
+        self.values[owner as usize] = value;
+        let mut index = usize::midpoint(self.leaves, owner as usize);
+        while index > 0 {
+            let (left, right) = (self.winners[2 * index], self.winners[2 * index + 1]);
+            let right_wins = self.values[right as usize] < self.values[left as usize];
+            let winner = if right_wins { right } else { left };
+            if winner == self.winners[index] && winner != owner {
                 return;
             }
-            self.nodes[index] = winner;
+            self.winners[index] = winner;
+            index /= 2;
         }
     }
 
@@ -58,15 +60,15 @@ impl<K: Copy + Ord> WinnerTree<K> {
         while len > 0 {
             len -= 1;
             let index = open[len];
-            let (value, owner) = self.nodes[index];
-            if value > limit || owner == u32::MAX {
+            let value = self.get(self.winners[index]);
+            if value > limit {
                 continue;
             }
             if index >= self.leaves {
-                limit = visit(value, owner);
+                limit = visit(value, self.winners[index]);
                 continue;
             }
-            let left_first = self.nodes[2 * index] <= self.nodes[2 * index + 1];
+            let left_first = self.winners[index] == self.winners[2 * index];
             open[len] = 2 * index + usize::from(left_first);
             open[len + 1] = 2 * index + usize::from(!left_first);
             len += 2;

@@ -51,9 +51,12 @@ impl Prompt {
 
     /// A prompt whose tokens are all named by block ids. Prompts with different `salt` share nothing.
     pub fn named(tokens: u32, ids: impl ExactSizeIterator<Item = u64>, salt: u64) -> Prompt {
+        const CHAIN: u64 = 0x9fb2_1c65_1e98_df25;
         let mut hash = mix64(salt);
         let chain = ids.map(|id| {
-            hash = mix64(hash.rotate_left(5) ^ mix64(id));
+            // The ids are mixed side by side; the chain through them all is one multiplication and a shift long.
+            hash = (hash ^ mix64(id)).wrapping_mul(CHAIN);
+            hash ^= hash >> 32;
             hash
         });
         Prompt { tokens, shared_tokens: tokens, chain: chain.collect() }

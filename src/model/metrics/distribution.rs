@@ -48,30 +48,29 @@ impl Distribution {
     pub fn record_run(&mut self, values: &[f64], total: u64, count: u64) {
         let Some(&base) = values.first() else { return };
         let mut bucket = self.bucket(base);
-        let (mut min, mut max, mut squares) = (base, base, [0.0; LANES]);
+        let mut lanes = Lanes::new(base);
         let (stretches, rest) = values.as_chunks::<STRETCH>();
         for stretch in stretches {
-            let (least, most) = bounds(stretch);
-            (min, max) = (min.min(least), max.max(most));
-            add_squares(stretch, base, &mut squares);
-            if least >= bucket.low && most <= bucket.high {
+            lanes.add(stretch);
+            if bucket.holds(stretch) {
                 bucket.values += STRETCH as u64;
             } else {
                 self.sort_in(stretch, count, &mut bucket);
             }
         }
+        let (mut min, mut max, mut squares) = lanes.totals();
         for &value in rest {
-            (min, max) = (min.min(value), max.max(value));
-            squares[0] += (value - base) * (value - base);
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
+            squares += (value - base) * (value - base);
         }
         self.sort_in(rest, count, &mut bucket);
         self.histogram.saturating_record_n(bucket.low as u64, bucket.values * count);
         let spread = (max - base).max(base - min);
         let squares = if spread * spread * values.len() as f64 <= EXACT {
             // Σ v² = Σ (v - b)² + 2 b Σ v - n b²
-            let (length, base) = (values.len() as u128, base as u128);
-            let distances: f64 = squares.into_iter().sum();
-            distances as u128 + 2 * base * u128::from(total) - length * base * base
+            let (length, base) = (values.len() as u128, u128::from(base as u64));
+            u128::from(squares as u64) + 2 * base * u128::from(total) - length * base * base
         } else {
             values.iter().map(|&value| (value as u128).pow(2)).sum()
         };
@@ -84,7 +83,7 @@ impl Distribution {
     /// Enters values one by one; those of the same bucket are counted together until another one is needed.
     fn sort_in(&mut self, values: &[f64], count: u64, bucket: &mut Bucket) {
         for &value in values {
-            if value < bucket.low || value > bucket.high {
+            if !bucket.holds(&[value]) {
                 self.histogram.saturating_record_n(bucket.low as u64, bucket.values * count);
                 *bucket = self.bucket(value);
             }
@@ -186,26 +185,45 @@ struct Bucket {
     values: u64,
 }
 
-/// The smallest and the largest value.
-fn bounds(values: &[f64; STRETCH]) -> (f64, f64) {
-    let (mut min, mut max) = ([f64::INFINITY; LANES], [0.0_f64; LANES]);
-    for chunk in values.as_chunks::<LANES>().0 {
-        for (least, &value) in min.iter_mut().zip(chunk) {
-            *least = if value < *least { value } else { *least };
-        }
-        for (most, &value) in max.iter_mut().zip(chunk) {
-            *most = if value > *most { value } else { *most };
-        }
+impl Bucket {
+    fn holds(&self, values: &[f64]) -> bool {
+        let outside = |value: f64| u64::from(value < self.low) | u64::from(value > self.high);
+        values.iter().fold(0, |any, &value| any | outside(value)) == 0
     }
-    (min.into_iter().fold(f64::INFINITY, f64::min), max.into_iter().fold(0.0, f64::max))
 }
 
-/// Adds the squares of the distances to `base`.
-fn add_squares(values: &[f64; STRETCH], base: f64, squares: &mut [f64; LANES]) {
-    for chunk in values.as_chunks::<LANES>().0 {
-        for (sum, &value) in squares.iter_mut().zip(chunk) {
-            *sum += (value - base) * (value - base);
+/// Extremes, and squares of the distances to a base, in lanes.
+struct Lanes {
+    base: f64,
+    min: [f64; LANES],
+    max: [f64; LANES],
+    squares: [f64; LANES],
+}
+
+impl Lanes {
+    fn new(base: f64) -> Lanes {
+        Lanes { base, min: [base; LANES], max: [base; LANES], squares: [0.0; LANES] }
+    }
+
+    fn add(&mut self, values: &[f64; STRETCH]) {
+        for chunk in values.as_chunks::<LANES>().0 {
+            for (min, &value) in self.min.iter_mut().zip(chunk) {
+                *min = if value < *min { value } else { *min };
+            }
+            for (max, &value) in self.max.iter_mut().zip(chunk) {
+                *max = if value > *max { value } else { *max };
+            }
+            for (sum, &value) in self.squares.iter_mut().zip(chunk) {
+                *sum += (value - self.base) * (value - self.base);
+            }
         }
+    }
+
+    /// The smallest value, the largest, and the sum of the squares.
+    fn totals(&self) -> (f64, f64, f64) {
+        let min = self.min.into_iter().fold(self.base, f64::min);
+        let max = self.max.into_iter().fold(self.base, f64::max);
+        (min, max, self.squares.into_iter().sum())
     }
 }
 
