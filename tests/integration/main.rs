@@ -3,3 +3,4 @@
 mod oracle;
 mod reference;
 mod support;
+mod theory;
