@@ -1,6 +1,7 @@
 //! Tests that drive the simulator from outside.
 
 mod oracle;
+mod properties;
 mod reference;
 mod support;
 mod theory;
