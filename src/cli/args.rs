@@ -19,6 +19,99 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 a bug in fleetsim, 2 wrong argum
 pub(super) enum Command {
     /// Simulate a fleet serving a workload; without options, an hour of generated traffic on 8 workers.
     Run(Box<RunOptions>),
+    /// Look at workloads, make them, convert them, check them.
+    #[command(subcommand)]
+    Trace(TraceCommand),
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum TraceCommand {
+    /// Print the figures of a workload: rates, lengths, sessions, prefix sharing.
+    Stats {
+        /// The trace; without one, the workload that `run` would generate.
+        file: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        options: TraceOptions,
+    },
+    /// Write generated traffic as a Mooncake trace.
+    Generate {
+        /// The file to write; .gz and .zst are packed, `-` is stdout.
+        output: PathBuf,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        options: TraceOptions,
+    },
+    /// Turn any trace into a Mooncake trace.
+    Convert {
+        /// The trace to read.
+        input: String,
+        /// The file to write; .gz and .zst are packed, `-` is stdout.
+        output: PathBuf,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        options: TraceOptions,
+    },
+    /// Read a whole trace and list every bad line.
+    Validate {
+        /// The trace to read.
+        file: String,
+        #[command(flatten)]
+        options: TraceOptions,
+    },
+}
+
+/// Options that say which requests a workload has, as in `fleetsim run`.
+#[derive(clap::Args, Debug)]
+pub(super) struct TraceOptions {
+    /// Configuration file; docs/configuration.md lists the keys.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How the trace is written: auto, mooncake, azure, burstgpt, csv, jsonl [workload.format].
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+
+    /// What to generate: toolagent, conversation, custom [workload.preset].
+    #[arg(long, value_name = "PRESET")]
+    pub preset: Option<String>,
+
+    /// Stop after N requests [workload.requests].
+    #[arg(long, value_name = "N")]
+    pub requests: Option<String>,
+
+    /// Where all randomness comes from [run.seed].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<String>,
+
+    /// Leave out bad lines of the trace and count them.
+    #[arg(long)]
+    pub skip_bad_lines: bool,
+
+    /// Set any key of the configuration, such as workload.speedup=2; repeatable, the last one wins.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl TraceOptions {
+    /// See [`RunOptions::overrides`].
+    pub(super) fn overrides(&self, file: Option<&str>) -> Vec<(String, String)> {
+        let mut overrides = Overrides::default();
+        overrides.text("trace", "workload.trace", file);
+        overrides.text("--format", "workload.format", self.format.as_deref());
+        overrides.text("--preset", "workload.preset", self.preset.as_deref());
+        overrides.value("--requests", "workload.requests", self.requests.as_deref());
+        overrides.value("--seed", "run.seed", self.seed.as_deref());
+        overrides.flag("--skip-bad-lines", "workload.skip_bad_lines", self.skip_bad_lines);
+        overrides.set(&self.set);
+        overrides.0
+    }
 }
 
 /// Options of `fleetsim run`. Each is short for a key of the configuration, which `--set` reaches too.
@@ -93,32 +186,49 @@ pub(super) struct RunOptions {
 impl RunOptions {
     /// Overrides of the configuration, in the order of their force: what the user typed, and the assignment it means.
     pub(super) fn overrides(&self) -> Vec<(String, String)> {
-        let mut overrides = Vec::new();
-        let text = |value: &String| toml::Value::from(value.as_str()).to_string();
-        let plain = |value: &String| value.clone();
-        for (flag, key, value) in [
-            ("--trace", "workload.trace", self.trace.as_ref().map(text)),
-            ("--format", "workload.format", self.format.as_ref().map(text)),
-            ("--workers", "fleet.workers", self.workers.as_ref().map(plain)),
-            ("--router", "router.policy", self.router.as_ref().map(text)),
-            ("--concurrency", "workload.concurrency", self.concurrency.as_ref().map(plain)),
-            ("--speedup", "workload.speedup", self.speedup.as_ref().map(plain)),
-            ("--requests", "workload.requests", self.requests.as_ref().map(plain)),
-            ("--threads", "run.threads", self.threads.as_ref().map(plain)),
-            ("--seed", "run.seed", self.seed.as_ref().map(plain)),
-        ] {
-            if let Some(value) = value {
-                overrides.push((
-                    format!("{flag} {}", value.trim_matches('"')),
-                    format!("{key}={value}"),
-                ));
-            }
+        let mut overrides = Overrides::default();
+        overrides.text("--trace", "workload.trace", self.trace.as_deref());
+        overrides.text("--format", "workload.format", self.format.as_deref());
+        overrides.value("--workers", "fleet.workers", self.workers.as_deref());
+        overrides.text("--router", "router.policy", self.router.as_deref());
+        overrides.value("--concurrency", "workload.concurrency", self.concurrency.as_deref());
+        overrides.value("--speedup", "workload.speedup", self.speedup.as_deref());
+        overrides.value("--requests", "workload.requests", self.requests.as_deref());
+        overrides.value("--threads", "run.threads", self.threads.as_deref());
+        overrides.value("--seed", "run.seed", self.seed.as_deref());
+        overrides.flag("--skip-bad-lines", "workload.skip_bad_lines", self.skip_bad_lines);
+        overrides.set(&self.set);
+        overrides.0
+    }
+}
+
+/// What the user typed, and the assignment it means.
+#[derive(Default)]
+struct Overrides(Vec<(String, String)>);
+
+impl Overrides {
+    /// A value that is text, whatever it looks like.
+    fn text(&mut self, option: &str, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            let quoted = toml::Value::from(value);
+            self.0.push((format!("{option} {value}"), format!("{key}={quoted}")));
         }
-        if self.skip_bad_lines {
-            let assignment = "workload.skip_bad_lines=true".to_owned();
-            overrides.push(("--skip-bad-lines".to_owned(), assignment));
+    }
+
+    /// A value as in the configuration.
+    fn value(&mut self, option: &str, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.0.push((format!("{option} {value}"), format!("{key}={value}")));
         }
-        overrides.extend(self.set.iter().map(|set| (format!("--set {set}"), set.clone())));
-        overrides
+    }
+
+    fn flag(&mut self, option: &str, key: &str, is_set: bool) {
+        if is_set {
+            self.0.push((option.to_owned(), format!("{key}=true")));
+        }
+    }
+
+    fn set(&mut self, assignments: &[String]) {
+        self.0.extend(assignments.iter().map(|set| (format!("--set {set}"), set.clone())));
     }
 }

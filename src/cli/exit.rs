@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use crate::fleet::RunError;
 use crate::io::config::ConfigError;
 use crate::io::files::OutputError;
-use crate::io::trace::TraceError;
+use crate::io::trace::{Problem, TraceError};
 
 /// Why the program ends early.
 #[derive(Debug)]
@@ -73,7 +73,11 @@ impl From<ConfigError> for Exit {
 
 impl From<TraceError> for Exit {
     fn from(error: TraceError) -> Exit {
-        Exit::Input(error.to_string())
+        match &error.problem {
+            Problem::Write(io) if io.kind() == ErrorKind::BrokenPipe => Exit::ClosedPipe,
+            Problem::Exists | Problem::Write(_) => Exit::Output(error.to_string()),
+            _ => Exit::Input(error.to_string()),
+        }
     }
 }
 

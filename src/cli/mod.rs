@@ -5,6 +5,7 @@ mod exit;
 mod interrupt;
 mod progress;
 mod run;
+mod trace;
 
 pub use exit::{Exit, report_panic};
 
@@ -25,5 +26,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
     };
     match args.command {
         Command::Run(options) => run::run(&options),
+        Command::Trace(command) => trace::trace(&command),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::io::trace::{Format, TraceError, TraceOptions, TraceReader};
+use crate::io::trace::{self, Format, TraceError, TraceOptions, TraceReader};
+use crate::model::workload::generate::{self, GeneratorSpec};
 use crate::model::workload::{Shape, Shaped, Source};
 
 /// A source of requests, described but not opened.
@@ -12,6 +13,8 @@ pub struct Traffic {
     pub origin: Origin,
     /// What is done to them.
     pub shape: Shape,
+    /// Tokens in a block that one element of a prompt's chain names.
+    pub block_size: u32,
 }
 
 /// Where requests come from.
@@ -23,11 +26,15 @@ pub enum Origin {
         path: PathBuf,
         /// How it is written; found out from the file if absent.
         format: Option<Format>,
-        /// Tokens in a block that one of its ids names.
-        block_size: u32,
         /// Leave out lines that make no sense.
         skip_bad_lines: bool,
     },
+    /// See [`generate::toolagent`].
+    Toolagent,
+    /// See [`generate::conversation`].
+    Conversation,
+    /// See [`generate::custom`].
+    Custom(GeneratorSpec),
 }
 
 impl Traffic {
@@ -38,6 +45,9 @@ impl Traffic {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 name.split('.').next().unwrap_or_default().to_owned()
             }
+            Origin::Toolagent => "toolagent".to_owned(),
+            Origin::Conversation => "conversation".to_owned(),
+            Origin::Custom(_) => "custom".to_owned(),
         }
     }
 
@@ -45,26 +55,51 @@ impl Traffic {
     pub fn describe(&self) -> String {
         match &self.origin {
             Origin::Trace { path, .. } => path.display().to_string(),
+            _ => format!("generated {} traffic", self.name()),
         }
     }
 
     /// How many requests there will be, if it is known.
     pub fn requests(&self) -> Option<u64> {
-        self.shape.requests
+        let whole = self.shape.until.is_none() && self.shape.from.as_ns() == 0;
+        let requests = match self.origin {
+            Origin::Toolagent => Some(generate::TOOLAGENT_REQUESTS),
+            Origin::Conversation => Some(generate::CONVERSATION_REQUESTS),
+            Origin::Trace { .. } | Origin::Custom(_) => None,
+        };
+        let requests = requests.filter(|_| whole).map(|all| all * u64::from(self.shape.copies));
+        match (requests, self.shape.requests) {
+            (Some(requests), Some(limit)) => Some(requests.min(limit)),
+            (requests, limit) => requests.or(limit),
+        }
     }
 
-    /// Opens the source.
+    /// The trace, without anything done to it; nothing if requests are generated.
     ///
     /// # Errors
-    /// If it is a file that cannot be opened, or whose format cannot be told.
-    pub fn open(&self, _seed: u64) -> Result<Box<dyn Source>, TraceError> {
-        let source: Box<dyn Source> = match &self.origin {
-            Origin::Trace { path, format, block_size, skip_bad_lines } => {
-                let format = format.unwrap_or(Format::Mooncake);
-                let (block_size, skip_bad_lines) = (*block_size, *skip_bad_lines);
-                let options = TraceOptions { format, block_size, skip_bad_lines };
-                Box::new(TraceReader::open(path, options)?)
-            }
+    /// If it cannot be opened, or its format cannot be told.
+    pub fn open_trace(&self) -> Result<Option<TraceReader>, TraceError> {
+        let Origin::Trace { path, format, skip_bad_lines } = &self.origin else {
+            return Ok(None);
+        };
+        let format = match format {
+            Some(format) => format.clone(),
+            None => trace::detect(path)?,
+        };
+        let (block_size, skip_bad_lines) = (self.block_size, *skip_bad_lines);
+        TraceReader::open(path, TraceOptions { format, block_size, skip_bad_lines }).map(Some)
+    }
+
+    /// Opens the source; generators draw from `seed`.
+    ///
+    /// # Errors
+    /// If it is a trace that cannot be opened, or whose format cannot be told.
+    pub fn open(&self, seed: u64) -> Result<Box<dyn Source>, TraceError> {
+        let source: Box<dyn Source> = match (&self.origin, self.open_trace()?) {
+            (_, Some(trace)) => Box::new(trace),
+            (Origin::Conversation, None) => generate::conversation(seed),
+            (Origin::Custom(spec), None) => generate::custom(spec.clone(), seed),
+            (_, None) => generate::toolagent(seed),
         };
         if self.shape == Shape::default() {
             return Ok(source);

@@ -4,9 +4,6 @@
 //! holds the smaller of its two children, and the root at index 1 the smallest of all. A change costs one walk towards
 //! the root and leaves nothing stale behind.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 /// One value per owner `0..len`. Among equal values the lowest owner wins.
 #[derive(Debug)]
 pub struct WinnerTree<K> {
@@ -52,28 +49,28 @@ impl<K: Copy + Ord> WinnerTree<K> {
         }
     }
 
-    /// All values in ascending order. Taking the first k costs O(k log n); `frontier` is scratch space.
-    pub fn ascending<'a>(
-        &'a self,
-        frontier: &'a mut BinaryHeap<Reverse<((K, u32), usize)>>,
-    ) -> impl Iterator<Item = (K, u32)> + 'a {
-        frontier.clear();
-        frontier.push(Reverse((self.nodes[1], 1)));
-        std::iter::from_fn(move || {
-            loop {
-                let Reverse((winner, index)) = frontier.pop()?;
-                if winner.1 == u32::MAX {
-                    return None;
-                }
-                if index >= self.leaves {
-                    return Some(winner);
-                }
-                // The winner came from one of the children; both stay candidates.
-                for child in [2 * index, 2 * index + 1] {
-                    frontier.push(Reverse((self.nodes[child], child)));
-                }
+    /// Shows every value that is at most `limit` to `visit`, roughly the smallest first; what it returns is the limit from
+    /// then on. Passing over what is larger costs one look at the root of it.
+    pub fn visit_up_to(&self, mut limit: K, mut visit: impl FnMut(K, u32) -> K) {
+        // A path from the root to a leaf leaves one sibling behind per level.
+        let mut open = [1; usize::BITS as usize];
+        let mut len = 1;
+        while len > 0 {
+            len -= 1;
+            let index = open[len];
+            let (value, owner) = self.nodes[index];
+            if value > limit || owner == u32::MAX {
+                continue;
             }
-        })
+            if index >= self.leaves {
+                limit = visit(value, owner);
+                continue;
+            }
+            let left_first = self.nodes[2 * index] <= self.nodes[2 * index + 1];
+            open[len] = 2 * index + usize::from(left_first);
+            open[len + 1] = 2 * index + usize::from(!left_first);
+            len += 2;
+        }
     }
 }
 
@@ -91,7 +88,6 @@ mod tests {
             let mut tree = WinnerTree::new(len as usize, u64::MAX);
             let mut twin: Vec<(u64, u32)> =
                 (0..len as u32).map(|owner| (u64::MAX, owner)).collect();
-            let mut frontier = BinaryHeap::new();
             for _ in 0..500 {
                 let owner = rng.random_range(0..len as u32);
                 let value = if rng.random_bool(0.2) { u64::MAX } else { rng.random_range(0..10) };
@@ -99,10 +95,23 @@ mod tests {
                 twin[owner as usize].0 = value;
                 assert_eq!(Some(&tree.min()), twin.iter().min());
                 assert_eq!(tree.get(owner), value);
-                let mut sorted = twin.clone();
-                sorted.sort_unstable();
-                let ascending: Vec<(u64, u32)> = tree.ascending(&mut frontier).collect();
-                assert_eq!(ascending, sorted);
+                let limit = rng.random_range(0..10);
+                let mut visited = Vec::new();
+                tree.visit_up_to(limit, |value, owner| {
+                    visited.push((value, owner));
+                    limit
+                });
+                visited.sort_unstable_by_key(|&(_, owner)| owner);
+                let expected: Vec<(u64, u32)> =
+                    twin.iter().copied().filter(|&(value, _)| value <= limit).collect();
+                assert_eq!(visited, expected);
+                visited.clear();
+                tree.visit_up_to(u64::MAX, |value, owner| {
+                    visited.push((value, owner));
+                    0
+                });
+                assert_eq!(visited[0], tree.min());
+                assert!(visited[1..].iter().all(|&(value, _)| value == 0));
             }
         }
     }

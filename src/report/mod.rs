@@ -9,6 +9,7 @@ mod series;
 mod summary;
 mod table;
 mod workers;
+mod workload;
 
 pub use json::to_json;
 pub use rows::RowWriter;
@@ -16,3 +17,4 @@ pub use series::write_series;
 pub use summary::{Context, Figures, Metric, Summary};
 pub use table::write_table;
 pub use workers::write_workers;
+pub use workload::{write_workload, write_workload_json};

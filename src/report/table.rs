@@ -47,7 +47,8 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     Ok(())
 }
 
-fn table(header: &[&str]) -> Table {
+/// An empty table: names on the left, numbers on the right.
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(TABLE_WIDTH).set_header(header);

@@ -5,3 +5,4 @@ mod properties;
 mod reference;
 mod support;
 mod theory;
+mod traces;

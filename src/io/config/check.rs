@@ -270,8 +270,9 @@ fn workload(workload: &Workload) -> Result<(), Violation> {
         if workload.skip_bad_lines {
             return contradict("skip_bad_lines", "has no meaning without workload.trace");
         }
-        if workload.trace_block_size != default.trace_block_size {
-            return contradict("trace_block_size", "has no meaning without workload.trace");
+        let block_size = default.trace_block_size;
+        if workload.trace_block_size != block_size && workload.preset != Preset::Custom {
+            return contradict("trace_block_size", "is for traces and the preset custom");
         }
     }
     let custom = workload.trace.is_none() && workload.preset == Preset::Custom;

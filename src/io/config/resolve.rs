@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::fleet::{ControlPlane, FleetSpec, Latency, Load};
 use crate::io::config::check::{self, Violation};
 use crate::io::config::text::{self, Config, Duration};
-use crate::io::trace::Format;
+use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
 use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use crate::model::kv::BlockLayout;
@@ -13,6 +13,7 @@ use crate::model::metrics::Slo;
 use crate::model::router::{KvRouterConfig, PolicySpec, QueueOrder, TieBreak};
 use crate::model::timing::{Polynomial, TimingModel};
 use crate::model::workload::Shape;
+use crate::model::workload::generate::{self, Arrivals, GeneratorSpec, Lengths, Rate};
 
 /// A run, ready to start.
 #[derive(Clone, Debug)]
@@ -52,7 +53,11 @@ impl Job {
             },
         };
         let router = router(&config.router, config.engine.max_num_batched_tokens);
-        let traffic = Traffic { origin: origin(config)?, shape: shape(workload) };
+        let traffic = Traffic {
+            origin: origin(workload),
+            shape: shape(workload),
+            block_size: workload.trace_block_size,
+        };
         Ok(Job { config: config.clone(), fleet, router, traffic })
     }
 }
@@ -149,20 +154,90 @@ fn shape(workload: &text::Workload) -> Shape {
     }
 }
 
-fn origin(config: &Config) -> Result<Origin, Violation> {
-    let workload = &config.workload;
-    Ok(match &workload.trace {
-        Some(trace) => Origin::Trace {
+fn origin(workload: &text::Workload) -> Origin {
+    match (&workload.trace, workload.preset) {
+        (Some(trace), _) => Origin::Trace {
             path: PathBuf::from(trace),
             format: format(workload),
-            block_size: workload.trace_block_size,
             skip_bad_lines: workload.skip_bad_lines,
         },
-        None => return Err(Violation::contradiction("workload.trace", "is needed".to_owned())),
+        (None, text::Preset::Toolagent) => Origin::Toolagent,
+        (None, text::Preset::Conversation) => Origin::Conversation,
+        (None, text::Preset::Custom) => {
+            Origin::Custom(generator(&workload.generate, workload.trace_block_size))
+        }
+    }
+}
+
+fn format(workload: &text::Workload) -> Option<Format> {
+    Some(match workload.format {
+        text::TraceFormat::Auto => return None,
+        text::TraceFormat::Mooncake => Format::Mooncake,
+        text::TraceFormat::Azure => Format::Azure,
+        text::TraceFormat::Burstgpt => Format::Burstgpt,
+        text::TraceFormat::Csv => Format::Csv(columns(&workload.columns)),
+        text::TraceFormat::Jsonl => Format::Jsonl(columns(&workload.columns)),
     })
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the other formats follow")]
-fn format(_workload: &text::Workload) -> Option<Format> {
-    Some(Format::Mooncake)
+fn columns(columns: &text::Columns) -> Columns {
+    Columns {
+        timestamp: columns.timestamp.clone(),
+        timestamp_unit: match columns.timestamp_unit {
+            text::TimestampUnit::S => TimestampUnit::S,
+            text::TimestampUnit::Ms => TimestampUnit::Ms,
+            text::TimestampUnit::Us => TimestampUnit::Us,
+            text::TimestampUnit::Ns => TimestampUnit::Ns,
+            text::TimestampUnit::Datetime => TimestampUnit::Datetime,
+        },
+        input_tokens: columns.input_tokens.clone(),
+        output_tokens: columns.output_tokens.clone(),
+        session: columns.session.clone(),
+        hash_ids: columns.hash_ids.clone(),
+    }
+}
+
+fn generator(generate: &text::Generate, block_size: u32) -> GeneratorSpec {
+    GeneratorSpec {
+        duration: generate.duration.0,
+        arrivals: match generate.arrivals {
+            text::Arrivals::Constant => Arrivals::Constant,
+            text::Arrivals::Poisson => Arrivals::Poisson,
+            text::Arrivals::Gamma => Arrivals::Gamma { cv: generate.cv },
+        },
+        rate: if !generate.steps.is_empty() {
+            Rate::Steps(generate.steps.clone())
+        } else if generate.diurnal_amplitude > 0.0 {
+            Rate::Diurnal {
+                mean: generate.rate,
+                amplitude: generate.diurnal_amplitude,
+                period: generate.diurnal_period.0,
+            }
+        } else {
+            Rate::Steps(vec![(0.0, generate.rate)])
+        },
+        prompt_tokens: lengths(&generate.prompt_tokens),
+        output_tokens: lengths(&generate.output_tokens),
+        prefix_groups: generate.prefix_groups,
+        prefix_tokens: generate.prefix_tokens,
+        prefix_share: generate.prefix_share,
+        prefix_skew: generate.prefix_skew,
+        turns: generate.turns,
+        turn_gap: generate.turn_gap.0,
+        prompt_tokens_max: generate.prompt_tokens_max,
+        block_size,
+    }
+}
+
+fn lengths(lengths: &text::Lengths) -> Lengths {
+    let shape = match lengths.distribution {
+        text::LengthDistribution::Fixed => generate::Shape::Fixed(lengths.mean),
+        text::LengthDistribution::Lognormal => {
+            generate::Shape::Lognormal { mean: lengths.mean, sigma: lengths.sigma }
+        }
+        text::LengthDistribution::Empirical => {
+            generate::Shape::Empirical(lengths.quantiles.clone())
+        }
+    };
+    Lengths { shape, min: lengths.min, max: lengths.max }
 }

@@ -32,11 +32,39 @@ pub enum Problem {
     /// A line is not JSON, or not of the shape the format asks for.
     Json(serde_json::Error),
     /// A field is missing.
-    Missing(&'static str),
+    Missing(String),
+    /// The header lacks a column.
+    NoColumn {
+        /// The column looked for.
+        name: String,
+        /// The columns there are.
+        columns: Vec<String>,
+    },
+    /// Two columns have the name looked for.
+    TwoColumns(String),
+    /// The columns are separated by something else than commas: its name, in the plural.
+    Separator(&'static str),
+    /// A row has not as many fields as the header.
+    FieldCount {
+        /// Fields of the row.
+        found: usize,
+        /// Columns of the header.
+        expected: usize,
+    },
+    /// A quoted field is not closed on its line.
+    OpenQuote,
+    /// Block ids are asked for in a CSV file.
+    IdsInCsv,
+    /// The first line, shown here, belongs to no format that can be told from it.
+    UnknownFormat(String),
+    /// The file to write exists already.
+    Exists,
+    /// The file cannot be written.
+    Write(io::Error),
     /// A field has a value it cannot have.
     Field {
         /// Its name.
-        name: &'static str,
+        name: String,
         /// The value found.
         found: String,
         /// What would be right.
@@ -63,6 +91,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// The field `name` has a value it cannot have.
+    pub(super) fn field(name: &str, found: String, expected: &'static str) -> Problem {
+        Problem::Field { name: name.to_owned(), found, expected }
+    }
+
     pub(super) fn at(self, path: &Path) -> TraceError {
         TraceError { path: path.to_owned(), line: None, problem: self }
     }
@@ -94,6 +127,29 @@ impl fmt::Display for Problem {
             Problem::LineTooLong(max) => write!(f, "line of more than {max} bytes: not a trace"),
             Problem::Json(error) => write!(f, "not the JSON expected here: {}", json_text(error)),
             Problem::Missing(name) => write!(f, "`{name}` is missing"),
+            Problem::NoColumn { name, columns } => {
+                write!(f, "no column is called `{name}`; there {}", column_list(columns))
+            }
+            Problem::TwoColumns(name) => write!(f, "two columns are called `{name}`"),
+            Problem::Separator(found) => {
+                write!(f, "the columns are separated by {found}, but have to be by commas")
+            }
+            Problem::FieldCount { found, expected } => {
+                write!(f, "the row has {found} fields, but the header has {expected}")
+            }
+            Problem::OpenQuote => {
+                f.write_str("a quoted field does not end on its line, but has to: no line breaks")
+            }
+            Problem::IdsInCsv => f.write_str(
+                "block ids can be read from JSONL only; leave out workload.columns.hash_ids",
+            ),
+            Problem::UnknownFormat(line) => write!(
+                f,
+                "the first line, {line}, belongs to no known trace; set workload.format to csv or \
+                 jsonl and name the fields in workload.columns"
+            ),
+            Problem::Exists => f.write_str("exists already, and is overwritten only if forced"),
+            Problem::Write(error) => write!(f, "cannot be written: {error}"),
             Problem::Field { name, found, expected } => {
                 write!(f, "`{name}` is {found}, but has to be {expected}")
             }
@@ -113,6 +169,34 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What a message shows of a value found in a file: numbers as they are, the rest in quotes, and not too much of it.
+pub(super) fn shown(value: &[u8]) -> String {
+    const CHARS_MAX: usize = 60;
+    let start = &value[..value.len().min(4 * CHARS_MAX)];
+    let text = String::from_utf8_lossy(start);
+    if !text.is_empty() && text.len() <= CHARS_MAX && text.bytes().all(is_of_number) {
+        return text.into_owned();
+    }
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+fn is_of_number(byte: u8) -> bool {
+    byte.is_ascii_digit() || b"+-.eE".contains(&byte)
+}
+
+/// The columns after "there"; a header of garbage can be long.
+fn column_list(columns: &[String]) -> String {
+    const COLUMNS_MAX: usize = 20;
+    let names: Vec<_> =
+        columns.iter().take(COLUMNS_MAX).map(|name| shown(name.as_bytes())).collect();
+    let verb = if columns.len() == 1 { "is" } else { "are" };
+    let more = if columns.len() > COLUMNS_MAX { ", …" } else { "" };
+    format!("{verb} {}{more}", names.join(", "))
+}
+
 /// A JSON error without serde's own line number, which is always 1 in a line.
 fn json_text(error: &serde_json::Error) -> String {
     let text = error.to_string();
@@ -125,7 +209,7 @@ fn json_text(error: &serde_json::Error) -> String {
 impl std::error::Error for TraceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.problem {
-            Problem::Io(error) => Some(error),
+            Problem::Io(error) | Problem::Write(error) => Some(error),
             Problem::Json(error) => Some(error),
             _ => None,
         }

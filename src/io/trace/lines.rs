@@ -49,21 +49,37 @@ impl Lines {
         Lines { reader: Box::new(text.as_bytes()), line: Vec::new(), number: 0 }
     }
 
-    /// The next line, without its end.
+    /// The next line that is not blank, without its end.
     pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, Problem> {
+        while self.advance()? {
+            if !self.current().iter().all(u8::is_ascii_whitespace) {
+                return Ok(Some(self.current()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a line; false at the end of the file.
+    fn advance(&mut self) -> Result<bool, Problem> {
         self.line.clear();
         let mut limited = self.reader.by_ref().take(LINE_MAX as u64 + 1);
         limited.read_until(b'\n', &mut self.line).map_err(|error| Problem::Io(explain(error)))?;
         if self.line.len() > LINE_MAX {
             return Err(Problem::LineTooLong(LINE_MAX));
         }
-        if self.line.is_empty() {
-            return Ok(None);
+        self.number += u64::from(!self.line.is_empty());
+        Ok(!self.line.is_empty())
+    }
+
+    /// The line read last, without its end.
+    fn current(&self) -> &[u8] {
+        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.number == 1 {
+            // Spreadsheets put a byte order mark first.
+            return line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
-        self.number += 1;
-        let end = self.line.len() - usize::from(self.line.ends_with(b"\n"));
-        let line = &self.line[..end];
-        Ok(Some(line.strip_suffix(b"\r").unwrap_or(line)))
+        line
     }
 
     /// The number of the last line, counted from 1.
@@ -87,9 +103,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_ends_are_cut_off() {
-        let mut lines = Lines::from_text("a\r\nbc\n\nd");
-        for (number, expected) in (1..).zip(["a", "bc", "", "d"]) {
+    fn line_ends_and_blank_lines_are_left_out() {
+        let mut lines = Lines::from_text("\u{feff}a\r\nbc\n \r\n\nd");
+        for (number, expected) in [(1, "a"), (2, "bc"), (5, "d")] {
             assert_eq!(lines.next_line().unwrap(), Some(expected.as_bytes()));
             assert_eq!(lines.number(), number);
         }

@@ -1,16 +1,33 @@
 //! Request traces, read as streams.
 //!
 //! A [`TraceReader`] turns the lines of a file into requests. What a line means is the business of a [`Format`]; the
-//! reader counts lines, checks that time does not run backwards, and moves the first request to time zero.
+//! reader counts lines, checks that time does not run backwards, and moves the first request to time zero. A
+//! [`TraceWriter`] writes requests as Mooncake's JSONL.
 
+mod azure;
+mod burstgpt;
+mod columns;
+mod csv;
+mod detect;
 mod error;
+mod jsonl;
 mod lines;
 mod mooncake;
+mod number;
+#[cfg(test)]
+mod tests;
+mod timestamp;
+mod write;
 
+pub use columns::Columns;
+pub use detect::detect;
 pub use error::{Problem, TraceError};
+pub use timestamp::TimestampUnit;
+pub use write::TraceWriter;
 
 use std::path::{Path, PathBuf};
 
+use crate::io::trace::csv::CsvParser;
 use crate::io::trace::lines::Lines;
 use crate::kernel::Time;
 use crate::model::request::{Prompt, Request, RequestId};
@@ -34,10 +51,18 @@ pub struct Record {
 }
 
 /// How the lines of a trace are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Format {
     /// Mooncake's JSONL: one request per line, with `hash_ids`.
     Mooncake,
+    /// The Azure LLM inference traces of 2023 and 2024, and CSV files with the same columns.
+    Azure,
+    /// `BurstGPT`, and CSV files with the same columns.
+    Burstgpt,
+    /// CSV with these columns.
+    Csv(Columns),
+    /// JSONL with these fields.
+    Jsonl(Columns),
 }
 
 /// How to read a trace.
@@ -55,25 +80,50 @@ pub struct TraceOptions {
 pub struct TraceReader {
     path: PathBuf,
     lines: Lines,
-    options: TraceOptions,
+    parser: Parser,
+    block_size: u32,
+    skip_bad_lines: bool,
     first_ns: Option<i64>,
     last_ns: i64,
     records: u64,
     skipped: u64,
 }
 
-/// The most tokens a prompt or an output may have: beyond it, it is a mistake.
-const TOKENS_MAX: u64 = 1 << 30;
+/// A format, and what its parser remembers.
+enum Parser {
+    Mooncake,
+    Csv(Box<CsvParser>),
+    Jsonl(Columns),
+}
 
 impl TraceReader {
-    /// Opens a trace; `.gz` and `.zst` are unpacked on the way.
+    /// Opens a trace; `.gz` and `.zst` are unpacked on the way. Reads the header, if the format has one.
     ///
     /// # Errors
-    /// If the file cannot be opened.
+    /// If the file cannot be opened, or has another header than its format asks for.
     pub fn open(path: &Path, options: TraceOptions) -> Result<TraceReader, TraceError> {
-        let lines = Lines::open(path)?;
-        let path = path.to_owned();
-        Ok(TraceReader { path, lines, options, first_ns: None, last_ns: 0, records: 0, skipped: 0 })
+        let TraceOptions { format, block_size, skip_bad_lines } = options;
+        let mut lines = Lines::open(path)?;
+        let mut parser = Parser::new(format).map_err(|problem| problem.at(path))?;
+        if let Parser::Csv(parser) = &mut parser {
+            match lines.next_line().map_err(|problem| problem.at(path))? {
+                Some(header) => parser
+                    .read_header(header)
+                    .map_err(|problem| problem.at_line(path, lines.number()))?,
+                None => return Err(Problem::NoRequests { skipped: 0 }.at(path)),
+            }
+        }
+        Ok(TraceReader {
+            path: path.to_owned(),
+            lines,
+            parser,
+            block_size,
+            skip_bad_lines,
+            first_ns: None,
+            last_ns: 0,
+            records: 0,
+            skipped: 0,
+        })
     }
 
     /// The next request; arrival times count from the first.
@@ -88,15 +138,14 @@ impl TraceReader {
                 }
                 return Ok(None);
             };
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let parsed = match self.options.format {
-                Format::Mooncake => mooncake::parse(line, self.options.block_size),
+            let parsed = match &mut self.parser {
+                Parser::Mooncake => mooncake::parse(line, self.block_size),
+                Parser::Csv(parser) => parser.parse(line),
+                Parser::Jsonl(columns) => jsonl::parse(line, columns, self.block_size),
             };
             match parsed.and_then(|record| self.accept(record)) {
                 Ok(request) => return Ok(Some(request)),
-                Err(_) if self.options.skip_bad_lines => self.skipped += 1,
+                Err(_) if self.skip_bad_lines => self.skipped += 1,
                 Err(problem) => return Err(problem.at_line(&self.path, self.lines.number())),
             }
         }
@@ -105,7 +154,8 @@ impl TraceReader {
     fn accept(&mut self, record: Record) -> Result<Request, Problem> {
         let first = *self.first_ns.get_or_insert(record.timestamp_ns);
         if record.timestamp_ns < self.last_ns.max(first) && self.records > 0 {
-            let (earlier_ns, later_ns) = (record.timestamp_ns - first, self.last_ns - first);
+            let earlier_ns = record.timestamp_ns.saturating_sub(first);
+            let later_ns = self.last_ns.saturating_sub(first);
             return Err(Problem::Backwards { earlier_ns, later_ns });
         }
         let arrival_ns = record.timestamp_ns.abs_diff(first);
@@ -125,6 +175,23 @@ impl TraceReader {
             strict_priority: record.strict_priority,
             priority_jump: record.priority_jump,
         })
+    }
+}
+
+impl Parser {
+    fn new(format: Format) -> Result<Parser, Problem> {
+        match format {
+            Format::Mooncake => Ok(Parser::Mooncake),
+            Format::Azure => Ok(Parser::csv(azure::columns(), false)),
+            Format::Burstgpt => Ok(Parser::csv(burstgpt::columns(), true)),
+            Format::Csv(Columns { hash_ids: Some(_), .. }) => Err(Problem::IdsInCsv),
+            Format::Csv(columns) => Ok(Parser::csv(columns, false)),
+            Format::Jsonl(columns) => Ok(Parser::Jsonl(columns)),
+        }
+    }
+
+    fn csv(columns: Columns, session_may_lack: bool) -> Parser {
+        Parser::Csv(Box::new(CsvParser::new(columns, session_may_lack)))
     }
 }
 

@@ -6,11 +6,13 @@ use serde::Deserialize;
 use serde_json::Number;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::io::trace::Record;
 use crate::io::trace::error::Problem;
-use crate::io::trace::{Record, TOKENS_MAX};
+use crate::io::trace::number::{self, TOKENS_MAX};
 use crate::model::request::Prompt;
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Line {
     #[serde(alias = "created_time")]
     timestamp: Option<Number>,
@@ -29,31 +31,56 @@ struct Line {
 /// Reads one line; its ids name blocks of `block_size` tokens.
 pub(super) fn parse(line: &[u8], block_size: u32) -> Result<Record, Problem> {
     let line: Line = serde_json::from_slice(line).map_err(Problem::Json)?;
-    let timestamp_ns = timestamp_ns(line.timestamp.as_ref().ok_or(Problem::Missing("timestamp"))?)?;
-    let ids = line.hash_ids.ok_or(Problem::Missing("hash_ids"))?;
-    let covered = ids.len() as u64 * u64::from(block_size);
+    let timestamp_ns = timestamp_ns(line.timestamp.as_ref().ok_or_else(|| missing("timestamp"))?)?;
+    let ids = line.hash_ids.ok_or_else(|| missing("hash_ids"))?;
     let prompt_tokens = match &line.input_length {
-        Some(number) => tokens("input_length", number, 1)?,
-        None => covered,
+        Some(number) => number::tokens_of_json("input_length", number, 1)?,
+        None => tokens_covered(&ids, block_size)?,
     };
-    let output_length = line.output_length.as_ref().ok_or(Problem::Missing("output_length"))?;
-    let output_tokens = tokens("output_length", output_length, 0)? as u32;
-    if prompt_tokens > covered || prompt_tokens == 0 {
-        return Err(Problem::Uncovered { ids: ids.len(), block_size, tokens: prompt_tokens });
-    }
+    let output_length = line.output_length.as_ref().ok_or_else(|| missing("output_length"))?;
+    let output_tokens = number::tokens_of_json("output_length", output_length, 0)?;
+    let prompt = named_prompt(prompt_tokens, ids, block_size)?;
     if let Some(delay) = line.delay {
         let expected = "absent: turns that wait for one another are not supported yet";
-        return Err(Problem::Field { name: "delay", found: delay.to_string(), expected });
+        return Err(Problem::field("delay", delay.to_string(), expected));
     }
-    let used = prompt_tokens.div_ceil(u64::from(block_size)) as usize;
     Ok(Record {
         timestamp_ns,
-        prompt: Prompt::named(prompt_tokens as u32, ids.into_iter().take(used), 0),
+        prompt,
         output_tokens,
-        session: line.session_id.map(|id| xxh3_64(id.to_string().as_bytes())),
+        session: line.session_id.map(|id| session_number(id.to_string().as_bytes())),
         strict_priority: line.strict_priority.unwrap_or(0),
         priority_jump: line.priority.unwrap_or(0.0),
     })
+}
+
+/// A prompt whose blocks have ids; those past its end are ignored.
+pub(super) fn named_prompt(tokens: u32, ids: Vec<u64>, block_size: u32) -> Result<Prompt, Problem> {
+    let covered = ids.len() as u64 * u64::from(block_size);
+    if u64::from(tokens) > covered || tokens == 0 {
+        return Err(Problem::Uncovered { ids: ids.len(), block_size, tokens: u64::from(tokens) });
+    }
+    let used = tokens.div_ceil(block_size) as usize;
+    Ok(Prompt::named(tokens, ids.into_iter().take(used), 0))
+}
+
+/// The number of a session: a hash of its name.
+pub(super) fn session_number(name: &[u8]) -> u64 {
+    xxh3_64(name)
+}
+
+fn missing(name: &str) -> Problem {
+    Problem::Missing(name.to_owned())
+}
+
+/// The length of a prompt that fills all its blocks.
+fn tokens_covered(ids: &[u64], block_size: u32) -> Result<u32, Problem> {
+    let tokens = ids.len() as u64 * u64::from(block_size);
+    if tokens > TOKENS_MAX {
+        let found = format!("a list of {} blocks of {block_size} tokens", ids.len());
+        return Err(Problem::field("hash_ids", found, "of at most 2^30 tokens"));
+    }
+    Ok(tokens as u32)
 }
 
 fn timestamp_ns(ms: &Number) -> Result<i64, Problem> {
@@ -63,13 +90,5 @@ fn timestamp_ns(ms: &Number) -> Result<i64, Problem> {
             ms.as_f64().map(|ms| ms * 1e6).filter(|ns| ns.abs() < 9e18).map(|ns| ns.round() as i64)
         }
     };
-    let expected = "a number of milliseconds";
-    ns.ok_or_else(|| Problem::Field { name: "timestamp", found: ms.to_string(), expected })
-}
-
-fn tokens(name: &'static str, number: &Number, min: u64) -> Result<u64, Problem> {
-    let expected =
-        if min == 0 { "a whole number from 0 to 2^30" } else { "a whole number from 1 to 2^30" };
-    let whole = number.as_u64().filter(|tokens| (min..=TOKENS_MAX).contains(tokens));
-    whole.ok_or_else(|| Problem::Field { name, found: number.to_string(), expected })
+    ns.ok_or_else(|| Problem::field("timestamp", ms.to_string(), "a number of milliseconds"))
 }

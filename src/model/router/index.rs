@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::model::kv::BlockLayout;
+use crate::model::router::set::WorkerSet;
 
 /// Up to this many workers a set is a sorted list, and can be walked.
 const FEW: usize = 64;
@@ -20,18 +21,16 @@ const FEW: usize = 64;
 enum Holders {
     One(u32, u32),
     Few(Vec<(u32, u32)>),
-    /// Only asked about single workers, never walked.
-    Many(FxHashMap<u32, u32>),
+    /// Everybody who holds them, and how often beyond once.
+    Many(WorkerSet, FxHashMap<u32, u32>),
 }
 
 impl Holders {
-    fn get(&self, worker: u32) -> u32 {
+    fn contains(&self, worker: u32) -> bool {
         match self {
-            Holders::One(holder, count) => u32::from(*holder == worker) * count,
-            Holders::Few(list) => {
-                list.binary_search_by_key(&worker, |&(holder, _)| holder).map_or(0, |at| list[at].1)
-            }
-            Holders::Many(map) => map.get(&worker).copied().unwrap_or(0),
+            Holders::One(holder, _) => *holder == worker,
+            Holders::Few(list) => list.binary_search_by_key(&worker, |&(holder, _)| holder).is_ok(),
+            Holders::Many(set, _) => set.contains(worker),
         }
     }
 
@@ -50,15 +49,19 @@ impl Holders {
                 Err(at) => {
                     list.insert(at, (worker, 1));
                     if list.len() > FEW {
-                        *self = Holders::Many(list.iter().copied().collect());
+                        let set = list.iter().map(|&(holder, _)| holder).collect();
+                        let often = list.iter().filter(|&&(_, count)| count > 1);
+                        let more = often.map(|&(holder, count)| (holder, count - 1)).collect();
+                        *self = Holders::Many(set, more);
                     }
                     return true;
                 }
             },
-            Holders::Many(map) => {
-                let count = map.entry(worker).or_insert(0);
-                *count += 1;
-                return *count == 1;
+            Holders::Many(set, more) => {
+                if set.insert(worker) {
+                    return true;
+                }
+                *more.entry(worker).or_insert(0) += 1;
             }
         }
         false
@@ -86,14 +89,13 @@ impl Holders {
                 }
                 true
             }
-            Holders::Many(map) => {
-                let Some(count) = map.get_mut(&worker) else { return false };
+            Holders::Many(set, more) => {
+                let Some(count) = more.get_mut(&worker) else { return set.remove(worker) };
                 *count -= 1;
-                let gone = *count == 0;
-                if gone {
-                    map.remove(&worker);
+                if *count == 0 {
+                    more.remove(&worker);
                 }
-                gone
+                false
             }
         }
     }
@@ -102,7 +104,7 @@ impl Holders {
         match self {
             Holders::One(_, count) => *count == 0,
             Holders::Few(list) => list.is_empty(),
-            Holders::Many(map) => map.is_empty(),
+            Holders::Many(set, _) => set.is_empty(),
         }
     }
 }
@@ -237,7 +239,7 @@ impl PrefixIndex {
 
     /// How many leading blocks of a walked sequence a worker holds.
     pub(super) fn overlap(&self, path: &Path, worker: u32) -> u32 {
-        let holds = |&&(id, _): &&(u32, u32)| self.nodes[id as usize].holders.get(worker) > 0;
+        let holds = |&&(id, _): &&(u32, u32)| self.nodes[id as usize].holders.contains(worker);
         path.iter().rev().find(holds).map_or(0, |&(_, end)| end)
     }
 
@@ -248,10 +250,23 @@ impl PrefixIndex {
             match &self.nodes[id as usize].holders {
                 Holders::One(worker, _) => workers.push(*worker),
                 Holders::Few(list) => workers.extend(list.iter().map(|&(worker, _)| worker)),
-                Holders::Many(_) => return end,
+                Holders::Many(..) => return end,
             }
         }
         0
+    }
+
+    /// Of `among`, the lowest of those workers that hold each of the nodes which too many hold to be listed; the workers
+    /// that hold most come first.
+    pub(super) fn first_holders<'a>(
+        &'a self,
+        path: &'a Path,
+        among: &'a WorkerSet,
+    ) -> impl Iterator<Item = u32> + 'a {
+        path.iter().rev().filter_map(move |&(id, _)| match &self.nodes[id as usize].holders {
+            Holders::Many(set, _) => set.first_common(among),
+            Holders::One(..) | Holders::Few(_) => None,
+        })
     }
 
     /// How many nodes there are.

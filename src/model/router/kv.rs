@@ -16,8 +16,6 @@
 //! Looking at every worker for every request would cost more than anything else in a large fleet. The search visits only
 //! workers that could win: those that hold a rare part of the prompt, then the others in order of a lower bound.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use rand::RngExt;
@@ -29,6 +27,7 @@ use crate::model::kv::{BlockLayout, CacheChange};
 use crate::model::request::{Request, RequestId, WorkerId};
 use crate::model::router::index::{Path, PrefixIndex};
 use crate::model::router::load::weighted;
+use crate::model::router::set::WorkerSet;
 use crate::model::router::{Policy, Reads};
 
 /// Who gets a request when several workers cost the same.
@@ -113,7 +112,7 @@ pub struct KvAware {
     /// The cost of each worker before any overlap, as ordered bits, if it is above zero.
     base: WinnerTree<u64>,
     /// The other workers: nothing to do as far as the cost is concerned.
-    idle: BTreeSet<u32>,
+    idle: WorkerSet,
     /// Prefill tokens of each worker, if the least of them matters.
     prefill: Option<WinnerTree<u64>>,
     rng: Stream,
@@ -123,7 +122,6 @@ pub struct KvAware {
     /// The search in which each worker was looked at last, and how many searches there were.
     visited: Vec<u64>,
     searches: u64,
-    frontier: BinaryHeap<Reverse<((u64, u32), usize)>>,
 }
 
 impl KvAware {
@@ -143,7 +141,7 @@ impl KvAware {
             active: PrefixIndex::new(layout),
             in_flight: FxHashMap::default(),
             base: WinnerTree::new(workers as usize, u64::MAX),
-            idle: (0..workers).collect(),
+            idle: WorkerSet::full(workers),
             prefill,
             rng,
             cache_path: Path::new(),
@@ -151,7 +149,6 @@ impl KvAware {
             candidates: Vec::new(),
             visited: vec![0; workers as usize],
             searches: 0,
-            frontier: BinaryHeap::new(),
         }
     }
 
@@ -199,7 +196,6 @@ impl KvAware {
     /// The cheapest worker, without a look at all of them.
     fn cheapest(&mut self, demand: Demand) -> u32 {
         let mut candidates = std::mem::take(&mut self.candidates);
-        let mut frontier = std::mem::take(&mut self.frontier);
         candidates.clear();
         let cached = self.cache.holders(&self.cache_path, &mut candidates);
         let active = self.active.holders(&self.active_path, &mut candidates);
@@ -221,30 +217,26 @@ impl KvAware {
             self.config.prefill_load_scale * self.config.overlap_score_credit * f64::from(cached);
         let prompt = demand.prompt_tokens as f64 / f64::from(self.layout.block_size);
         let fixed = self.config.prefill_load_scale * prompt + f64::from(demand.blocks);
-        // Idle workers differ only in their caches: once one of them holds all that is left to hold, no other can beat it,
-        // and no busy one can either, unless a credit above one makes prefill free for both.
+        // Idle workers differ only in their caches: of those that hold a node, the lowest is as good as any. Once one of
+        // them holds all that is left to hold, no busy worker can beat it, unless a credit above one makes prefill free
+        // for both.
         let mut settled = false;
-        for &worker in &self.idle {
+        let first = self.idle.first();
+        for worker in self.cache.first_holders(&self.cache_path, &self.idle).chain(first) {
             best.offer(self.cost(demand, worker), 0, worker);
-            if self.cache.overlap(&self.cache_path, worker) >= cached {
-                settled = self.config.overlap_score_credit <= 1.0;
-                break;
-            }
+            settled |= self.config.overlap_score_credit <= 1.0
+                && self.cache.overlap(&self.cache_path, worker) >= cached;
         }
         if !settled {
-            for (base, worker) in self.base.ascending(&mut frontier) {
-                let bound = f64::from_bits(base) + fixed - saved - f64::from(active);
-                if base == u64::MAX || best.beats(bound) {
-                    break;
-                }
-                best.offer(
-                    self.cost(demand, worker),
-                    self.loads[worker as usize].active_blocks,
-                    worker,
-                );
-            }
+            let least = fixed - saved - f64::from(active);
+            let limit = best.limit(least);
+            self.base.visit_up_to(limit, |_, worker| {
+                let active_blocks = self.loads[worker as usize].active_blocks;
+                best.offer(self.cost(demand, worker), active_blocks, worker);
+                best.limit(least)
+            });
         }
-        (self.candidates, self.frontier) = (candidates, frontier);
+        self.candidates = candidates;
         best.worker
     }
 
@@ -291,7 +283,7 @@ impl KvAware {
             + self.config.decode_active_request_weight * load.requests as f64;
         if base > 0.0 {
             if self.base.get(worker) == u64::MAX {
-                self.idle.remove(&worker);
+                self.idle.remove(worker);
             }
             // The bits of floats that are not negative sort like the floats.
             self.base.set(worker, base.to_bits());
@@ -323,9 +315,12 @@ impl Best {
         }
     }
 
-    /// Whether it costs less than anything with this lower bound, by more than the rounding of the bound.
-    fn beats(&self, bound: f64) -> bool {
-        self.cost + 1e-9 * (1.0 + self.cost.abs()) < bound
+    /// The largest load, as ordered bits, of a worker that could still win when a request adds at least `least` to it,
+    /// with room for the rounding of sums.
+    fn limit(&self, least: f64) -> u64 {
+        let slack = 1e-9 * (1.0 + self.cost.abs() + least.abs());
+        // No worker in the tree is without load, so a limit of zero lets nobody in.
+        (self.cost + slack - least).clamp(0.0, f64::MAX).to_bits()
     }
 }
 

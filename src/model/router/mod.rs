@@ -5,6 +5,7 @@ mod kv;
 mod load;
 mod queue;
 mod round_robin;
+mod set;
 mod spec;
 
 pub use index::PrefixIndex;

@@ -1,8 +1,11 @@
 //! Where requests come from.
 
+pub mod generate;
 mod shape;
+mod stats;
 
 pub use shape::{Shape, Shaped};
+pub use stats::{Figures, TraceStats, TraceSummary};
 
 use std::error::Error;
 

@@ -1,0 +1,138 @@
+//! `fleetsim trace`: look at workloads, make them, convert them, check them.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::cli::args::{TraceCommand, TraceOptions};
+use crate::cli::exit::Exit;
+use crate::cli::interrupt;
+use crate::io::config::{Job, Loaded};
+use crate::io::trace::{TraceError, TraceReader, TraceWriter};
+use crate::model::workload::{Source, TraceStats};
+use crate::report;
+
+/// `trace validate` shows so many problems and counts the others.
+const PROBLEMS_SHOWN: u64 = 20;
+
+pub(super) fn trace(command: &TraceCommand) -> Result<(), Exit> {
+    interrupt::listen();
+    match command {
+        TraceCommand::Stats { file, json, options } => stats(file.as_deref(), *json, options),
+        TraceCommand::Generate { output, force, options } => write(None, output, *force, options),
+        TraceCommand::Convert { input, output, force, options } => {
+            write(Some(input), output, *force, options)
+        }
+        TraceCommand::Validate { file, options } => validate(file, options),
+    }
+}
+
+/// The workload that `run` would have with the same options.
+fn job(file: Option<&str>, options: &TraceOptions) -> Result<Job, Exit> {
+    let loaded = Loaded::load(options.config.as_deref(), &options.overrides(file))?;
+    Ok(loaded.resolve()?)
+}
+
+fn next(source: &mut dyn Source) -> Result<Option<crate::model::request::Request>, Exit> {
+    if interrupt::is_requested() {
+        return Err(Exit::Interrupted);
+    }
+    source.next_request().map_err(|error| Exit::Input(error.to_string()))
+}
+
+fn stats(file: Option<&str>, json: bool, options: &TraceOptions) -> Result<(), Exit> {
+    let job = job(file, options)?;
+    let mut source = job.traffic.open(job.fleet.seed)?;
+    let mut stats = TraceStats::new(job.traffic.block_size);
+    while let Some(request) = next(source.as_mut())? {
+        stats.add(&request);
+    }
+    let (summary, skipped) = (stats.summary(), source.skipped());
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = if json {
+        report::write_workload_json(&mut out, &summary, skipped)
+    } else {
+        report::write_workload(&mut out, &job.traffic.describe(), &summary, skipped)
+    };
+    written.and_then(|()| out.flush()).map_err(|error| Exit::stdout(&error))
+}
+
+fn write(
+    input: Option<&str>,
+    output: &Path,
+    force: bool,
+    options: &TraceOptions,
+) -> Result<(), Exit> {
+    let job = job(input, options)?;
+    let mut source = job.traffic.open(job.fleet.seed)?;
+    let block_size = job.traffic.block_size;
+    let to_stdout = output == Path::new("-");
+    let mut writer = if to_stdout {
+        TraceWriter::new(Box::new(BufWriter::new(io::stdout())), block_size)
+    } else {
+        TraceWriter::create(output, block_size, force)?
+    };
+    let mut requests = 0_u64;
+    while let Some(request) = next(source.as_mut())? {
+        writer.write(&request)?;
+        requests += 1;
+    }
+    writer.finish()?;
+    let skipped = source.skipped();
+    if to_stdout {
+        return Ok(());
+    }
+    let note = if skipped > 0 { format!(", {skipped} bad lines skipped") } else { String::new() };
+    let written = writeln!(io::stdout(), "{requests} requests in {}{note}", output.display());
+    written.map_err(|error| Exit::stdout(&error))
+}
+
+/// Reads a whole trace and shows what is wrong with it.
+fn validate(file: &str, options: &TraceOptions) -> Result<(), Exit> {
+    let job = job(Some(file), options)?;
+    let Some(mut reader) = job.traffic.open_trace()? else {
+        return Err(Exit::Usage("trace validate needs a trace".to_owned()));
+    };
+    let mut out = io::stdout().lock();
+    let (mut requests, mut problems) = (0_u64, 0_u64);
+    loop {
+        if interrupt::is_requested() {
+            return Err(Exit::Interrupted);
+        }
+        match read_line(&mut reader) {
+            Line::Good => requests += 1,
+            Line::Bad(error) => {
+                problems += 1;
+                if problems <= PROBLEMS_SHOWN {
+                    writeln!(out, "{error}").map_err(|error| Exit::stdout(&error))?;
+                }
+            }
+            Line::End(None) => break,
+            // A file of bad lines only has been complained about already.
+            Line::End(Some(_)) if problems > 0 && requests == 0 => break,
+            Line::End(Some(error)) => return Err(error.into()),
+        }
+    }
+    if problems > PROBLEMS_SHOWN {
+        let more = problems - PROBLEMS_SHOWN;
+        writeln!(out, "and {more} more").map_err(|error| Exit::stdout(&error))?;
+    }
+    if problems > 0 {
+        return Err(Exit::Input(format!("{file}: {problems} bad lines, {requests} good ones")));
+    }
+    writeln!(out, "{file}: {requests} requests, no problems").map_err(|error| Exit::stdout(&error))
+}
+
+enum Line {
+    Good,
+    Bad(TraceError),
+    End(Option<TraceError>),
+}
+
+fn read_line(reader: &mut TraceReader) -> Line {
+    match reader.read() {
+        Ok(Some(_)) => Line::Good,
+        Ok(None) => Line::End(None),
+        Err(error) if error.line.is_some() => Line::Bad(error),
+        Err(error) => Line::End(Some(error)),
+    }
+}
