@@ -363,7 +363,7 @@ mod tests {
                 let other = held[at].0;
                 let last = held.iter().rposition(|held| held.0 == other).unwrap();
                 let (worker, prompt, first, blocks) = held.remove(if counted { at } else { last });
-                let lost = twin.remove(worker, &prompt, first..blocks);
+                let gone = twin.remove(worker, &prompt, first..blocks);
                 // From the end, in one or two pieces, as evictions do.
                 let middle = rng.random_range(first..=blocks);
                 let pieces = [(middle, blocks), (first, middle)];
@@ -371,7 +371,7 @@ mod tests {
                 let removed = pieces
                     .map(|(first, end)| index.remove(worker, &prompt.chain, first, end))
                     .sum::<u32>();
-                assert_eq!(removed, lost);
+                assert_eq!(removed, gone);
             }
             let prompt = prompt(&mut rng);
             let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
