@@ -1,5 +1,6 @@
 //! Tests that drive the simulator from outside.
 
+mod corpus;
 mod oracle;
 mod properties;
 mod reference;
