@@ -6,10 +6,12 @@ use clap::{Parser, Subcommand};
 
 /// A simulator of LLM inference fleets: router, autoscaler, engine schedulers, prefix caches, on one virtual clock.
 #[derive(Parser, Debug)]
-#[command(name = "fleetsim", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "fleetsim", bin_name = "fleetsim", version, max_term_width = 100)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
+    /// Nothing said is `run`.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 a bug in fleetsim, 2 wrong arguments or configuration, 3 bad input, \
@@ -83,11 +85,11 @@ pub(super) struct TraceOptions {
     pub preset: Option<String>,
 
     /// Stop after N requests [workload.requests].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub requests: Option<String>,
 
     /// Where all randomness comes from [run.seed].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<String>,
 
     /// Leave out bad lines of the trace and count them.
@@ -115,7 +117,7 @@ impl TraceOptions {
 }
 
 /// Options of `fleetsim run`. Each is short for a key of the configuration, which `--set` reaches too.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Default, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "every flag on the command line is one")]
 pub(super) struct RunOptions {
     /// Configuration file; docs/configuration.md lists the keys.
@@ -131,7 +133,7 @@ pub(super) struct RunOptions {
     pub format: Option<String>,
 
     /// How many workers the fleet has [fleet.workers].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub workers: Option<String>,
 
     /// Router policy: round-robin, random, power-of-two, least-loaded, session-affine, kv [router.policy].
@@ -139,23 +141,23 @@ pub(super) struct RunOptions {
     pub router: Option<String>,
 
     /// Closed loop: keep N requests in flight instead of following arrival times [workload.concurrency].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub concurrency: Option<String>,
 
     /// Let requests arrive X times faster [workload.speedup].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub speedup: Option<String>,
 
     /// Stop after N requests [workload.requests].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub requests: Option<String>,
 
     /// Threads to simulate on [run.threads].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<String>,
 
     /// Where all randomness comes from [run.seed].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<String>,
 
     /// Leave out bad lines of the trace and count them [workload.skip-bad-lines].

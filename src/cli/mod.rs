@@ -13,7 +13,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use crate::cli::args::{Args, Command};
+use crate::cli::args::{Args, Command, RunOptions};
 
 /// Does what the arguments say.
 ///
@@ -25,7 +25,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
         Err(error) => return exit::from_clap(&error),
     };
     match args.command {
-        Command::Run(options) => run::run(&options),
-        Command::Trace(command) => trace::trace(&command),
+        None => run::run(&RunOptions::default()),
+        Some(Command::Run(options)) => run::run(&options),
+        Some(Command::Trace(command)) => trace::trace(&command),
     }
 }

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::kernel::Time;
-use crate::model::metrics::Totals;
+use crate::model::metrics::Recorder;
 
 /// Shorter runs show nothing.
 const DELAY: Duration = Duration::from_millis(500);
+
+/// Parts of the work that the bar tells apart.
+const PARTS: u64 = 1000;
 
 /// A progress line that appears when a run takes long enough to wonder.
 pub(super) struct Progress {
@@ -27,14 +30,9 @@ impl Progress {
         let visible = !quiet && std::io::stderr().is_terminal();
         let now = Instant::now();
         let bar = visible.then(|| {
-            let bar =
-                ProgressBar::with_draw_target(requests, ProgressDrawTarget::stderr_with_hz(5));
-            let template = if requests.is_some() {
-                "{bar:30} {pos}/{len} requests, {msg}, ETA {eta}"
-            } else {
-                "{spinner} {pos} requests, {msg}"
-            };
-            let style = ProgressStyle::with_template(template);
+            let target = ProgressDrawTarget::stderr_with_hz(5);
+            let bar = ProgressBar::with_draw_target(Some(PARTS), target);
+            let style = ProgressStyle::with_template("{bar:30} {percent} %, {msg}, ETA {eta}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
@@ -43,7 +41,7 @@ impl Progress {
 
     /// The run has come as far as `now`.
     #[expect(clippy::disallowed_methods, reason = "progress is about wall-clock time")]
-    pub(super) fn update(&mut self, now: Time, totals: &Totals) {
+    pub(super) fn update(&mut self, now: Time, recorder: &Recorder) {
         let Some(bar) = &self.bar else { return };
         let wall = Instant::now();
         let elapsed = wall.duration_since(self.start);
@@ -51,10 +49,14 @@ impl Progress {
             return;
         }
         self.updated = wall;
+        let totals = &recorder.totals;
         let ended = totals.completed + totals.rejected + totals.aborted;
+        let share = self.requests.map(|requests| ended as f64 / requests as f64);
+        if let Some(share) = share.or(recorder.fraction) {
+            bar.set_position((share * PARTS as f64) as u64);
+        }
         let rate = ended as f64 / elapsed.as_secs_f64();
-        bar.set_position(self.requests.map_or(ended, |requests| ended.min(requests)));
-        bar.set_message(format!("virtual time {now}, {rate:.0} requests/s"));
+        bar.set_message(format!("virtual time {now}, {ended} requests, {rate:.0}/s"));
     }
 
     /// Takes the line away.

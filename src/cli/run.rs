@@ -10,12 +10,15 @@ use crate::cli::args::RunOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
-use crate::fleet::{self, Outcome, Sink};
+use crate::fleet::{self, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
 use crate::io::files::{ResultDir, numbered};
 use crate::kernel::Time;
-use crate::model::metrics::{Row, Totals};
+use crate::model::metrics::{Recorder, Row};
 use crate::report::{self, Context, RowWriter, Summary};
+
+/// The file of the per-request rows.
+const ROWS: &str = "requests.csv";
 
 /// The folder of results that were given no place of their own.
 const RUNS: &str = "runs";
@@ -32,7 +35,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let mut sink = RunSink {
         rows: match &results {
             Some(results) if job.config.run.rows > 0.0 => {
-                let rows = RowWriter::new(results.file("requests.csv")?, job.config.run.rows);
+                let rows = RowWriter::new(results.file(ROWS)?, job.config.run.rows);
                 Some(rows.map_err(|error| Exit::Output(error.to_string()))?)
             }
             _ => None,
@@ -45,10 +48,20 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream());
     let outcome = fleet::run(&job.fleet, source, policy, &mut sink);
     sink.progress.finish();
-    let outcome = outcome?;
+    let unwritten = |error: &io::Error| {
+        let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(ROWS);
+        Exit::Output(format!("{}: cannot be written: {error}", path.display()))
+    };
+    let outcome = outcome.map_err(|error| match error {
+        RunError::Sink(error) => unwritten(&error),
+        other => Exit::from(other),
+    })?;
+    if outcome.recorder.totals.arrived == 0 {
+        let problem = "no requests are left between workload.from and workload.until";
+        return Err(Exit::Input(format!("{}: {problem}", job.traffic.describe())));
+    }
     if let Some(rows) = sink.rows {
-        rows.finish()
-            .map_err(|error| Exit::Output(format!("requests.csv: cannot be written: {error}")))?;
+        rows.finish().map_err(|error| unwritten(&error))?;
     }
     let context = Context {
         fleet: job.fleet.clone(),
@@ -123,8 +136,8 @@ impl Sink for RunSink {
         }
     }
 
-    fn progress(&mut self, now: Time, totals: &Totals) -> ControlFlow<()> {
-        self.progress.update(now, totals);
+    fn progress(&mut self, now: Time, recorder: &Recorder) -> ControlFlow<()> {
+        self.progress.update(now, recorder);
         if interrupt::is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

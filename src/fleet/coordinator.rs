@@ -10,6 +10,9 @@ use crate::model::request::{Request, RequestId};
 use crate::model::router::{Policy, RouterQueue};
 use crate::model::workload::{Source, SourceError};
 
+/// How many requests pass between two questions how far the source has come.
+const REQUESTS_PER_FRACTION: u64 = 1024;
+
 /// The front end of a fleet.
 pub(super) struct Coordinator {
     source: Box<dyn Source>,
@@ -99,6 +102,9 @@ impl Coordinator {
         self.requests += 1;
         self.in_flight += 1;
         context.recorder().arrive(request.arrival);
+        if self.requests.is_multiple_of(REQUESTS_PER_FRACTION) {
+            context.recorder().fraction = self.source.fraction();
+        }
         self.read(context);
         match &mut self.queue {
             Some(queue) if !queue.is_empty() || self.policy.is_busy() => {

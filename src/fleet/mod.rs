@@ -27,7 +27,7 @@ use crate::fleet::coordinator::Coordinator;
 use crate::fleet::message::Message;
 use crate::fleet::worker::Worker;
 use crate::kernel::{Context, Lp, LpId, Observer, Span, Stopped, Time, run_sequential};
-use crate::model::metrics::{Recorder, Row, RowDigest, Totals};
+use crate::model::metrics::{Recorder, Row, RowDigest};
 use crate::model::request::WorkerId;
 use crate::model::router::Policy;
 use crate::model::workload::{Source, SourceError};
@@ -41,7 +41,7 @@ pub trait Sink {
     fn row(&mut self, row: &Row) -> io::Result<()>;
 
     /// The run has come as far as `now`. Called often; a break ends the run.
-    fn progress(&mut self, _now: Time, _totals: &Totals) -> ControlFlow<()> {
+    fn progress(&mut self, _now: Time, _recorder: &Recorder) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
@@ -167,7 +167,7 @@ impl Observer<Recorder> for Drain<'_> {
             return ControlFlow::Break(());
         }
         recorder.series.settle(now);
-        self.sink.progress(now, &recorder.totals)
+        self.sink.progress(now, recorder)
     }
 }
 

@@ -14,6 +14,8 @@ pub struct ResultDir {
     path: PathBuf,
     partial: PathBuf,
     replaces: bool,
+    /// The folder around it, if it was made for it.
+    made: Option<PathBuf>,
     finished: bool,
 }
 
@@ -78,8 +80,9 @@ impl ResultDir {
         hidden.push(name);
         hidden.push(format!(".partial-{}", std::process::id()));
         let partial = path.with_file_name(hidden);
+        let made = partial.parent().filter(|parent| !parent.exists()).map(Path::to_owned);
         fs::create_dir_all(&partial).map_err(|error| OutputError::Io(path.clone(), error))?;
-        Ok(ResultDir { path, partial, replaces, finished: false })
+        Ok(ResultDir { path, partial, replaces, made, finished: false })
     }
 
     /// Makes a file in it.
@@ -142,6 +145,9 @@ impl Drop for ResultDir {
         if !self.finished {
             // There is nobody left to tell.
             let _ = fs::remove_dir_all(&self.partial);
+            if let Some(made) = &self.made {
+                let _ = fs::remove_dir(made);
+            }
         }
     }
 }
@@ -184,7 +190,7 @@ mod tests {
         results.write("x", |file| file.write_all(b"1")).unwrap();
         assert!(!path.exists());
         drop(results);
-        assert_eq!(names(&folder.path().join("a")), Vec::<String>::new());
+        assert_eq!(names(folder.path()), Vec::<String>::new());
         fill(&path, false, "1").unwrap();
         assert_eq!(names(&folder.path().join("a")), ["b"]);
         assert_eq!(names(&path), [MARK]);

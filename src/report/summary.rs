@@ -44,7 +44,7 @@ pub struct Figures {
     pub max: f64,
     /// Population standard deviation.
     pub std: f64,
-    /// In the order of [`PERCENTILES`].
+    /// p50, p75, p90, p95, p99 and p99.9.
     pub percentiles: [f64; 6],
 }
 

@@ -1,5 +1,6 @@
 //! Tests that drive the simulator from outside.
 
+mod cli;
 mod corpus;
 mod oracle;
 mod properties;

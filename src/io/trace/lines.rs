@@ -1,7 +1,7 @@
 //! Lines of a file, unpacked on the way if it is compressed.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -17,6 +17,8 @@ pub(super) struct Lines {
     reader: Box<dyn BufRead + Send>,
     line: Vec<u8>,
     number: u64,
+    /// The file again, to ask how far it has been read, and its size.
+    position: Option<(File, u64)>,
 }
 
 impl Lines {
@@ -27,6 +29,7 @@ impl Lines {
         if metadata.is_dir() {
             return Err(Problem::Directory.at(path));
         }
+        let position = file.try_clone().ok().map(|file| (file, metadata.len()));
         let mut file = BufReader::with_capacity(BUFFER, file);
         let magic = file.fill_buf().map_err(|error| Problem::Io(error).at(path))?;
         let reader: Box<dyn BufRead + Send> = match magic {
@@ -40,13 +43,20 @@ impl Lines {
             }
             _ => Box::new(file),
         };
-        Ok(Lines { reader, line: Vec::new(), number: 0 })
+        Ok(Lines { reader, line: Vec::new(), number: 0, position })
     }
 
     /// Lines of text in memory, for tests.
     #[cfg(test)]
     pub(super) fn from_text(text: &'static str) -> Lines {
-        Lines { reader: Box::new(text.as_bytes()), line: Vec::new(), number: 0 }
+        Lines { reader: Box::new(text.as_bytes()), line: Vec::new(), number: 0, position: None }
+    }
+
+    /// Which share of the file has been read, from 0 to 1; a pipe does not tell.
+    pub(super) fn fraction(&self) -> Option<f64> {
+        let (file, size) = self.position.as_ref().filter(|(_, size)| *size > 0)?;
+        let position = { file }.stream_position().ok()?;
+        Some((position as f64 / *size as f64).min(1.0))
     }
 
     /// The next line that is not blank, without its end.

@@ -203,4 +203,8 @@ impl Source for TraceReader {
     fn skipped(&self) -> u64 {
         self.skipped
     }
+
+    fn fraction(&self) -> Option<f64> {
+        self.lines.fraction()
+    }
 }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! While nothing can join or leave the batch, the next passes are fully determined: they are done as one *decode run*
-//! ([`decode_run`]), which gives exactly what the passes would give one by one.
+//! (`decode_run.rs`), which gives exactly what the passes would give one by one.
 
 mod batch;
 mod config;

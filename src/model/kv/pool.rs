@@ -79,7 +79,7 @@ pub struct KvPool {
 
 impl KvPool {
     /// An empty pool of `capacity` blocks. Without `caching`, released blocks are free at once. With `notify`, changes
-    /// of the cache are kept for [`KvPool::changes`].
+    /// of the cache are kept for [`KvPool::drain_changes`].
     pub fn new(layout: BlockLayout, capacity: u32, caching: bool, notify: bool) -> KvPool {
         KvPool {
             layout,

@@ -120,6 +120,8 @@ pub struct Recorder {
     pub rows: Vec<Row>,
     /// Something is wrong with the input: the run should end.
     pub halt: bool,
+    /// Which share of the workload has arrived, from 0 to 1, if its source can tell. For progress only.
+    pub fraction: Option<f64>,
 }
 
 impl Recorder {
@@ -140,6 +142,7 @@ impl Recorder {
             last_end: Time::ZERO,
             rows: Vec::new(),
             halt: false,
+            fraction: None,
         }
     }
 

@@ -26,6 +26,11 @@ pub trait Source: Send {
     fn skipped(&self) -> u64 {
         0
     }
+
+    /// Which share of itself it has given out, from 0 to 1, if it can tell.
+    fn fraction(&self) -> Option<f64> {
+        None
+    }
 }
 
 impl<I: Iterator<Item = Request> + Send> Source for I {

@@ -136,6 +136,10 @@ impl Source for Shaped {
     fn skipped(&self) -> u64 {
         self.source.skipped()
     }
+
+    fn fraction(&self) -> Option<f64> {
+        self.source.fraction()
+    }
 }
 
 fn scale(ns: u64, speedup: f64) -> Time {

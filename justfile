@@ -1,0 +1,27 @@
+# The toolbox; `just --list` shows it.
+
+# Everything that has to pass before a change is merged.
+check:
+    .ci/run
+
+# Licences and advisories of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check
+
+# A longer search for counterexamples: `just soak 100000`.
+soak seeds="20000":
+    FLEETSIM_SEEDS={{seeds}} cargo test --release --test integration
+
+# Benchmarks; compares with the last run.
+bench *args:
+    cargo bench {{args}}
+
+# Fuzz one target (needs cargo-fuzz and a nightly toolchain).
+fuzz target="config" seconds="60":
+    cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# Instructions of a run, function by function (needs valgrind).
+profile *args:
+    cargo build --release
+    valgrind --tool=callgrind --callgrind-out-file=callgrind.out target/release/fleetsim run --quiet --out none {{args}}
+    callgrind_annotate callgrind.out | head -60
