@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fleetsim::fleet::{self, Load, Outcome, RunError, Sink};
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::metrics::{Row, Status, Totals};
+use fleetsim::model::metrics::{Recorder, Row, Status};
 use fleetsim::model::request::{Request, WorkerId};
 use fleetsim::model::router::{Policy, PolicySpec};
 use fleetsim::model::workload::{Shape, Source, SourceError};
@@ -243,7 +243,7 @@ impl Sink for Limited {
         Ok(())
     }
 
-    fn progress(&mut self, _: Time, _: &Totals) -> ControlFlow<()> {
+    fn progress(&mut self, _: Time, _: &Recorder) -> ControlFlow<()> {
         let left = self.looks.checked_sub(1);
         self.looks = left.unwrap_or(0);
         if left.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
