@@ -90,7 +90,7 @@ impl Coordinator {
         let waiting = self.queue.as_ref().map_or(0, RouterQueue::len) as u64;
         if waiting > 0 {
             let (since, now) = (self.queued_since, context.now());
-            context.recorder().series.sample(since, now, |interval| interval.queued += waiting);
+            context.recorder().series.sample(since, now, |_, interval| interval.queued += waiting);
         }
         self.queued_since = context.now();
     }

@@ -126,6 +126,63 @@ fn json_goes_to_stdout_and_quiet_says_nothing() {
 }
 
 /// Arguments, exit code, and what stderr says.
+const MISTAKES: [(&[&str], i32, &str); 18] = [
+    (
+        &["--workers", "0"],
+        2,
+        "--workers 0: fleet.workers is 0, but has to be a whole number from 1 to 1048575",
+    ),
+    (
+        &["--workers", "-1"],
+        2,
+        "--workers -1: fleet.workers is -1, but has to be a whole number from 1 to 1048575",
+    ),
+    (
+        &["--speedup", "0"],
+        2,
+        "--speedup 0: workload.speedup is 0.0, but has to be a number above 0",
+    ),
+    (
+        &["--threads", "2"],
+        2,
+        "--threads 2: run.threads is 2, but has to be 1: this version runs on one thread",
+    ),
+    (&["--router", "kvv"], 2, "did you mean kv?"),
+    (
+        &["-c", "bad.toml"],
+        2,
+        "bad.toml:5:1: unknown key router.polciy; did you mean router.policy?",
+    ),
+    (&["-c", "none.toml"], 2, "none.toml: cannot be read: No such file or directory"),
+    (&["-c", "mine"], 2, "mine: cannot be read: it is a directory"),
+    (
+        &["--concurrency", "5", "--speedup", "2"],
+        2,
+        "workload.speedup has no meaning beside workload.concurrency",
+    ),
+    (&["--trace", "none.jsonl"], 3, "none.jsonl: cannot be read: No such file or directory"),
+    (&["--trace", "mine"], 3, "mine: is a directory, not a trace"),
+    (&["--trace", "empty.jsonl"], 3, "empty.jsonl: has no requests"),
+    (&["--trace", "cut.jsonl"], 3, "cut.jsonl:2: not the JSON expected here"),
+    (&["--trace", "back.jsonl"], 3, "back.jsonl:2: time runs backwards"),
+    (
+        &["--set", "workload.from=2h"],
+        3,
+        "no requests are left between workload.from and workload.until",
+    ),
+    (
+        &["--out", "mine"],
+        4,
+        "mine: exists already; choose another --out, or replace it with --force",
+    ),
+    (
+        &["--out", "mine", "--force"],
+        4,
+        "mine: --force replaces only a directory with a report.json or an empty one",
+    ),
+    (&["--out", "mine/thesis.txt/x"], 4, "mine/thesis.txt/x: cannot be written: Not a directory"),
+];
+
 #[test]
 fn mistakes_get_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,68 +194,8 @@ fn mistakes_get_one_sentence() {
     write("bad.toml", "[fleet]\nworkers = 8\n\n[router]\npolciy = \"kv\"\n");
     fs::create_dir(folder.path().join("mine")).unwrap();
     write("mine/thesis.txt", "");
-    let cases: [(&[&str], i32, &str); 18] = [
-        (
-            &["--workers", "0"],
-            2,
-            "--workers 0: fleet.workers is 0, but has to be a whole number from 1 to 1048575",
-        ),
-        (
-            &["--workers", "-1"],
-            2,
-            "--workers -1: fleet.workers is -1, but has to be a whole number from 1 to 1048575",
-        ),
-        (
-            &["--speedup", "0"],
-            2,
-            "--speedup 0: workload.speedup is 0.0, but has to be a number above 0",
-        ),
-        (
-            &["--threads", "2"],
-            2,
-            "--threads 2: run.threads is 2, but has to be 1: this version runs on one thread",
-        ),
-        (&["--router", "kvv"], 2, "did you mean kv?"),
-        (
-            &["-c", "bad.toml"],
-            2,
-            "bad.toml:5:1: unknown key router.polciy; did you mean router.policy?",
-        ),
-        (&["-c", "none.toml"], 2, "none.toml: cannot be read: No such file or directory"),
-        (&["-c", "mine"], 2, "mine: cannot be read: it is a directory"),
-        (
-            &["--concurrency", "5", "--speedup", "2"],
-            2,
-            "workload.speedup has no meaning beside workload.concurrency",
-        ),
-        (&["--trace", "none.jsonl"], 3, "none.jsonl: cannot be read: No such file or directory"),
-        (&["--trace", "mine"], 3, "mine: is a directory, not a trace"),
-        (&["--trace", "empty.jsonl"], 3, "empty.jsonl: has no requests"),
-        (&["--trace", "cut.jsonl"], 3, "cut.jsonl:2: not the JSON expected here"),
-        (&["--trace", "back.jsonl"], 3, "back.jsonl:2: time runs backwards"),
-        (
-            &["--set", "workload.from=2h"],
-            3,
-            "no requests are left between workload.from and workload.until",
-        ),
-        (
-            &["--out", "mine"],
-            4,
-            "mine: exists already; choose another --out, or replace it with --force",
-        ),
-        (
-            &["--out", "mine", "--force"],
-            4,
-            "mine: --force replaces only a directory with a report.json or an empty one",
-        ),
-        (
-            &["--out", "mine/thesis.txt/x"],
-            4,
-            "mine/thesis.txt/x: cannot be written: Not a directory",
-        ),
-    ];
     let before = names(folder.path());
-    for (args, code, expected) in cases {
+    for (args, code, expected) in MISTAKES {
         let output = run(folder.path(), &[&["run"], args].concat());
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");

@@ -1,7 +1,10 @@
 //! Tests that drive the simulator from outside.
 
 mod cli;
+mod corpus;
 mod oracle;
+mod properties;
 mod reference;
 mod support;
+mod theory;
 mod traces;

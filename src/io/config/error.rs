@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// A complaint about one value, with the place it came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +48,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut OneLine(f);
         f.write_str(&self.place)?;
         if let Some((line, column)) = self.position {
             write!(f, ":{line}:{column}")?;
@@ -77,3 +78,18 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Writes line breaks and the like as escapes: what the user typed may have some, a complaint is one line.
+struct OneLine<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| {
+            if c.is_control() {
+                write!(self.0, "{}", c.escape_default())
+            } else {
+                self.0.write_char(c)
+            }
+        })
+    }
+}

@@ -223,8 +223,8 @@ impl Config {
     }
 }
 
-/// Every key and section, with its full path.
-pub(super) fn all_keys() -> Vec<String> {
+/// Every key and section there is, with its full path.
+pub fn all_keys() -> Vec<String> {
     fn collect(table: &toml::Table, path: &str, keys: &mut Vec<String>) {
         for (key, value) in table {
             let full = join(path, key);

@@ -15,6 +15,7 @@ mod resolve;
 pub mod text;
 
 pub use error::ConfigError;
+pub use layer::all_keys;
 pub use resolve::Job;
 
 use std::path::Path;

@@ -76,7 +76,7 @@ impl Engine {
         let (requests, duration) = (self.batch.size(), total(durations));
         recorder.decode_run(start, durations, duration, requests);
         let first_end = start + Span::from_ns(durations[0] as u64);
-        self.sample(start, start + duration, recorder);
+        self.sample_run(start, passes, recorder);
         let blocks = self.batch.advance(passes as u64);
         self.pool.take_anonymous(blocks);
         self.account(passes as u64, duration);
@@ -85,5 +85,20 @@ impl Engine {
             self.second_tokens(first_end);
         }
         self.activity = Activity::Pass;
+    }
+
+    /// Enters the state during a run that has ended into the time series.
+    fn sample_run(&self, start: Time, passes: usize, recorder: &mut Recorder) {
+        let (mut started, mut next_start, mut pinned) = (0, start, self.pool.pinned());
+        let pinned_blocks = |time| {
+            while started < passes && next_start <= time {
+                pinned += self.batch.growth(started as u64);
+                next_start += Span::from_ns(self.run[started] as u64);
+                started += 1;
+            }
+            pinned
+        };
+        let end = start + total(&self.run[..passes]);
+        self.sample((start, end), self.running.len(), pinned_blocks, recorder);
     }
 }

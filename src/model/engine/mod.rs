@@ -64,6 +64,15 @@ enum Activity {
     },
 }
 
+/// What the time series is told about a pass when it has ended.
+#[derive(Clone, Copy, Debug)]
+struct Gauges {
+    start: Time,
+    end: Time,
+    running: usize,
+    pinned_blocks: u32,
+}
+
 /// One inference engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -91,6 +100,8 @@ pub struct Engine {
     /// Durations of the passes of the current run, ns.
     run: Vec<f64>,
     pass: Pass,
+    /// The state during the pass in flight.
+    gauges: Option<Gauges>,
     outcome: Outcome,
     work: Work,
 }
@@ -118,6 +129,7 @@ impl Engine {
             activity: Activity::Idle,
             run: Vec::new(),
             pass: Pass::default(),
+            gauges: None,
             outcome: Outcome::default(),
             work: Work::default(),
         }
@@ -126,7 +138,7 @@ impl Engine {
     /// Takes in a request. Says when to call [`Engine::step`], if that has changed.
     pub fn arrive(&mut self, now: Time, request: Box<Request>) -> Option<Time> {
         let output_limit = self.config.output_limit(request.prompt.tokens, request.output_tokens);
-        let slot = self.sequences.insert(Sequence::new(request, output_limit)) as u32;
+        let slot = self.sequences.insert(Sequence::new(request, now, output_limit)) as u32;
         let joins_next_pass = self.waiting.is_empty();
         self.waiting.push_back(slot);
         if joins_next_pass {
@@ -150,6 +162,10 @@ impl Engine {
     pub fn step(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
         if let Activity::Run { start, passes } = self.activity {
             self.finish_run(start, passes, recorder);
+        }
+        if let Some(gauges) = self.gauges.take() {
+            let Gauges { start, end, running, pinned_blocks } = gauges;
+            self.sample((start, end), running, |_| pinned_blocks, recorder);
         }
         self.outcome.prefilled.clear();
         self.outcome.finished.clear();
@@ -201,7 +217,8 @@ impl Engine {
             // A pass that only computes output again has no part that the timing model prices.
             let duration = self.timer.pass(pass.prefill, self.decode_load(&pass));
             let end = now + duration.max(self.shortest_pass);
-            self.sample(now, end, recorder);
+            let (running, pinned_blocks) = (self.running.len(), self.pool.pinned());
+            self.gauges = Some(Gauges { start: now, end, running, pinned_blocks });
             self.complete_pass(&pass, now, end, recorder);
             end
         });
@@ -377,12 +394,22 @@ impl Engine {
         index.expect("the sequence runs")
     }
 
-    /// Enters the state of the engine from `start` to `end` into the time series.
-    fn sample(&self, start: Time, end: Time, recorder: &mut Recorder) {
-        recorder.series.sample(start, end, |interval| {
-            interval.waiting += self.waiting.len() as u64;
-            interval.running += self.running.len() as u64;
-            interval.pinned_blocks += u64::from(self.pool.pinned());
+    /// Enters the state of the engine from `start` to `end` into the time series, now that everybody who came in the
+    /// meantime is known: they all still wait. `pinned_blocks` is asked about one time after the other.
+    fn sample(
+        &self,
+        (start, end): (Time, Time),
+        running: usize,
+        mut pinned_blocks: impl FnMut(Time) -> u32,
+        recorder: &mut Recorder,
+    ) {
+        recorder.series.sample(start, end, |time, interval| {
+            // In order of arrival, but for those at the head that have been admitted before.
+            let waiting =
+                self.waiting.partition_point(|&slot| self.sequences[slot as usize].arrived <= time);
+            interval.waiting += waiting as u64;
+            interval.running += running as u64;
+            interval.pinned_blocks += u64::from(pinned_blocks(time));
         });
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Sequence {
     pub(super) request: Box<Request>,
+    /// When it reached the engine.
+    pub(super) arrived: Time,
     /// How many tokens it will get.
     pub(super) output_limit: u32,
     pub(super) state: State,
@@ -46,9 +48,10 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn new(request: Box<Request>, output_limit: u32) -> Sequence {
+    pub(super) fn new(request: Box<Request>, arrived: Time, output_limit: u32) -> Sequence {
         Sequence {
             request,
+            arrived,
             output_limit,
             state: State::Waiting,
             admission: 0,

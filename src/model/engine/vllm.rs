@@ -239,6 +239,8 @@ impl Engine {
             return false;
         }
         (sequence.admitted, sequence.reused, sequence.first_reused) = (Some(now), cached, cached);
+        self.work.prompt_tokens += u64::from(sequence.request.prompt.tokens);
+        self.work.reused_tokens += u64::from(cached);
         self.end_waiting(Status::Completed, now, recorder);
         true
     }

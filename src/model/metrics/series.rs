@@ -78,11 +78,12 @@ impl Series {
         &mut self.intervals[self.recent]
     }
 
-    /// Enters a state that lasted from `start` to `end` into every interval that ended in between, or just at `end`.
-    pub fn sample(&mut self, start: Time, end: Time, enter: impl Fn(&mut Interval)) {
+    /// Enters a state that lasted from `start` to `end` into every interval that ended in between, or just at `end`;
+    /// `enter` is told when that was.
+    pub fn sample(&mut self, start: Time, end: Time, mut enter: impl FnMut(Time, &mut Interval)) {
         let mut boundary = self.end_of(start);
         while boundary <= end {
-            enter(self.at(boundary.before()));
+            enter(boundary, self.at(boundary.before()));
             boundary += self.length;
         }
     }

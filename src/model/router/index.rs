@@ -287,6 +287,7 @@ mod tests {
     use crate::model::request::Prompt;
     use rand::RngExt;
     use std::collections::BTreeMap;
+    use std::ops::Range;
 
     /// A prompt from a small family of sequences that share prefixes.
     fn prompt(rng: &mut Stream) -> Prompt {
@@ -295,86 +296,105 @@ mod tests {
         Prompt::named(1, ids.into_iter(), 0)
     }
 
-    /// Against the obvious twin: a count per worker and block identity.
-    #[test]
-    fn the_index_matches_counted_blocks() {
-        let shapes = [(4, 3), (8, 3), (3, 3), (20, 2), (8, 200)];
-        let modes =
-            [true, false].into_iter().flat_map(|counted| shapes.map(|shape| (counted, shape)));
-        for (counted, (block_size, workers)) in modes {
-            let layout = BlockLayout { block_size, trace_block_size: 8 };
-            let mut rng = stream(6, u64::from(block_size * workers));
-            let mut index = PrefixIndex::new(layout);
-            let mut twin: BTreeMap<(u32, u64), u32> = BTreeMap::new();
-            let mut held: Vec<(u32, Prompt, u32, u32)> = Vec::new();
-            let mut path = Path::new();
-            for _ in 0..3000 {
-                let worker = rng.random_range(0..workers);
-                if rng.random_bool(0.55) {
-                    let prompt = prompt(&mut rng);
-                    let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
-                    // All of it once more, or only what the worker lacks, as its cache events would say.
-                    let lacks = |&block: &u32| {
-                        !twin.contains_key(&(worker, layout.key(&prompt.chain, block)))
-                    };
-                    let first = if counted { 0 } else { (0..blocks).find(lacks).unwrap_or(blocks) };
-                    let keys = (first..blocks).map(|block| layout.key(&prompt.chain, block));
-                    let mut fresh = 0;
-                    for key in keys {
-                        let count = twin.entry((worker, key)).or_insert(0);
-                        fresh += u32::from(*count == 0);
-                        *count += 1;
-                    }
-                    assert_eq!(index.add(worker, &prompt.chain, first, blocks), fresh);
-                    held.push((worker, prompt, first, blocks));
-                } else if !held.is_empty() {
-                    // From the end, in one or two pieces, as evictions do.
-                    let at = rng.random_range(0..held.len());
-                    // What hangs on a prefix goes before it: with events, the last of some worker.
-                    let other = held[at].0;
-                    let at = if counted {
-                        at
-                    } else {
-                        held.iter().rposition(|held| held.0 == other).unwrap()
-                    };
-                    let (worker, prompt, first, blocks) = held.remove(at);
-                    let middle = rng.random_range(first..=blocks);
-                    let mut lost = 0;
-                    for block in first..blocks {
-                        let key = (worker, layout.key(&prompt.chain, block));
-                        let count = twin.get_mut(&key).unwrap();
-                        *count -= 1;
-                        if *count == 0 {
-                            twin.remove(&key);
-                            lost += 1;
-                        }
-                    }
-                    let mut removed = 0;
-                    for (first, end) in [(middle, blocks), (first, middle)] {
-                        if first < end {
-                            removed += index.remove(worker, &prompt.chain, first, end);
-                        }
-                    }
-                    assert_eq!(removed, lost);
+    /// The obvious twin: a count per worker and block identity.
+    struct Counts {
+        layout: BlockLayout,
+        counts: BTreeMap<(u32, u64), u32>,
+    }
+
+    impl Counts {
+        fn holds(&self, worker: u32, prompt: &Prompt, block: u32) -> bool {
+            self.counts.contains_key(&(worker, self.layout.key(&prompt.chain, block)))
+        }
+
+        /// Leading blocks of a prompt, of `blocks`, that a worker holds.
+        fn overlap(&self, worker: u32, prompt: &Prompt, blocks: u32) -> u32 {
+            (0..blocks).take_while(|&block| self.holds(worker, prompt, block)).count() as u32
+        }
+
+        /// Counts blocks once more; says how many are new.
+        fn add(&mut self, worker: u32, prompt: &Prompt, blocks: Range<u32>) -> u32 {
+            let mut fresh = 0;
+            for block in blocks {
+                let key = (worker, self.layout.key(&prompt.chain, block));
+                let count = self.counts.entry(key).or_insert(0);
+                fresh += u32::from(*count == 0);
+                *count += 1;
+            }
+            fresh
+        }
+
+        /// Counts blocks once less; says how many are gone.
+        fn remove(&mut self, worker: u32, prompt: &Prompt, blocks: Range<u32>) -> u32 {
+            let mut lost = 0;
+            for block in blocks {
+                let key = (worker, self.layout.key(&prompt.chain, block));
+                let count = self.counts.get_mut(&key).unwrap();
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&key);
+                    lost += 1;
                 }
+            }
+            lost
+        }
+    }
+
+    /// With `counted`, workers add whole sequences, as often as they like; without, what they lack, as cache events say.
+    fn check(counted: bool, block_size: u32, workers: u32) {
+        let layout = BlockLayout { block_size, trace_block_size: 8 };
+        let mut rng = stream(6, u64::from(block_size * workers));
+        let mut index = PrefixIndex::new(layout);
+        let mut twin = Counts { layout, counts: BTreeMap::new() };
+        let mut held: Vec<(u32, Prompt, u32, u32)> = Vec::new();
+        let mut path = Path::new();
+        for _ in 0..3000 {
+            let worker = rng.random_range(0..workers);
+            if rng.random_bool(0.55) {
                 let prompt = prompt(&mut rng);
                 let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
-                index.walk(&prompt.chain, blocks, &mut path);
-                let mut listed = Vec::new();
-                let beyond = index.holders(&path, &mut listed);
-                for worker in 0..workers {
-                    let holds = |&block: &u32| {
-                        twin.contains_key(&(worker, layout.key(&prompt.chain, block)))
-                    };
-                    let expected = (0..blocks).take_while(holds).count() as u32;
-                    assert_eq!(index.overlap(&path, worker), expected);
-                    assert!(expected <= beyond || listed.contains(&worker));
-                }
+                let first = if counted { 0 } else { twin.overlap(worker, &prompt, blocks) };
+                let fresh = twin.add(worker, &prompt, first..blocks);
+                assert_eq!(index.add(worker, &prompt.chain, first, blocks), fresh);
+                held.push((worker, prompt, first, blocks));
+            } else if !held.is_empty() {
+                // What hangs on a prefix goes before it: with events, the last of some worker.
+                let at = rng.random_range(0..held.len());
+                let other = held[at].0;
+                let last = held.iter().rposition(|held| held.0 == other).unwrap();
+                let (worker, prompt, first, blocks) = held.remove(if counted { at } else { last });
+                let gone = twin.remove(worker, &prompt, first..blocks);
+                // From the end, in one or two pieces, as evictions do.
+                let middle = rng.random_range(first..=blocks);
+                let pieces = [(middle, blocks), (first, middle)];
+                let pieces = pieces.into_iter().filter(|(first, end)| first < end);
+                let removed = pieces
+                    .map(|(first, end)| index.remove(worker, &prompt.chain, first, end))
+                    .sum::<u32>();
+                assert_eq!(removed, gone);
             }
-            for (worker, prompt, first, blocks) in held.into_iter().rev() {
-                index.remove(worker, &prompt.chain, first, blocks);
+            let prompt = prompt(&mut rng);
+            let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
+            index.walk(&prompt.chain, blocks, &mut path);
+            let mut listed = Vec::new();
+            let beyond = index.holders(&path, &mut listed);
+            for worker in 0..workers {
+                let expected = twin.overlap(worker, &prompt, blocks);
+                assert_eq!(index.overlap(&path, worker), expected);
+                assert!(expected <= beyond || listed.contains(&worker));
             }
-            assert!(index.is_empty());
+        }
+        for (worker, prompt, first, blocks) in held.into_iter().rev() {
+            index.remove(worker, &prompt.chain, first, blocks);
+        }
+        assert!(index.is_empty());
+    }
+
+    #[test]
+    fn the_index_matches_counted_blocks() {
+        for (block_size, workers) in [(4, 3), (8, 3), (3, 3), (20, 2), (8, 200)] {
+            check(true, block_size, workers);
+            check(false, block_size, workers);
         }
     }
 }

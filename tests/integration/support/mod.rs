@@ -1,6 +1,7 @@
 //! What several tests need.
 
 pub(crate) mod naive;
+pub(crate) mod swarm;
 
 use std::io;
 use std::path::PathBuf;

@@ -1,0 +1,58 @@
+//! Whole runs: the first part of the generated conversation on 8 workers, and as much per worker on 1,024.
+
+use std::io;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fleetsim::fleet::{self, Sink};
+use fleetsim::io::config::{Job, Loaded};
+use fleetsim::model::metrics::Row;
+
+/// Takes everything and keeps nothing.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn row(&mut self, _: &Row) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn job(settings: &[&str]) -> Job {
+    let settings: Vec<(String, String)> =
+        settings.iter().map(|setting| ((*setting).to_owned(), (*setting).to_owned())).collect();
+    let loaded = Loaded::load(None, &settings);
+    loaded.and_then(|loaded| loaded.resolve()).expect("a configuration")
+}
+
+fn run(job: &Job) -> u128 {
+    let policy =
+        job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream());
+    let source = job.traffic.open(job.fleet.seed).expect("a generator");
+    fleet::run(&job.fleet, source, policy, &mut Nowhere).expect("a run").digest
+}
+
+fn runs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fleet");
+    for policy in ["round-robin", "kv"] {
+        let router = format!("router.policy={policy}");
+        let small = ["workload.preset=conversation", "workload.requests=1000", &router];
+        let large = [
+            &small[..1],
+            &["workload.requests=12800", "workload.copies=128", "fleet.workers=1024", &router],
+        ]
+        .concat();
+        for job in [job(&small), job(&large)] {
+            group.throughput(Throughput::Elements(job.traffic.shape.requests.unwrap_or(0)));
+            let name = format!("{policy}_{}_workers", job.fleet.workers);
+            group.bench_function(name, |bencher| bencher.iter(|| run(&job)));
+        }
+    }
+    group.finish();
+}
+
+fn config() -> Criterion {
+    Criterion::default().measurement_time(Duration::from_secs(3)).sample_size(10)
+}
+
+criterion_group! { name = benches; config = config(); targets = runs }
+criterion_main!(benches);
