@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::ops::Range;
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -14,8 +15,11 @@ const BUFFER: usize = 256 * 1024;
 const LINE_MAX: usize = 64 * 1024 * 1024;
 
 pub(super) struct Lines {
-    reader: Box<dyn BufRead + Send>,
-    line: Vec<u8>,
+    reader: Box<dyn Read + Send>,
+    /// What has been read, `line` in front of `unread`.
+    buffer: Vec<u8>,
+    line: Range<usize>,
+    unread: Range<usize>,
     number: u64,
     /// The file again, to ask how far it has been read, and its size.
     position: Option<(File, u64)>,
@@ -32,24 +36,26 @@ impl Lines {
         let position = file.try_clone().ok().map(|file| (file, metadata.len()));
         let mut file = BufReader::with_capacity(BUFFER, file);
         let magic = file.fill_buf().map_err(|error| Problem::Io(error).at(path))?;
-        let reader: Box<dyn BufRead + Send> = match magic {
-            [0x1f, 0x8b, ..] => {
-                Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
-            }
+        let reader: Box<dyn Read + Send> = match magic {
+            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 let decoder = zstd::Decoder::with_buffer(file)
                     .map_err(|error| Problem::Io(error).at(path))?;
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
+                Box::new(decoder)
             }
             _ => Box::new(file),
         };
-        Ok(Lines { reader, line: Vec::new(), number: 0, position })
+        Ok(Lines::new(reader, position))
+    }
+
+    fn new(reader: Box<dyn Read + Send>, position: Option<(File, u64)>) -> Lines {
+        Lines { reader, buffer: vec![0; BUFFER], line: 0..0, unread: 0..0, number: 0, position }
     }
 
     /// Lines of text in memory, for tests.
     #[cfg(test)]
     pub(super) fn from_text(text: &'static str) -> Lines {
-        Lines { reader: Box::new(text.as_bytes()), line: Vec::new(), number: 0, position: None }
+        Lines { buffer: vec![0; 3], ..Lines::new(Box::new(text.as_bytes()), None) }
     }
 
     /// Which share of the file has been read, from 0 to 1; a pipe does not tell.
@@ -69,21 +75,56 @@ impl Lines {
         Ok(None)
     }
 
-    /// Reads a line; false at the end of the file.
+    /// Finds the next line; false at the end of the file.
     fn advance(&mut self) -> Result<bool, Problem> {
-        self.line.clear();
-        let mut limited = self.reader.by_ref().take(LINE_MAX as u64 + 1);
-        limited.read_until(b'\n', &mut self.line).map_err(|error| Problem::Io(explain(error)))?;
-        if self.line.len() > LINE_MAX {
-            return Err(Problem::LineTooLong(LINE_MAX));
+        let mut searched = 0;
+        loop {
+            let unread = &self.buffer[self.unread.clone()];
+            if let Some(at) = memchr::memchr(b'\n', &unread[searched..]) {
+                self.take_line(searched + at, 1);
+                return Ok(true);
+            }
+            searched = unread.len();
+            if searched > LINE_MAX {
+                return Err(Problem::LineTooLong(LINE_MAX));
+            }
+            if self.read_more()? == 0 {
+                self.take_line(searched, 0);
+                return Ok(searched > 0);
+            }
         }
-        self.number += u64::from(!self.line.is_empty());
-        Ok(!self.line.is_empty())
     }
 
-    /// The line read last, without its end.
+    /// Makes the first `length` unread bytes the current line and passes over what ends it.
+    fn take_line(&mut self, length: usize, end: usize) {
+        let start = self.unread.start;
+        self.line = start..start + length;
+        self.unread.start += length + end;
+        self.number += u64::from(length + end > 0);
+    }
+
+    /// Reads what fits behind the unread bytes, which move to the front of a buffer that grows when they fill it.
+    fn read_more(&mut self) -> Result<usize, Problem> {
+        self.buffer.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        if self.unread.end == self.buffer.len() {
+            self.buffer.resize(2 * self.buffer.len(), 0);
+        }
+        loop {
+            match self.reader.read(&mut self.buffer[self.unread.end..]) {
+                Ok(bytes) => {
+                    self.unread.end += bytes;
+                    return Ok(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Problem::Io(explain(error))),
+            }
+        }
+    }
+
+    /// The line found last, without its end.
     fn current(&self) -> &[u8] {
-        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let line = &self.buffer[self.line.clone()];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if self.number == 1 {
             // Spreadsheets put a byte order mark first.

@@ -132,6 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn integers_are_read_as_written() {
+        let mut rng = stream(14, 0);
+        for digits in 1..=18_u32 {
+            let value = rng.random_range(10_u64.pow(digits - 1)..10_u64.pow(digits));
+            for end in ["", ",", " ", "]x", "/9", ":", ", 12345678"] {
+                let text = format!("{value}{end}");
+                let mut scanner = Scanner { rest: text.as_bytes() };
+                assert_eq!(scanner.integer(), Some(value), "{text}");
+                assert_eq!(scanner.rest, end.as_bytes(), "{text}");
+            }
+        }
+        for text in ["", "x", "-1", "01", "\u{ff}12345678", "1234567890123456789"] {
+            assert_eq!(Scanner { rest: text.as_bytes() }.integer(), None, "{text}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_left_to_the_general_parser() {
         for (from, to) in [
             ("52", "052"),

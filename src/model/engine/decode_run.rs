@@ -7,7 +7,7 @@
 
 use crate::kernel::time::{Span, Time};
 use crate::model::engine::{Activity, DecodeKv, Engine, total};
-use crate::model::metrics::Recorder;
+use crate::model::metrics::{DecodeRun, Recorder};
 use crate::model::timing::DecodeLoad;
 
 /// The longest run planned at once: bounds the memory of a worker and the work lost when an arrival cuts the run.
@@ -31,8 +31,9 @@ impl Engine {
             return None;
         }
         self.time_run(passes);
-        self.activity = Activity::Run { start: now, passes };
-        Some(now + total(&self.run))
+        let end = now + total(&self.run);
+        self.activity = Activity::Run { start: now, end, passes };
+        Some(end)
     }
 
     /// Fills in the durations of the next `passes` passes.
@@ -42,16 +43,18 @@ impl Engine {
         match self.config.decode_kv {
             DecodeKv::Context => {
                 let load = DecodeLoad { requests, kv_tokens: self.batch.context_tokens() };
-                self.timer.decode_run(load, requests, &mut self.run);
+                self.run_is_rising = self.timer.decode_run(load, requests, &mut self.run);
             }
             DecodeKv::Resident => {
                 // The load changes only in passes that take blocks.
+                self.run_is_rising = true;
                 let (mut pass, mut blocks) = (0, 0);
                 while pass < passes {
                     blocks += self.batch.growth(pass as u64);
                     let end = self.batch.next_growth(pass as u64 + 1, passes as u64) as usize;
                     let load = DecodeLoad { requests, kv_tokens: self.resident_tokens(blocks) };
-                    self.timer.decode_run(load, 0, &mut self.run[pass..end]);
+                    let stretch = &mut self.run[pass..end];
+                    self.run_is_rising &= self.timer.decode_run(load, 0, stretch);
                     pass = end;
                 }
             }
@@ -71,15 +74,21 @@ impl Engine {
     }
 
     /// Accounts for a run that has ended.
-    pub(super) fn finish_run(&mut self, start: Time, passes: usize, recorder: &mut Recorder) {
-        let durations = &self.run[..passes];
-        let (requests, duration) = (self.batch.size(), total(durations));
-        recorder.decode_run(start, durations, duration, requests);
+    pub(super) fn finish_run(
+        &mut self,
+        (start, end): (Time, Time),
+        passes: usize,
+        recorder: &mut Recorder,
+    ) {
+        let (durations, total) = (&self.run[..passes], end.since(start));
+        let requests = self.batch.size();
+        let run = DecodeRun { durations, total, is_rising: self.run_is_rising };
+        recorder.decode_run(start, run, requests);
         let first_end = start + Span::from_ns(durations[0] as u64);
-        self.sample_run(start, passes, recorder);
+        self.sample_run((start, end), passes, recorder);
         let blocks = self.batch.advance(passes as u64);
         self.pool.take_anonymous(blocks);
-        self.account(passes as u64, duration);
+        self.account(passes as u64, total);
         self.work.output_tokens += u64::from(requests) * passes as u64;
         if !self.one_token.is_empty() {
             self.second_tokens(first_end);
@@ -88,7 +97,7 @@ impl Engine {
     }
 
     /// Enters the state during a run that has ended into the time series.
-    fn sample_run(&self, start: Time, passes: usize, recorder: &mut Recorder) {
+    fn sample_run(&self, (start, end): (Time, Time), passes: usize, recorder: &mut Recorder) {
         let (mut started, mut next_start, mut pinned) = (0, start, self.pool.pinned());
         let pinned_blocks = |time| {
             while started < passes && next_start <= time {
@@ -98,7 +107,6 @@ impl Engine {
             }
             pinned
         };
-        let end = start + total(&self.run[..passes]);
         self.sample((start, end), self.running.len(), pinned_blocks, recorder);
     }
 }

@@ -32,7 +32,7 @@ use crate::model::engine::batch::{DecodeBatch, Member};
 use crate::model::engine::sequence::{Sequence, State};
 use crate::model::engine::vllm::Pass;
 use crate::model::kv::{CacheChange, KvPool};
-use crate::model::metrics::{Recorder, Status, Work};
+use crate::model::metrics::{DecodeRun, Recorder, Status, Work};
 use crate::model::request::{Request, RequestId, WorkerId};
 use crate::model::timing::{DecodeLoad, PassTimer};
 
@@ -57,9 +57,10 @@ enum Activity {
     Idle,
     /// A pass is in flight, or due now.
     Pass,
-    /// This many decode passes have been started and recorded by nobody yet, the first of them at `start`.
+    /// This many decode passes have been started and recorded by nobody yet.
     Run {
         start: Time,
+        end: Time,
         passes: usize,
     },
 }
@@ -99,6 +100,8 @@ pub struct Engine {
     activity: Activity,
     /// Durations of the passes of the current run, ns.
     run: Vec<f64>,
+    /// Whether they are known not to fall.
+    run_is_rising: bool,
     pass: Pass,
     /// The state during the pass in flight.
     gauges: Option<Gauges>,
@@ -128,6 +131,7 @@ impl Engine {
             one_token: Vec::new(),
             activity: Activity::Idle,
             run: Vec::new(),
+            run_is_rising: true,
             pass: Pass::default(),
             gauges: None,
             outcome: Outcome::default(),
@@ -149,9 +153,9 @@ impl Engine {
                 self.activity = Activity::Pass;
                 Some(now)
             }
-            Activity::Run { start, passes } if joins_next_pass && !self.blocked => {
+            Activity::Run { start, passes, .. } if joins_next_pass && !self.blocked => {
                 let (passes, end) = self.cut(start, passes, now);
-                self.activity = Activity::Run { start, passes };
+                self.activity = Activity::Run { start, end, passes };
                 Some(end)
             }
             Activity::Pass | Activity::Run { .. } => None,
@@ -160,8 +164,8 @@ impl Engine {
 
     /// Ends what is in flight and starts what follows. Says when to call again; never, while the engine is idle.
     pub fn step(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
-        if let Activity::Run { start, passes } = self.activity {
-            self.finish_run(start, passes, recorder);
+        if let Activity::Run { start, end, passes } = self.activity {
+            self.finish_run((start, end), passes, recorder);
         }
         if let Some(gauges) = self.gauges.take() {
             let Gauges { start, end, running, pinned_blocks } = gauges;
@@ -261,7 +265,9 @@ impl Engine {
         }
         let regular = self.batch.size() - pass.rejoined.len() as u32;
         if regular > 0 {
-            recorder.decode_run(now, &[end.since(now).as_ns() as f64], end.since(now), regular);
+            let total = end.since(now);
+            let durations = &[total.as_ns() as f64];
+            recorder.decode_run(now, DecodeRun { durations, total, is_rising: true }, regular);
         }
         for &(_, last_token) in &pass.rejoined {
             recorder.token(end, end.since(last_token));

@@ -89,6 +89,17 @@ impl Work {
     }
 }
 
+/// Consecutive decode passes of one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeRun<'a> {
+    /// How long each takes, in whole ns.
+    pub durations: &'a [f64],
+    /// How long they take together.
+    pub total: Span,
+    /// Whether the durations are known not to fall.
+    pub is_rising: bool,
+}
+
 /// Takes the measurements of a run, or of one thread's share of it.
 #[derive(Debug)]
 pub struct Recorder {
@@ -166,12 +177,18 @@ impl Recorder {
         self.series.at(time).output_tokens += 1;
     }
 
-    /// In consecutive passes of these durations (whole ns) and this total, the first of which starts at `start`, each of
-    /// `requests` requests got a token after a gap of the pass's length.
-    pub fn decode_run(&mut self, start: Time, durations: &[f64], total: Span, requests: u32) {
+    /// In consecutive passes of these durations (whole ns), the first of which starts at `start`, each of `requests`
+    /// requests got a token after a gap of the pass's length.
+    pub fn decode_run(&mut self, start: Time, run: DecodeRun<'_>, requests: u32) {
         let requests = u64::from(requests);
-        self.itl.record_run(durations, total.as_ns(), requests);
-        self.series.add_tokens(start, durations, total, requests);
+        if run.is_rising {
+            self.itl.record_rising(run.durations, run.total.as_ns(), requests);
+        } else {
+            for &duration in run.durations {
+                self.itl.record(duration as u64, requests);
+            }
+        }
+        self.series.add_tokens(start, run.durations, run.total, requests);
     }
 
     /// A request has ended.

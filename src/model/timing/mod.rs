@@ -105,11 +105,14 @@ impl PassTimer {
 
     /// The durations of consecutive decode passes of the same requests, the KV they read growing by `growth` tokens from
     /// pass to pass: whole numbers of ns, at most 2^51. As floats they can be added, compared and multiplied two or four
-    /// at a time by every processor, which is not true of 64-bit integers.
-    pub fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [f64]) {
+    /// at a time by every processor, which is not true of 64-bit integers. Says whether they are known not to fall.
+    pub fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [f64]) -> bool {
+        let mut is_rising = true;
         match &self.model {
             TimingModel::Polynomial(_) => {
                 let kv_tokens = first.kv_tokens as f64;
+                let last = kv_tokens + durations.len() as f64 * f64::from(growth);
+                is_rising = self.decode.is_rising(kv_tokens, last);
                 if growth == 0 {
                     durations.fill(self.decode.ns(kv_tokens));
                 } else {
@@ -126,6 +129,7 @@ impl PassTimer {
                 *duration = round_ns(*duration / self.decode_speedup);
             }
         }
+        is_rising
     }
 
     /// A lower bound on every pass: what a worker may promise as lookahead on top of its link.
@@ -193,7 +197,8 @@ mod tests {
             for growth in [0, 1, 37] {
                 let timer = timer(speedup);
                 let mut run = [0.0; 100];
-                timer.decode_run(DecodeLoad { requests: 5, kv_tokens: 12_345 }, growth, &mut run);
+                let load = DecodeLoad { requests: 5, kv_tokens: 12_345 };
+                assert!(timer.decode_run(load, growth, &mut run) && run.is_sorted());
                 for (pass, duration) in (0..).zip(run) {
                     let kv_tokens = 12_345 + pass * u64::from(growth);
                     let single =

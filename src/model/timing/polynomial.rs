@@ -63,12 +63,22 @@ impl DecodeCurve {
         }
     }
 
+    /// Whether the curve does not fall between these two loads.
+    pub(super) fn is_rising(&self, first: f64, last: f64) -> bool {
+        let [a, b, _] = self.coefficients;
+        let slope = |kv_tokens: f64| 2.0 * a * kv_tokens.min(self.kv_tokens_max) + b;
+        slope(first) >= 0.0 && slope(last) >= 0.0
+    }
+
     /// The decode part when so many tokens are read: whole ns.
     pub(super) fn ns(&self, kv_tokens: f64) -> f64 {
         let [a, b, c] = self.coefficients;
-        let kv_tokens = kv_tokens.min(self.kv_tokens_max);
+        let kv_tokens = if kv_tokens < self.kv_tokens_max { kv_tokens } else { self.kv_tokens_max };
         let ns = (a * kv_tokens + b) * kv_tokens + c;
-        (ns.max(self.ns_min).min(NS_MAX) + INTEGER) - INTEGER
+        // Plain comparisons are one instruction each; `f64::max` also has to look out for NaN.
+        let ns = if ns > self.ns_min { ns } else { self.ns_min };
+        let ns = if ns < NS_MAX { ns } else { NS_MAX };
+        (ns + INTEGER) - INTEGER
     }
 }
 
