@@ -15,7 +15,7 @@ pub(super) struct Plain {
 impl Plain {
     /// Reads a line; nothing if it is of another form.
     pub(super) fn scan(line: &[u8]) -> Option<Plain> {
-        let mut scanner = Scanner { rest: line };
+        let mut scanner = Scanner { line, at: 0 };
         let (mut timestamp_ms, mut input_length, mut output_length) = (None, None, None);
         let mut hash_ids = None;
         scanner.expect(b'{')?;
@@ -38,7 +38,7 @@ impl Plain {
         }
         scanner.expect(b'}')?;
         scanner.skip_spaces();
-        scanner.rest.is_empty().then_some(())?;
+        (scanner.at == line.len()).then_some(())?;
         Some(Plain {
             timestamp_ms: timestamp_ms?,
             input_length: input_length?,
@@ -49,55 +49,59 @@ impl Plain {
 }
 
 struct Scanner<'a> {
-    rest: &'a [u8],
+    line: &'a [u8],
+    at: usize,
 }
 
 impl<'a> Scanner<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.line.get(self.at).copied()
+    }
+
     fn skip_spaces(&mut self) {
-        while let [b' ' | b'\t', rest @ ..] = self.rest {
-            self.rest = rest;
+        while let Some(b' ' | b'\t') = self.peek() {
+            self.at += 1;
         }
     }
 
     /// This byte, after any number of spaces.
     fn expect(&mut self, byte: u8) -> Option<()> {
         self.skip_spaces();
-        self.rest = self.rest.strip_prefix(&[byte])?;
-        Some(())
+        (self.peek() == Some(byte)).then(|| self.at += 1)
     }
 
     /// Text in quotes, without escapes.
     fn name(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
-        let is_plain = |byte: &u8| byte.is_ascii_lowercase() || *byte == b'_';
-        let end = self.rest.iter().position(|byte| !is_plain(byte))?;
-        let (name, rest) = self.rest.split_at(end);
-        self.rest = rest.strip_prefix(b"\"")?;
+        let start = self.at;
+        while let Some(b'a'..=b'z' | b'_') = self.peek() {
+            self.at += 1;
+        }
+        let name = &self.line[start..self.at];
+        (self.peek() == Some(b'"')).then(|| self.at += 1)?;
         Some(name)
     }
 
     /// A whole number of at most 18 digits: more need a closer look than this.
     fn integer(&mut self) -> Option<u64> {
         self.skip_spaces();
-        let (mut value, mut digits) = (0_u64, 0);
-        while let Some(digit) = self.rest.get(digits).map(|byte| byte.wrapping_sub(b'0'))
+        let start = self.at;
+        let mut value = 0_u64;
+        while let Some(digit) = self.peek().map(|byte| byte.wrapping_sub(b'0'))
             && digit < 10
         {
             value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-            digits += 1;
+            self.at += 1;
         }
-        let leading_zero = digits > 1 && self.rest[0] == b'0';
-        if digits == 0 || digits > 18 || leading_zero {
-            return None;
-        }
-        self.rest = &self.rest[digits..];
-        Some(value)
+        let digits = self.at - start;
+        let leading_zero = digits > 1 && self.line[start] == b'0';
+        (digits > 0 && digits <= 18 && !leading_zero).then_some(value)
     }
 
     fn integers(&mut self) -> Option<Vec<u64>> {
         self.expect(b'[')?;
         // An id and its comma take six bytes or so.
-        let mut list = Vec::with_capacity(self.rest.len() / 6 + 1);
+        let mut list = Vec::with_capacity((self.line.len() - self.at) / 6 + 1);
         if self.expect(b']').is_some() {
             return Some(list);
         }
@@ -138,13 +142,13 @@ mod tests {
             let value = rng.random_range(10_u64.pow(digits - 1)..10_u64.pow(digits));
             for end in ["", ",", " ", "]x", "/9", ":", ", 12345678"] {
                 let text = format!("{value}{end}");
-                let mut scanner = Scanner { rest: text.as_bytes() };
+                let mut scanner = Scanner { line: text.as_bytes(), at: 0 };
                 assert_eq!(scanner.integer(), Some(value), "{text}");
-                assert_eq!(scanner.rest, end.as_bytes(), "{text}");
+                assert_eq!(&text[scanner.at..], end, "{text}");
             }
         }
         for text in ["", "x", "-1", "01", "\u{ff}12345678", "1234567890123456789"] {
-            assert_eq!(Scanner { rest: text.as_bytes() }.integer(), None, "{text}");
+            assert_eq!(Scanner { line: text.as_bytes(), at: 0 }.integer(), None, "{text}");
         }
     }
 
