@@ -98,6 +98,18 @@ impl<'a> Scanner<'a> {
         (digits > 0 && digits <= 18 && !leading_zero).then_some(value)
     }
 
+    /// A whole number of one to seven digits, which most ids are, all at once; nothing, and nothing read, otherwise.
+    fn short_integer(&mut self) -> Option<u64> {
+        let at = self.at + usize::from(self.peek() == Some(b' '));
+        let bytes = self.line.get(at..)?.first_chunk::<8>()?;
+        let (value, digits) = leading_digits(u64::from_le_bytes(*bytes));
+        if digits == 0 || digits == 8 || (bytes[0] == b'0' && digits > 1) {
+            return None;
+        }
+        self.at = at + digits;
+        Some(value)
+    }
+
     fn integers(&mut self) -> Option<Vec<u64>> {
         self.expect(b'[')?;
         // An id and its comma take six bytes or so.
@@ -106,14 +118,35 @@ impl<'a> Scanner<'a> {
             return Some(list);
         }
         loop {
-            list.push(self.integer()?);
-            if self.expect(b',').is_none() {
-                break;
+            list.push(self.short_integer().or_else(|| self.integer())?);
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                _ if self.expect(b',').is_some() => {}
+                _ => break,
             }
         }
         self.expect(b']')?;
         Some(list)
     }
+}
+
+/// The value of the decimal digits in front, and how many there are: eight bytes at a time, as by D. Lemire (*Quickly
+/// parsing eight digits*, 2018).
+fn leading_digits(bytes: u64) -> (u64, usize) {
+    // A byte is a digit if its high half is 3, with and without 6 added. A carry spoils only what follows the first other.
+    let with_six = bytes.wrapping_add(0x0606_0606_0606_0606);
+    let others = ((bytes & 0xf0f0_f0f0_f0f0_f0f0) ^ 0x3030_3030_3030_3030)
+        | ((with_six & 0xf0f0_f0f0_f0f0_f0f0) ^ 0x3030_3030_3030_3030);
+    let digits = others.trailing_zeros() / 8;
+    if digits == 0 {
+        return (0, 0);
+    }
+    // The digits move to the end and leave zeros in front of them.
+    let mut value = (bytes << (64 - 8 * digits)) & 0x0f0f_0f0f_0f0f_0f0f;
+    value = (value.wrapping_mul(10 * 256 + 1) >> 8) & 0x00ff_00ff_00ff_00ff;
+    value = (value.wrapping_mul(100 * 65_536 + 1) >> 16) & 0x0000_ffff_0000_ffff;
+    value = value.wrapping_mul(10_000 * 4_294_967_296 + 1) >> 32;
+    (value, digits as usize)
 }
 
 #[cfg(test)]
@@ -143,6 +176,10 @@ mod tests {
             for end in ["", ",", " ", "]x", "/9", ":", ", 12345678"] {
                 let text = format!("{value}{end}");
                 let mut scanner = Scanner { line: text.as_bytes(), at: 0 };
+                if let Some(short) = scanner.short_integer() {
+                    assert_eq!((short, &text[scanner.at..]), (value, end), "{text}");
+                    scanner.at = 0;
+                }
                 assert_eq!(scanner.integer(), Some(value), "{text}");
                 assert_eq!(&text[scanner.at..], end, "{text}");
             }

@@ -147,11 +147,12 @@ impl DecodeBatch {
     pub(super) fn advance(&mut self, passes: u64) -> u32 {
         let block_size = self.growth.len() as u64;
         let mut blocks = self.size * (passes / block_size) as u32;
-        let start = (self.epoch % block_size) as usize;
-        let end = start + (passes % block_size) as usize;
-        let wrapped = end.saturating_sub(self.growth.len());
-        blocks += self.growth[start..end - wrapped].iter().sum::<u32>();
-        blocks += self.growth[..wrapped].iter().sum::<u32>();
+        let rest = passes % block_size;
+        let mut pass = self.next_growth(0, rest);
+        while pass < rest {
+            blocks += self.growth(pass);
+            pass = self.next_growth(pass + 1, rest);
+        }
         self.epoch += passes;
         self.context_tokens += u64::from(self.size) * passes;
         blocks

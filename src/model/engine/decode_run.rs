@@ -31,19 +31,21 @@ impl Engine {
             return None;
         }
         self.time_run(passes);
-        let end = now + total(&self.run);
+        let end = now + total(&self.run[..passes]);
         self.activity = Activity::Run { start: now, end, passes };
         Some(end)
     }
 
     /// Fills in the durations of the next `passes` passes.
     fn time_run(&mut self, passes: usize) {
-        self.run.resize(passes, 0.0);
+        if self.run.len() < passes {
+            self.run.resize(PASSES_MAX as usize, 0.0);
+        }
         let requests = self.batch.size();
         match self.config.decode_kv {
             DecodeKv::Context => {
                 let load = DecodeLoad { requests, kv_tokens: self.batch.context_tokens() };
-                self.run_is_rising = self.timer.decode_run(load, requests, &mut self.run);
+                self.run_is_rising = self.timer.decode_run(load, requests, &mut self.run[..passes]);
             }
             DecodeKv::Resident => {
                 // The load changes only in passes that take blocks.

@@ -194,6 +194,9 @@ impl KvPool {
     /// As [`KvPool::take`], for a group of sequences whose holdings the caller settles later.
     pub fn take_anonymous(&mut self, blocks: u32) {
         debug_assert!(blocks <= self.available(), "INV-6: {blocks} of {} blocks", self.available());
+        if blocks == 0 {
+            return;
+        }
         if blocks > self.free() {
             self.evict(blocks - self.free());
         }

@@ -116,9 +116,7 @@ impl PassTimer {
                 if growth == 0 {
                     durations.fill(self.decode.ns(kv_tokens));
                 } else {
-                    for (pass, duration) in (0_i32..).zip(durations.iter_mut()) {
-                        *duration = self.decode.ns(kv_tokens + f64::from(pass) * f64::from(growth));
-                    }
+                    self.decode.run(kv_tokens, f64::from(growth), durations);
                 }
             }
             TimingModel::Constant { decode, .. } => durations.fill(decode.as_ns() as f64),

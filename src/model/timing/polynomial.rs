@@ -63,6 +63,25 @@ impl DecodeCurve {
         }
     }
 
+    /// As [`DecodeCurve::ns`] for every one of these passes, reading `growth` tokens more from pass to pass.
+    pub(super) fn run(&self, kv_tokens: f64, growth: f64, durations: &mut [f64]) {
+        let last = kv_tokens + growth * durations.len() as f64;
+        let (low, high) = (self.ns(kv_tokens), self.ns(last));
+        let inside = self.is_rising(kv_tokens, last) && last < self.kv_tokens_max;
+        if inside && low > self.ns_min && high < NS_MAX {
+            // Neither end touches a bound, and the curve rises in between, so no bound has to be looked at.
+            let [a, b, c] = self.coefficients;
+            for (pass, duration) in (0_i32..).zip(durations) {
+                let kv_tokens = kv_tokens + f64::from(pass) * growth;
+                *duration = ((a * kv_tokens + b) * kv_tokens + c + INTEGER) - INTEGER;
+            }
+        } else {
+            for (pass, duration) in (0_i32..).zip(durations) {
+                *duration = self.ns(kv_tokens + f64::from(pass) * growth);
+            }
+        }
+    }
+
     /// Whether the curve does not fall between these two loads.
     pub(super) fn is_rising(&self, first: f64, last: f64) -> bool {
         let [a, b, _] = self.coefficients;
