@@ -92,7 +92,7 @@ impl ResultDir {
     pub fn file(&self, name: &str) -> Result<BufWriter<File>, OutputError> {
         let file = File::create(self.partial.join(name));
         let file = file.map_err(|error| OutputError::Io(self.path.join(name), error))?;
-        Ok(BufWriter::with_capacity(256 * 1024, file))
+        Ok(BufWriter::with_capacity(64 * 1024, file))
     }
 
     /// Makes a file in it and fills it.

@@ -40,9 +40,10 @@ impl<K: Copy + Ord> WinnerTree<K> {
         self.values[owner as usize] = value;
         let mut index = usize::midpoint(self.leaves, owner as usize);
         while index > 0 {
-            let (left, right) = (self.winners[2 * index], self.winners[2 * index + 1]);
-            let right_wins = self.values[right as usize] < self.values[left as usize];
-            let winner = if right_wins { right } else { left };
+            let children = [self.winners[2 * index], self.winners[2 * index + 1]];
+            let [left, right] = children.map(|owner| self.values[owner as usize]);
+            // An index instead of a branch: which side wins is anybody's guess, also the processor's.
+            let winner = children[usize::from(right < left)];
             if winner == self.winners[index] && winner != owner {
                 return;
             }

@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::io::trace::error::{Problem, TraceError};
 
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 /// Longer lines are a mistake: a binary file, or one without line ends.
 const LINE_MAX: usize = 64 * 1024 * 1024;
@@ -34,7 +34,7 @@ impl Lines {
             return Err(Problem::Directory.at(path));
         }
         let position = file.try_clone().ok().map(|file| (file, metadata.len()));
-        let mut file = BufReader::with_capacity(BUFFER, file);
+        let mut file = BufReader::new(file);
         let magic = file.fill_buf().map_err(|error| Problem::Io(error).at(path))?;
         let reader: Box<dyn Read + Send> = match magic {
             [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
