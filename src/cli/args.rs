@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// A simulator of LLM inference fleets: router, autoscaler, engine schedulers, prefix caches, on one virtual clock.
+/// A simulator of LLM inference fleets: router, engine schedulers and prefix caches on one virtual clock.
 #[derive(Parser, Debug)]
 #[command(name = "fleetsim", bin_name = "fleetsim", version, max_term_width = 100)]
 #[command(after_help = EXIT_CODES)]
@@ -119,6 +119,7 @@ impl TraceOptions {
 /// Options of `fleetsim run`. Each is short for a key of the configuration, which `--set` reaches too.
 #[derive(clap::Args, Default, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "every flag on the command line is one")]
+#[expect(clippy::doc_markdown, reason = "the help is plain text")]
 pub(super) struct RunOptions {
     /// Configuration file; docs/configuration.md lists the keys.
     #[arg(short, long, value_name = "FILE")]
@@ -160,7 +161,7 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<String>,
 
-    /// Leave out bad lines of the trace and count them [workload.skip-bad-lines].
+    /// Leave out bad lines of the trace and count them [workload.skip_bad_lines].
     #[arg(long)]
     pub skip_bad_lines: bool,
 

@@ -57,7 +57,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         other => Exit::from(other),
     })?;
     if outcome.recorder.totals.arrived == 0 {
-        let problem = "no requests are left between workload.from and workload.until";
+        let problem = "no requests: look at workload.from, workload.until and the rate";
         return Err(Exit::Input(format!("{}: {problem}", job.traffic.describe())));
     }
     if let Some(rows) = sink.rows {

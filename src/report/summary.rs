@@ -69,7 +69,8 @@ pub struct Summary {
     pub output_throughput_tok_s: Option<f64>,
     /// GPUs in the fleet times the duration.
     pub gpu_hours: f64,
-    /// Share of prompt tokens of completed requests that came from the prefix cache, at their last admission.
+    /// Share of prompt tokens of completed requests that came from the prefix cache: the most over the
+    /// admissions of each.
     pub reused_ratio: Option<f64>,
     /// The same at the first admission.
     pub first_reused_ratio: Option<f64>,

@@ -190,8 +190,9 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
     let mut warnings = Vec::new();
     if totals.rejected > 0 {
         warnings.push(format!(
-            "{} requests were rejected: their prompt reaches engine.max_model_len or does not fit \
-             engine.num_gpu_blocks; they are in no latency figure",
+            "{} requests were rejected: their prompt reaches engine.max_model_len, does not fit \
+             engine.num_gpu_blocks, or exceeds engine.max_num_batched_tokens without chunked \
+             prefill; they are in no latency figure",
             count(totals.rejected)
         ));
     }

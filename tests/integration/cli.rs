@@ -140,7 +140,7 @@ const MISTAKES: [(&[&str], i32, &str); 18] = [
     (
         &["--speedup", "0"],
         2,
-        "--speedup 0: workload.speedup is 0.0, but has to be a number above 0",
+        "--speedup 0: workload.speedup is 0.0, but has to be a number from 0.000001 to 1000000",
     ),
     (
         &["--threads", "2"],
@@ -168,7 +168,7 @@ const MISTAKES: [(&[&str], i32, &str); 18] = [
     (
         &["--set", "workload.from=2h"],
         3,
-        "no requests are left between workload.from and workload.until",
+        "no requests: look at workload.from, workload.until and the rate",
     ),
     (
         &["--out", "mine"],

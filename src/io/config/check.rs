@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::io::config::error::Problem;
 use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, Timing,
-    TimingModel, TraceFormat, Workload,
+    TraceFormat, Workload,
 };
 use crate::kernel::Span;
 
@@ -27,6 +27,7 @@ impl Violation {
 const WORKERS: &str = "a whole number from 1 to 1048575";
 const TOKENS: &str = "a whole number from 1 to 2^30";
 const POSITIVE: &str = "a number above 0";
+const RATIO: &str = "a number from 0.000001 to 1000000";
 const NOT_NEGATIVE: &str = "a number, 0 or more";
 const SHARE: &str = "a number from 0 to 1";
 const COUNT: &str = "a whole number, 1 or more";
@@ -48,11 +49,8 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         | "engine.max_num_batched_tokens"
         | "engine.max_model_len"
         | "workload.generate.prompt_tokens_max" => TOKENS,
-        "workload.speedup"
-        | "engine.speedup_ratio"
-        | "engine.decode_speedup_ratio"
-        | "workload.generate.rate"
-        | "workload.generate.cv" => POSITIVE,
+        "workload.speedup" | "engine.speedup_ratio" | "engine.decode_speedup_ratio" => RATIO,
+        "workload.generate.rate" | "workload.generate.cv" => POSITIVE,
         "workload.requests" | "workload.concurrency" | "fleet.gpus_per_worker" => COUNT,
         "workload.generate.turns" => "a number, 1 or more",
         "router.overlap_score_credit"
@@ -101,6 +99,10 @@ impl Ranges {
         self.number(key, value, |value| value > 0.0);
     }
 
+    fn ratio(&mut self, key: &str, value: f64) {
+        self.number(key, value, |value| (1e-6..=1e6).contains(&value));
+    }
+
     fn not_negative(&mut self, key: &str, value: f64) {
         self.number(key, value, |value| value >= 0.0);
     }
@@ -132,11 +134,11 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     ] {
         ranges.count(key, u64::from(value), max);
     }
-    ranges.positive("workload.speedup", workload.speedup);
+    ranges.ratio("workload.speedup", workload.speedup);
     ranges.count("workload.requests", workload.requests.unwrap_or(1), u64::MAX);
     ranges.count("workload.concurrency", workload.concurrency.unwrap_or(1), u64::MAX);
-    ranges.positive("engine.speedup_ratio", engine.speedup_ratio);
-    ranges.positive("engine.decode_speedup_ratio", engine.decode_speedup_ratio);
+    ranges.ratio("engine.speedup_ratio", engine.speedup_ratio);
+    ranges.ratio("engine.decode_speedup_ratio", engine.decode_speedup_ratio);
     for (key, value) in [
         ("router.overlap_score_credit", router.overlap_score_credit),
         ("router.overlap_score_credit_decay", router.overlap_score_credit_decay),
@@ -149,13 +151,21 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     }
     ranges.share("run.rows", run.rows);
     let interval = run.series_interval.0;
-    ranges.check("run.series_interval", format!("\"{interval}\""), interval > Span::ZERO);
+    let is_long_enough = interval >= Span::from_ms(100);
+    ranges.check("run.series_interval", format!("\"{interval}\""), is_long_enough);
+    for (key, time) in [
+        ("timing.prefill", timing.prefill.0),
+        ("timing.decode", timing.decode.0),
+        ("timing.decode_min", timing.decode_min.0),
+    ] {
+        ranges.check(key, format!("\"{time}\""), time > Span::ZERO);
+    }
     ranges.check("run.threads", run.threads, run.threads == 1);
     polynomials(timing, &mut ranges);
     generate(&workload.generate, &mut ranges);
     ranges.0?;
-    lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens, 1)?;
-    lengths("workload.generate.output_tokens", &workload.generate.output_tokens, 0)
+    lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens)?;
+    lengths("workload.generate.output_tokens", &workload.generate.output_tokens)
 }
 
 fn polynomials(timing: &Timing, ranges: &mut Ranges) {
@@ -192,8 +202,8 @@ fn generate(generate: &Generate, ranges: &mut Ranges) {
     ranges.check(&path("steps"), format!("{:?}", generate.steps), rising && finite && from_zero);
 }
 
-/// A distribution of lengths, none of which is below `least`.
-fn lengths(key: &str, lengths: &Lengths, least: u32) -> Result<(), Violation> {
+/// A distribution of lengths.
+fn lengths(key: &str, lengths: &Lengths) -> Result<(), Violation> {
     let wrong = |name: &str, found: String, expected: &str| {
         let problem = Problem::Value { found, expected: expected.to_owned() };
         Err(Violation { key: format!("{key}.{name}"), problem })
@@ -205,8 +215,8 @@ fn lengths(key: &str, lengths: &Lengths, least: u32) -> Result<(), Violation> {
     if !(sigma.is_finite() && *sigma >= 0.0) {
         return wrong("sigma", format!("{sigma:?}"), NOT_NEGATIVE);
     }
-    if *min < least {
-        return wrong("min", min.to_string(), "a whole number, 1 or more");
+    if *min < 1 {
+        return wrong("min", min.to_string(), COUNT);
     }
     if min > max || *max > TOKENS_MAX {
         return wrong("max", max.to_string(), "a whole number from min to 2^30");
@@ -224,7 +234,7 @@ fn lengths(key: &str, lengths: &Lengths, least: u32) -> Result<(), Violation> {
 /// Values that are right by themselves and make no sense together.
 pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
     workload(&config.workload)?;
-    let Config { engine, router, timing, .. } = config;
+    let Config { engine, router, .. } = config;
     if router.router_queue_threshold.is_some() && router.policy != RouterPolicy::Kv {
         let reason = "needs router.policy = \"kv\", which alone knows how busy workers are";
         return Err(Violation::contradiction("router.router_queue_threshold", reason.to_owned()));
@@ -239,11 +249,6 @@ pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
              such a prompt could never be computed"
         );
         return Err(Violation::contradiction("engine.max_model_len", reason));
-    }
-    let constant = timing.model == TimingModel::Constant;
-    if constant && timing.prefill.0 == Span::ZERO && timing.decode.0 == Span::ZERO {
-        let reason = "and timing.decode are both zero, so that no pass would take any time";
-        return Err(Violation::contradiction("timing.prefill", reason.to_owned()));
     }
     Ok(())
 }

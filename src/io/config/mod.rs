@@ -181,11 +181,11 @@ mod tests {
             ("[fleet\nworkers = 1", "x.toml:1:7: not TOML: unclosed table, expected `]`"),
             (
                 "[workload]\nspeedup = 0.0",
-                "x.toml:2:11: workload.speedup is 0.0, but has to be a number above 0",
+                "x.toml:2:11: workload.speedup is 0.0, but has to be a number from 0.000001 to 1000000",
             ),
             (
                 "[workload]\nspeedup = nan",
-                "x.toml:2:11: workload.speedup is nan, but has to be a number above 0",
+                "x.toml:2:11: workload.speedup is nan, but has to be a number from 0.000001 to 1000000",
             ),
             (
                 "[run]\nthreads = 2",

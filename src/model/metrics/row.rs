@@ -8,7 +8,8 @@ use crate::model::request::{RequestId, WorkerId};
 pub enum Status {
     /// It got all its tokens.
     Completed,
-    /// No worker could ever serve it: the prompt reaches the model's limit or does not fit the KV pool.
+    /// No worker could ever serve it: the prompt reaches the model's limit, does not fit the KV pool, or exceeds the token
+    /// budget without chunked prefill.
     Rejected,
     /// Its prompt fitted the KV pool, but prompt and output together outgrew it.
     Aborted,
@@ -52,7 +53,7 @@ pub struct Row {
     pub first_token: Option<Time>,
     /// When its second token came out.
     pub second_token: Option<Time>,
-    /// When it ended: the time of the last token, if it got any.
+    /// When it ended: with its last token, or for an aborted request when it was given up.
     pub end: Time,
     /// How often it lost its blocks and had to start over.
     pub preemptions: u32,

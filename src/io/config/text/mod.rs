@@ -7,6 +7,8 @@ pub use workload::{
     Workload,
 };
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::kernel::Span;
@@ -23,10 +25,29 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Span::parse(&text)
-            .map(Duration)
-            .map_err(|error| de::Error::custom(format!("{error}; found \"{text}\"")))
+        deserializer.deserialize_any(DurationVisitor)
+    }
+}
+
+/// Takes text with a unit, and a plain zero, which needs none.
+struct DurationVisitor;
+
+impl de::Visitor<'_> for DurationVisitor {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time with a unit")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+        Span::parse(text).map(Duration).map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+        match number {
+            0 => Ok(Duration::default()),
+            _ => Err(E::invalid_type(de::Unexpected::Signed(number), &self)),
+        }
     }
 }
 

@@ -206,8 +206,8 @@ impl Default for Generate {
             diurnal_amplitude: 0.0,
             diurnal_period: Duration(Span::from_secs(86_400)),
             steps: Vec::new(),
-            prompt_tokens: Lengths { mean: 2000.0, ..Lengths::default() },
-            output_tokens: Lengths { mean: 200.0, ..Lengths::default() },
+            prompt_tokens: Lengths::default(),
+            output_tokens: Lengths::default(),
             prefix_groups: 0,
             prefix_tokens: 0,
             prefix_share: 1.0,
@@ -254,7 +254,7 @@ impl Default for Lengths {
     fn default() -> Lengths {
         Lengths {
             distribution: LengthDistribution::Lognormal,
-            mean: 1000.0,
+            mean: 500.0,
             sigma: 1.0,
             quantiles: Vec::new(),
             min: 1,
