@@ -1,4 +1,41 @@
 //! fleetsim: a conservative parallel discrete-event simulator of LLM inference fleets.
+//!
+//! A run is a function of a [`fleet::FleetSpec`], a source of requests and a router policy; rows of requests stream out
+//! to a [`fleet::Sink`], aggregates come back as a [`fleet::Outcome`]. The same input gives the same bits.
+//!
+//! ```
+//! use fleetsim::fleet::{self, Sink};
+//! use fleetsim::io::config::Loaded;
+//! use fleetsim::model::metrics::Row;
+//!
+//! struct Slowest(u64);
+//!
+//! impl Sink for Slowest {
+//!     fn row(&mut self, row: &Row) -> std::io::Result<()> {
+//!         self.0 = self.0.max(row.e2e().as_ns());
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let set = ("--set".to_owned(), "workload.requests=100".to_owned());
+//! let job = Loaded::load(None, &[set])?.resolve()?;
+//! let fleet = &job.fleet;
+//! let policy = job.router.build(fleet.workers, fleet.engine.layout, fleet.router_stream());
+//! let mut slowest = Slowest(0);
+//! let outcome = fleet::run(fleet, job.traffic.open(fleet.seed)?, policy, &mut slowest)?;
+//! assert_eq!(outcome.recorder.totals.completed, 100);
+//! assert_eq!(outcome.recorder.e2e.max(), Some(slowest.0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | layer | what it does |
+//! | --- | --- |
+//! | [`kernel`] | virtual time, logical processes, executors; knows nothing of LLMs |
+//! | [`model`] | engine, KV memory, router, timing, workload, metrics; knows no threads and no files |
+//! | [`fleet`] | the model as logical processes, and the one way to run it |
+//! | [`io`] | traces, configuration, result files |
+//! | [`report`] | outcomes as tables, JSON and CSV |
+//! | [`cli`] | the command line |
 
 pub mod cli;
 pub mod fleet;
