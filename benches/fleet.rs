@@ -1,4 +1,5 @@
-//! Whole runs: the first part of the generated conversation on 8 workers, and as much per worker on 1,024.
+//! Whole runs without files: an hour of generated chats in the cases that are compared with the peer, and equal load per
+//! worker on 8 and on 1,024 workers.
 
 use std::io;
 use std::time::Duration;
@@ -31,8 +32,42 @@ fn run(job: &Job) -> u128 {
     fleet::run(&job.fleet, source, policy, &mut Nowhere).expect("a run").digest
 }
 
-fn runs(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("fleet");
+/// The cases of `docs/performance.md`: an hour of chats, with the settings that each adds.
+const HOUR: [(&str, &[&str]); 6] = [
+    ("rr8_block512", &["engine.block_size=512", "engine.num_gpu_blocks=16384"]),
+    ("rr8_block16", &["engine.block_size=16", "engine.num_gpu_blocks=524288"]),
+    ("rr2over", &["engine.block_size=512", "engine.num_gpu_blocks=600", "fleet.workers=2"]),
+    ("conc256", &["engine.block_size=512", "workload.concurrency=256"]),
+    ("kv8", &["engine.block_size=512", "router.policy=kv"]),
+    (
+        "kv1024_128x",
+        &[
+            "engine.block_size=512",
+            "router.policy=kv",
+            "fleet.workers=1024",
+            "workload.speedup=128",
+        ],
+    ),
+];
+
+const IDEAL: [&str; 3] = [
+    "workload.preset=conversation",
+    "control_plane.dispatch_latency=0",
+    "control_plane.feedback_latency=0",
+];
+
+fn hour(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("hour");
+    for (name, settings) in HOUR {
+        let job = job(&[&IDEAL, settings].concat());
+        group.throughput(Throughput::Elements(job.traffic.requests().unwrap_or(0)));
+        group.bench_function(name, |bencher| bencher.iter(|| run(&job)));
+    }
+    group.finish();
+}
+
+fn scaling(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scaling");
     for policy in ["round-robin", "kv"] {
         let router = format!("router.policy={policy}");
         let small = ["workload.preset=conversation", "workload.requests=1000", &router];
@@ -54,5 +89,5 @@ fn config() -> Criterion {
     Criterion::default().measurement_time(Duration::from_secs(3)).sample_size(10)
 }
 
-criterion_group! { name = benches; config = config(); targets = runs }
+criterion_group! { name = benches; config = config(); targets = hour, scaling }
 criterion_main!(benches);
