@@ -14,7 +14,7 @@ use crate::model::kv::BlockLayout;
 use crate::model::router::set::WorkerSet;
 
 /// Up to this many workers a set is a sorted list, and can be walked.
-const FEW: usize = 64;
+const FEW: usize = 16;
 
 /// How often each worker holds the blocks of a node.
 #[derive(Clone, Debug)]
