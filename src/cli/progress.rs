@@ -51,12 +51,12 @@ impl Progress {
         self.updated = wall;
         let totals = &recorder.totals;
         let ended = totals.completed + totals.rejected + totals.aborted;
+        let rate = ended as f64 / elapsed.as_secs_f64();
+        bar.set_message(format!("{:.0} s of virtual time, {rate:.0} requests/s", now.as_secs()));
         let share = self.requests.map(|requests| ended as f64 / requests as f64);
         if let Some(share) = share.or(recorder.fraction) {
             bar.set_position((share * PARTS as f64) as u64);
         }
-        let rate = ended as f64 / elapsed.as_secs_f64();
-        bar.set_message(format!("virtual time {now}, {ended} requests, {rate:.0}/s"));
     }
 
     /// Takes the line away.
