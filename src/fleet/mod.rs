@@ -118,7 +118,7 @@ pub fn run(
         lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
     }
     let mut recorder = Recorder::new(spec.series_interval, spec.slo);
-    let mut drain = Drain { sink, digest: RowDigest::default(), error: None };
+    let mut drain = Drain { sink, rows: Vec::new(), digest: RowDigest::default(), error: None };
     let result = run_sequential(&mut lps, &mut recorder, &mut drain);
     let (digest, error) = (drain.digest, drain.error);
     if let Some(error) = error {
@@ -150,15 +150,18 @@ pub fn run(
 /// Empties the recorder while the run goes on.
 struct Drain<'a> {
     sink: &'a mut dyn Sink,
+    /// The rows being passed on.
+    rows: Vec<Row>,
     digest: RowDigest,
     error: Option<io::Error>,
 }
 
 impl Observer<Recorder> for Drain<'_> {
     fn poll(&mut self, now: Time, _events: u64, recorder: &mut Recorder) -> ControlFlow<()> {
-        for row in recorder.rows.drain(..) {
-            self.digest.add(&row);
-            if let Err(error) = self.sink.row(&row) {
+        recorder.drain_rows(&mut self.rows);
+        for row in &self.rows {
+            self.digest.add(row);
+            if let Err(error) = self.sink.row(row) {
                 self.error = Some(error);
                 return ControlFlow::Break(());
             }

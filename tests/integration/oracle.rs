@@ -135,12 +135,14 @@ fn run(config: &EngineConfig, arrivals: &[(Request, Vec<u64>)], notify: bool) ->
     }
     assert!(engine.is_empty());
     assert_eq!(engine.pool().pinned(), 0);
+    let mut rows = Vec::new();
+    recorder.drain_rows(&mut rows);
     let work = engine.work();
     Fast {
         passes: work.passes,
         prefill_tokens: work.prefill_tokens,
         running_ns: work.running_ns,
-        rows: recorder.rows,
+        rows,
         itl: recorder.itl,
         changes,
     }

@@ -40,6 +40,13 @@ impl Distribution {
         self.max = self.max.max(value);
     }
 
+    /// Adds every one of `values`, in ns.
+    pub fn record_all(&mut self, values: impl Iterator<Item = u64>) {
+        for value in values {
+            self.record(value, 1);
+        }
+    }
+
     /// Adds every one of `values`, whole numbers below 2^53 that do not fall and add up to `total`, each `count` times.
     ///
     /// Neighbouring decode passes take almost the same time, so a run of them needs one update of the histogram or two.
