@@ -69,9 +69,11 @@ pub(super) enum TraceCommand {
     },
 }
 
-/// Options that say which requests a workload has, as in `fleetsim run`.
-#[derive(clap::Args, Debug)]
-pub(super) struct TraceOptions {
+/// Options that say which requests a workload has. Each is short for a key of the configuration, which `--set` reaches
+/// too.
+#[derive(clap::Args, Default, Debug)]
+#[expect(clippy::doc_markdown, reason = "the help is plain text")]
+pub(super) struct WorkloadOptions {
     /// Configuration file; docs/configuration.md lists the keys.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -79,10 +81,6 @@ pub(super) struct TraceOptions {
     /// How the trace is written: auto, mooncake, azure, burstgpt, csv, jsonl [workload.format].
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-
-    /// What to generate: toolagent, conversation, custom [workload.preset].
-    #[arg(long, value_name = "PRESET")]
-    pub preset: Option<String>,
 
     /// Stop after N requests [workload.requests].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -92,46 +90,35 @@ pub(super) struct TraceOptions {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<String>,
 
-    /// Leave out bad lines of the trace and count them.
+    /// Leave out bad lines of the trace and count them [workload.skip_bad_lines].
     #[arg(long)]
     pub skip_bad_lines: bool,
 
-    /// Set any key of the configuration, such as workload.speedup=2; repeatable, the last one wins.
+    /// Set any key of the configuration, such as router.policy=kv; repeatable, the last one wins.
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
 }
 
-impl TraceOptions {
-    /// See [`RunOptions::overrides`].
-    pub(super) fn overrides(&self, file: Option<&str>) -> Vec<(String, String)> {
-        let mut overrides = Overrides::default();
-        overrides.text("trace", "workload.trace", file);
-        overrides.text("--format", "workload.format", self.format.as_deref());
-        overrides.text("--preset", "workload.preset", self.preset.as_deref());
-        overrides.value("--requests", "workload.requests", self.requests.as_deref());
-        overrides.value("--seed", "run.seed", self.seed.as_deref());
-        overrides.flag("--skip-bad-lines", "workload.skip_bad_lines", self.skip_bad_lines);
-        overrides.set(&self.set);
-        overrides.0
-    }
+/// Options of `fleetsim trace`.
+#[derive(clap::Args, Debug)]
+pub(super) struct TraceOptions {
+    #[command(flatten)]
+    pub workload: WorkloadOptions,
+
+    /// What to generate: toolagent, conversation, custom [workload.preset].
+    #[arg(long, value_name = "PRESET")]
+    pub preset: Option<String>,
 }
 
-/// Options of `fleetsim run`. Each is short for a key of the configuration, which `--set` reaches too.
+/// Options of `fleetsim run`.
 #[derive(clap::Args, Default, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "every flag on the command line is one")]
-#[expect(clippy::doc_markdown, reason = "the help is plain text")]
 pub(super) struct RunOptions {
-    /// Configuration file; docs/configuration.md lists the keys.
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub workload: WorkloadOptions,
 
     /// Replay this trace (plain, .gz or .zst) instead of generated traffic [workload.trace].
     #[arg(long, value_name = "FILE")]
     pub trace: Option<String>,
-
-    /// How the trace is written: auto, mooncake, azure, burstgpt, csv, jsonl [workload.format].
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
 
     /// How many workers the fleet has [fleet.workers].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -149,25 +136,9 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub speedup: Option<String>,
 
-    /// Stop after N requests [workload.requests].
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub requests: Option<String>,
-
     /// Threads to simulate on [run.threads].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<String>,
-
-    /// Where all randomness comes from [run.seed].
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: Option<String>,
-
-    /// Leave out bad lines of the trace and count them [workload.skip_bad_lines].
-    #[arg(long)]
-    pub skip_bad_lines: bool,
-
-    /// Set any key of the configuration, such as router.policy=kv; repeatable, the last one wins.
-    #[arg(long, value_name = "PATH=VALUE")]
-    pub set: Vec<String>,
 
     /// Directory for the results, or `none`; the default is a new one under runs/.
     #[arg(long, value_name = "DIR")]
@@ -186,21 +157,28 @@ pub(super) struct RunOptions {
     pub json: bool,
 }
 
+impl TraceOptions {
+    /// Overrides of the configuration, the strongest last: what the user typed, and the assignment it means.
+    pub(super) fn overrides(&self, file: Option<&str>) -> Vec<(String, String)> {
+        let mut overrides = Overrides::default();
+        overrides.text("trace", "workload.trace", file);
+        overrides.text("--preset", "workload.preset", self.preset.as_deref());
+        overrides.workload(&self.workload);
+        overrides.0
+    }
+}
+
 impl RunOptions {
-    /// Overrides of the configuration, in the order of their force: what the user typed, and the assignment it means.
+    /// See [`TraceOptions::overrides`].
     pub(super) fn overrides(&self) -> Vec<(String, String)> {
         let mut overrides = Overrides::default();
         overrides.text("--trace", "workload.trace", self.trace.as_deref());
-        overrides.text("--format", "workload.format", self.format.as_deref());
         overrides.value("--workers", "fleet.workers", self.workers.as_deref());
         overrides.text("--router", "router.policy", self.router.as_deref());
         overrides.value("--concurrency", "workload.concurrency", self.concurrency.as_deref());
         overrides.value("--speedup", "workload.speedup", self.speedup.as_deref());
-        overrides.value("--requests", "workload.requests", self.requests.as_deref());
         overrides.value("--threads", "run.threads", self.threads.as_deref());
-        overrides.value("--seed", "run.seed", self.seed.as_deref());
-        overrides.flag("--skip-bad-lines", "workload.skip_bad_lines", self.skip_bad_lines);
-        overrides.set(&self.set);
+        overrides.workload(&self.workload);
         overrides.0
     }
 }
@@ -225,13 +203,14 @@ impl Overrides {
         }
     }
 
-    fn flag(&mut self, option: &str, key: &str, is_set: bool) {
-        if is_set {
-            self.0.push((option.to_owned(), format!("{key}=true")));
+    fn workload(&mut self, options: &WorkloadOptions) {
+        self.text("--format", "workload.format", options.format.as_deref());
+        self.value("--requests", "workload.requests", options.requests.as_deref());
+        self.value("--seed", "run.seed", options.seed.as_deref());
+        if options.skip_bad_lines {
+            let assignment = "workload.skip_bad_lines=true";
+            self.0.push(("--skip-bad-lines".to_owned(), assignment.to_owned()));
         }
-    }
-
-    fn set(&mut self, assignments: &[String]) {
-        self.0.extend(assignments.iter().map(|set| (format!("--set {set}"), set.clone())));
+        self.0.extend(options.set.iter().map(|set| (format!("--set {set}"), set.clone())));
     }
 }

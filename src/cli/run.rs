@@ -24,7 +24,7 @@ const ROWS: &str = "requests.csv";
 const RUNS: &str = "runs";
 
 pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
-    let loaded = Loaded::load(options.config.as_deref(), &options.overrides())?;
+    let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides())?;
     let job = loaded.resolve()?;
     let source = job.traffic.open(job.fleet.seed)?;
     let results = match out_dir(options, &job) {

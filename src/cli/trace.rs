@@ -28,7 +28,7 @@ pub(super) fn trace(command: &TraceCommand) -> Result<(), Exit> {
 
 /// The workload that `run` would have with the same options.
 fn job(file: Option<&str>, options: &TraceOptions) -> Result<Job, Exit> {
-    let loaded = Loaded::load(options.config.as_deref(), &options.overrides(file))?;
+    let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides(file))?;
     Ok(loaded.resolve()?)
 }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::kernel::Span;
+use crate::model::router::KvRouterConfig;
 
 /// A time with a unit, such as `"1.5ms"`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
@@ -196,13 +197,14 @@ pub struct Router {
 
 impl Default for Router {
     fn default() -> Router {
+        let kv = KvRouterConfig::default();
         Router {
             policy: RouterPolicy::RoundRobin,
-            overlap_score_credit: 1.0,
-            overlap_score_credit_decay: 0.0,
-            prefill_load_scale: 1.0,
-            decode_active_request_weight: 0.0,
-            router_temperature: 0.0,
+            overlap_score_credit: kv.overlap_score_credit,
+            overlap_score_credit_decay: kv.overlap_score_credit_decay,
+            prefill_load_scale: kv.prefill_load_scale,
+            decode_active_request_weight: kv.decode_active_request_weight,
+            router_temperature: kv.router_temperature,
             tie_break: TieBreak::FewestBlocks,
             router_queue_threshold: None,
             router_queue_policy: QueuePolicy::Fcfs,
