@@ -162,6 +162,8 @@ fn round_ns(ns: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::rng::stream;
+    use rand::RngExt;
 
     fn timer(speedup: f64) -> PassTimer {
         let model = TimingModel::Polynomial(Polynomial::default());
@@ -205,6 +207,45 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Curves of all kinds, almost flat ones and such that touch their bounds: one pass is what a run says, and a run that
+    /// is said to rise does.
+    #[test]
+    fn runs_say_truly_whether_they_rise() {
+        let mut rng = stream(15, 0);
+        let mut rising = 0;
+        for _ in 0..3000 {
+            let mut coefficient = || {
+                let scale = 10_f64.powi(rng.random_range(-12..3));
+                rng.random_range(-1.0..1.0) * scale * f64::from(rng.random_range(0..2))
+            };
+            let decode = [coefficient(), coefficient(), coefficient().abs()];
+            let decode_min_ms = rng.random_range(0.0..2.0) * f64::from(rng.random_range(0..2));
+            let model = TimingModel::Polynomial(Polynomial {
+                decode,
+                decode_min_ms,
+                ..Polynomial::default()
+            });
+            let timer = PassTimer::new(model, rng.random_range(1..1 << 40), 1.0, 1.0);
+            let (requests, kv_tokens) = (rng.random_range(1..300), rng.random_range(0..1 << 30));
+            let load = DecodeLoad { requests, kv_tokens };
+            let mut run = [0.0; 64];
+            if timer.decode_run(load, requests, &mut run) {
+                rising += 1;
+                assert!(run.is_sorted(), "{decode:?} {load:?}: {run:?}");
+            }
+            for (pass, duration) in (0..).zip(run) {
+                let kv_tokens = kv_tokens + pass * u64::from(requests);
+                let load = DecodeLoad { requests, kv_tokens };
+                let single = timer.pass(PrefillLoad::default(), load).as_ns();
+                assert_eq!(
+                    single, duration as u64,
+                    "{decode:?} min {decode_min_ms} {load:?} {timer:?}"
+                );
+            }
+        }
+        assert!((500..2500).contains(&rising), "{rising} of 3000 rise");
     }
 
     #[test]

@@ -66,14 +66,11 @@ impl DecodeCurve {
     /// As [`DecodeCurve::ns`] for every one of these passes, reading `growth` tokens more from pass to pass.
     pub(super) fn run(&self, kv_tokens: f64, growth: f64, durations: &mut [f64]) {
         let last = kv_tokens + growth * durations.len() as f64;
-        let (low, high) = (self.ns(kv_tokens), self.ns(last));
         let inside = self.is_rising(kv_tokens, last) && last < self.kv_tokens_max;
-        if inside && low > self.ns_min && high < NS_MAX {
+        if inside && self.curve(kv_tokens) > self.ns_min && self.curve(last) < NS_MAX {
             // Neither end touches a bound, and the curve rises in between, so no bound has to be looked at.
-            let [a, b, c] = self.coefficients;
             for (pass, duration) in (0_i32..).zip(durations) {
-                let kv_tokens = kv_tokens + f64::from(pass) * growth;
-                *duration = ((a * kv_tokens + b) * kv_tokens + c + INTEGER) - INTEGER;
+                *duration = (self.curve(kv_tokens + f64::from(pass) * growth) + INTEGER) - INTEGER;
             }
         } else {
             for (pass, duration) in (0_i32..).zip(durations) {
@@ -82,18 +79,26 @@ impl DecodeCurve {
         }
     }
 
-    /// Whether the curve does not fall between these two loads.
+    /// Whether whole ns along the curve do not fall between these two loads. Where the curve is almost flat, rounding could
+    /// make them, so a slope has to be well above the rounding of floats.
     pub(super) fn is_rising(&self, first: f64, last: f64) -> bool {
+        const NS_PER_TOKEN_MIN: f64 = 1e-6;
         let [a, b, _] = self.coefficients;
         let slope = |kv_tokens: f64| 2.0 * a * kv_tokens.min(self.kv_tokens_max) + b;
-        slope(first) >= 0.0 && slope(last) >= 0.0
+        let is_constant = a.abs() + b.abs() <= 0.0;
+        is_constant || (slope(first) >= NS_PER_TOKEN_MIN && slope(last) >= NS_PER_TOKEN_MIN)
+    }
+
+    /// The quadratic itself, in ns.
+    fn curve(&self, kv_tokens: f64) -> f64 {
+        let [a, b, c] = self.coefficients;
+        (a * kv_tokens + b) * kv_tokens + c
     }
 
     /// The decode part when so many tokens are read: whole ns.
     pub(super) fn ns(&self, kv_tokens: f64) -> f64 {
-        let [a, b, c] = self.coefficients;
         let kv_tokens = if kv_tokens < self.kv_tokens_max { kv_tokens } else { self.kv_tokens_max };
-        let ns = (a * kv_tokens + b) * kv_tokens + c;
+        let ns = self.curve(kv_tokens);
         // Plain comparisons are one instruction each; `f64::max` also has to look out for NaN.
         let ns = if ns > self.ns_min { ns } else { self.ns_min };
         let ns = if ns < NS_MAX { ns } else { NS_MAX };
