@@ -30,7 +30,12 @@ fn config(rng: &mut Stream) -> EngineConfig {
         let (prefill, decode) = (Span::from_ns(4), Span::from_ns(2));
         TimingModel::Constant { prefill, decode }
     } else {
-        TimingModel::Polynomial(Polynomial::default())
+        // Rising, falling, flat; the least time now below the curve, now above it, now in between.
+        let default = Polynomial::default();
+        let curves = [default.decode, default.decode, [12.0, -20.0, 11.0], [0.0, 0.0, 5.3]];
+        let decode = curves[rng.random_range(0..curves.len())];
+        let decode_min_ms = [1.0, 1.0, 0.500_000_3, 9.000_000_7][rng.random_range(0..4)];
+        TimingModel::Polynomial(Polynomial { decode, decode_min_ms, ..default })
     };
     EngineConfig {
         layout,
