@@ -49,7 +49,7 @@ impl Rig {
         let mut request = self.requests[self.next as usize % self.requests.len()].clone();
         request.id = RequestId(self.next);
         self.next += 1;
-        let worker = self.policy.choose(&request);
+        let worker = self.policy.choose(request.visible());
         self.in_flight.push_back((worker, request.id));
         if self.policy.reads().cache {
             self.cache(worker, &request);

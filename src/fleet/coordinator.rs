@@ -108,7 +108,7 @@ impl Coordinator {
         self.read(context);
         match &mut self.queue {
             Some(queue) if !queue.is_empty() || self.policy.is_busy() => {
-                let uncached_tokens = self.policy.uncached_tokens(&request);
+                let uncached_tokens = self.policy.uncached_tokens(request.visible());
                 queue.push(request, uncached_tokens);
             }
             _ => self.route(request, context),
@@ -124,7 +124,7 @@ impl Coordinator {
     }
 
     fn route(&mut self, request: Request, context: &mut Context<'_, Message, Recorder>) {
-        let worker = self.policy.choose(&request);
+        let worker = self.policy.choose(request.visible());
         let at = context.now() + self.dispatch.sample(&mut self.rng);
         context.send(Worker::lp(worker), at, DISPATCH, Message::Dispatch(Box::new(request)));
     }

@@ -74,7 +74,7 @@ pub struct Request {
     pub arrival: Time,
     /// Its prompt.
     pub prompt: Prompt,
-    /// How many tokens it generates. No router and no Planner may look at it: nobody knows it in advance.
+    /// How many tokens it generates. Nobody knows it in advance, so a router sees a [`Visible`] instead (INV-9).
     pub output_tokens: u32,
     /// The session it belongs to, if any.
     pub session: Option<u64>,
@@ -82,6 +82,26 @@ pub struct Request {
     pub strict_priority: i32,
     /// Seconds by which it jumps ahead in the router's queue.
     pub priority_jump: f64,
+}
+
+/// What anybody but the engine that serves it may know of a request.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Visible<'a> {
+    /// Its number.
+    pub id: RequestId,
+    /// When it reached the front end.
+    pub arrival: Time,
+    /// Its prompt.
+    pub prompt: &'a Prompt,
+    /// The session it belongs to, if any.
+    pub session: Option<u64>,
+}
+
+impl Request {
+    /// What a router may know of it.
+    pub fn visible(&self) -> Visible<'_> {
+        Visible { id: self.id, arrival: self.arrival, prompt: &self.prompt, session: self.session }
+    }
 }
 
 #[cfg(test)]

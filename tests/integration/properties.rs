@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fleetsim::fleet::{self, Load, Outcome, RunError, Sink};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::metrics::{Recorder, Row, Status};
-use fleetsim::model::request::{Request, WorkerId};
+use fleetsim::model::request::{Request, Visible, WorkerId};
 use fleetsim::model::router::{Policy, PolicySpec};
 use fleetsim::model::workload::{Shape, Source, SourceError};
 
@@ -307,7 +307,7 @@ fn a_source_ends_the_run() {
 struct Lost;
 
 impl Policy for Lost {
-    fn choose(&mut self, _: &Request) -> WorkerId {
+    fn choose(&mut self, _: Visible<'_>) -> WorkerId {
         WorkerId(1000)
     }
 }

@@ -10,7 +10,7 @@ use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::Span;
 use fleetsim::model::kv::CacheChange;
 use fleetsim::model::metrics::Row;
-use fleetsim::model::request::{Request, RequestId, WorkerId};
+use fleetsim::model::request::{RequestId, Visible, WorkerId};
 use fleetsim::model::router::{KvAware, KvRouterConfig, Policy, PolicySpec, Reads, TieBreak};
 use fleetsim::report::{Context, Summary, to_json};
 
@@ -129,7 +129,7 @@ impl Policy for Recorded {
         self.costs.reads()
     }
 
-    fn choose(&mut self, request: &Request) -> WorkerId {
+    fn choose(&mut self, request: Visible<'_>) -> WorkerId {
         let worker = self.choices[request.id.0 as usize];
         let costs = self.costs.costs(request);
         let cheapest = costs.iter().copied().fold(f64::INFINITY, f64::min);

@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 use crate::kernel::rng::Stream;
 use crate::kernel::tree::WinnerTree;
 use crate::model::kv::{BlockLayout, CacheChange};
-use crate::model::request::{Request, RequestId, WorkerId};
+use crate::model::request::{RequestId, Visible, WorkerId};
 use crate::model::router::index::{Path, PrefixIndex};
 use crate::model::router::load::weighted;
 use crate::model::router::set::WorkerSet;
@@ -153,12 +153,12 @@ impl KvAware {
     }
 
     /// What the request would cost on each worker, in blocks.
-    pub fn costs(&mut self, request: &Request) -> Vec<f64> {
+    pub fn costs(&mut self, request: Visible<'_>) -> Vec<f64> {
         let demand = self.look_up(request);
         (0..self.loads.len() as u32).map(|worker| self.cost(demand, worker)).collect()
     }
 
-    fn look_up(&mut self, request: &Request) -> Demand {
+    fn look_up(&mut self, request: Visible<'_>) -> Demand {
         let prompt = &request.prompt;
         let named = self.layout.full_blocks(prompt.shared_tokens);
         self.cache.walk(&prompt.chain, named, &mut self.cache_path);
@@ -329,7 +329,7 @@ impl Policy for KvAware {
         Reads { prefilled: true, finished: true, cache: true }
     }
 
-    fn choose(&mut self, request: &Request) -> WorkerId {
+    fn choose(&mut self, request: Visible<'_>) -> WorkerId {
         let demand = self.look_up(request);
         let worker = if self.config.router_temperature > 0.0 {
             self.by_temperature(demand)
@@ -378,7 +378,7 @@ impl Policy for KvAware {
         }
     }
 
-    fn uncached_tokens(&mut self, request: &Request) -> u32 {
+    fn uncached_tokens(&mut self, request: Visible<'_>) -> u32 {
         self.look_up(request);
         // A node is there because somebody holds it, so the path is as long as the best overlap.
         let best = self.cache_path.last().map_or(0, |&(_, end)| end);
@@ -388,7 +388,7 @@ impl Policy for KvAware {
 
 impl KvAware {
     /// Counts the request last looked at as a worker's, whoever chose it.
-    pub fn assign(&mut self, request: &Request, worker: WorkerId) {
+    pub fn assign(&mut self, request: Visible<'_>, worker: WorkerId) {
         let prompt = &request.prompt;
         let cached = self.cache.overlap(&self.cache_path, worker.0) * self.layout.block_size;
         let prefill_tokens = u64::from(prompt.tokens.saturating_sub(cached));
@@ -411,7 +411,7 @@ mod tests {
     use super::*;
     use crate::kernel::rng::stream;
     use crate::kernel::time::Time;
-    use crate::model::request::Prompt;
+    use crate::model::request::{Prompt, Request};
     use rand::RngExt;
 
     fn request(rng: &mut Stream, id: u64) -> Request {
@@ -455,13 +455,13 @@ mod tests {
             let mut cached: Vec<(WorkerId, CacheChange)> = Vec::new();
             for id in 0..600 {
                 let request = request(&mut rng, id);
-                let costs = policy.costs(&request);
+                let costs = policy.costs(request.visible());
                 let key = |worker: usize| (policy.loads[worker].active_blocks, worker);
                 let cheapest = |&a: &usize, &b: &usize| {
                     costs[a].total_cmp(&costs[b]).then(key(a).cmp(&key(b)))
                 };
                 let expected = (0..workers as usize).min_by(cheapest).unwrap();
-                let worker = policy.choose(&request);
+                let worker = policy.choose(request.visible());
                 assert_eq!(worker.index(), expected, "case {case}, request {id}, {config:?}");
                 let blocks = layout.full_blocks(request.prompt.shared_tokens);
                 if blocks > 0 && rng.random_bool(0.8) {
@@ -508,12 +508,12 @@ mod tests {
         let mut policy = KvAware::new(config, layout, 2, stream(9, 0));
         let mut rng = stream(10, 0);
         let busy = request(&mut rng, 0);
-        policy.costs(&busy);
-        policy.assign(&busy, WorkerId(0));
+        policy.costs(busy.visible());
+        policy.assign(busy.visible(), WorkerId(0));
         let mut counts = [0; 2];
         for id in 1..2000 {
             let request = Request { id: RequestId(id), ..busy.clone() };
-            let worker = policy.choose(&request);
+            let worker = policy.choose(request.visible());
             counts[worker.index()] += 1;
             policy.finished(worker, request.id);
         }

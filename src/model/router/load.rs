@@ -5,7 +5,7 @@ use rand::{Rng, RngExt};
 
 use crate::kernel::rng::{Stream, mix64};
 use crate::kernel::tree::WinnerTree;
-use crate::model::request::{Request, RequestId, WorkerId};
+use crate::model::request::{RequestId, Visible, WorkerId};
 use crate::model::router::{Policy, Reads};
 
 /// A uniformly random worker.
@@ -23,7 +23,7 @@ impl Random {
 }
 
 impl Policy for Random {
-    fn choose(&mut self, _request: &Request) -> WorkerId {
+    fn choose(&mut self, _request: Visible<'_>) -> WorkerId {
         WorkerId(self.rng.random_range(0..self.workers))
     }
 }
@@ -47,7 +47,7 @@ impl Policy for PowerOfTwo {
         Reads { finished: true, ..Reads::default() }
     }
 
-    fn choose(&mut self, _request: &Request) -> WorkerId {
+    fn choose(&mut self, _request: Visible<'_>) -> WorkerId {
         let workers = self.loads.len();
         let first = self.rng.random_range(0..workers);
         // Two different ones, if there are two.
@@ -84,7 +84,7 @@ impl Policy for LeastLoaded {
         Reads { finished: true, ..Reads::default() }
     }
 
-    fn choose(&mut self, _request: &Request) -> WorkerId {
+    fn choose(&mut self, _request: Visible<'_>) -> WorkerId {
         let (load, worker) = self.loads.min();
         self.loads.set(worker, load + 1);
         WorkerId(worker)
@@ -112,7 +112,7 @@ impl SessionAffine {
 }
 
 impl Policy for SessionAffine {
-    fn choose(&mut self, request: &Request) -> WorkerId {
+    fn choose(&mut self, request: Visible<'_>) -> WorkerId {
         WorkerId(jump_hash(mix64(request.session.unwrap_or(request.id.0)), self.workers))
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::kernel::rng::stream;
     use crate::kernel::time::Time;
-    use crate::model::request::Prompt;
+    use crate::model::request::{Prompt, Request};
 
     fn request(id: u64, session: Option<u64>) -> Request {
         Request {
@@ -165,10 +165,11 @@ mod tests {
     #[test]
     fn least_loaded_fills_up_evenly() {
         let mut policy = LeastLoaded::new(3);
-        let chosen: Vec<u32> = (0..6).map(|id| policy.choose(&request(id, None)).0).collect();
+        let chosen: Vec<u32> =
+            (0..6).map(|id| policy.choose(request(id, None).visible()).0).collect();
         assert_eq!(chosen, [0, 1, 2, 0, 1, 2]);
         policy.finished(WorkerId(1), RequestId(1));
-        assert_eq!(policy.choose(&request(6, None)), WorkerId(1));
+        assert_eq!(policy.choose(request(6, None).visible()), WorkerId(1));
     }
 
     #[test]
@@ -176,25 +177,25 @@ mod tests {
         let spread = |policy: &mut dyn Policy| {
             let mut loads = [0_u32; 100];
             for id in 0..10_000 {
-                loads[policy.choose(&request(id, None)).index()] += 1;
+                loads[policy.choose(request(id, None).visible()).index()] += 1;
             }
             loads.iter().max().unwrap() - loads.iter().min().unwrap()
         };
         let one = spread(&mut Random::new(100, stream(1, 0)));
         let two = spread(&mut PowerOfTwo::new(100, stream(1, 0)));
         assert!(two * 4 < one, "{two} against {one}");
-        let only = PowerOfTwo::new(1, stream(1, 0)).choose(&request(0, None));
+        let only = PowerOfTwo::new(1, stream(1, 0)).choose(request(0, None).visible());
         assert_eq!(only, WorkerId(0));
     }
 
     #[test]
     fn sessions_stay_where_they_are() {
         let place = |workers, session| {
-            SessionAffine::new(workers).choose(&request(session, Some(session))).0
+            SessionAffine::new(workers).choose(request(session, Some(session)).visible()).0
         };
         let moved = (0..1000).filter(|&session| place(10, session) != place(11, session)).count();
         assert!((50..130).contains(&moved), "one in eleven: {moved}");
-        let by_session = |id| SessionAffine::new(10).choose(&request(id, Some(7)));
+        let by_session = |id| SessionAffine::new(10).choose(request(id, Some(7)).visible());
         assert_eq!(by_session(1), by_session(2));
         let mut counts = [0; 10];
         (0..10_000).for_each(|session| counts[place(10, session) as usize] += 1);

@@ -16,7 +16,7 @@ pub use round_robin::RoundRobin;
 pub use spec::PolicySpec;
 
 use crate::model::kv::CacheChange;
-use crate::model::request::{Request, RequestId, WorkerId};
+use crate::model::request::{RequestId, Visible, WorkerId};
 
 /// What a policy needs to hear back from the workers. Whoever reads nothing lets the workers run independently.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -31,8 +31,8 @@ pub struct Reads {
 
 /// A way to choose workers.
 ///
-/// It sees requests as they arrive, and what the workers report as late as it reaches the router. It may not look at a
-/// request's output length (INV-9): nobody knows it in advance.
+/// It sees requests as they arrive, but not how many tokens they will generate (INV-9), and what the workers report as
+/// late as it reaches the router.
 pub trait Policy: Send {
     /// What it needs to hear.
     fn reads(&self) -> Reads {
@@ -40,7 +40,7 @@ pub trait Policy: Send {
     }
 
     /// Chooses a worker and counts the request as its own from now on.
-    fn choose(&mut self, request: &Request) -> WorkerId;
+    fn choose(&mut self, request: Visible<'_>) -> WorkerId;
 
     /// The first token of a request is out.
     fn prefilled(&mut self, _worker: WorkerId, _request: RequestId) {}
@@ -57,7 +57,7 @@ pub trait Policy: Send {
     }
 
     /// The prompt tokens of a request that the best worker would have to compute.
-    fn uncached_tokens(&mut self, request: &Request) -> u32 {
+    fn uncached_tokens(&mut self, request: Visible<'_>) -> u32 {
         request.prompt.tokens
     }
 }

@@ -1,6 +1,6 @@
 //! One after the other: request i goes to worker i mod N.
 
-use crate::model::request::{Request, WorkerId};
+use crate::model::request::{Visible, WorkerId};
 use crate::model::router::Policy;
 
 /// Round robin over all workers.
@@ -18,7 +18,7 @@ impl RoundRobin {
 }
 
 impl Policy for RoundRobin {
-    fn choose(&mut self, _request: &Request) -> WorkerId {
+    fn choose(&mut self, _request: Visible<'_>) -> WorkerId {
         let worker = WorkerId(self.next);
         self.next = (self.next + 1) % self.workers;
         worker
