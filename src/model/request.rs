@@ -51,15 +51,28 @@ impl Prompt {
 
     /// A prompt whose tokens are all named by block ids. Prompts with different `salt` share nothing.
     pub fn named(tokens: u32, ids: impl ExactSizeIterator<Item = u64>, salt: u64) -> Prompt {
-        const CHAIN: u64 = 0x9fb2_1c65_1e98_df25;
-        let mut hash = mix64(salt);
-        let chain = ids.map(|id| {
-            // The ids are mixed side by side; the chain through them all is one multiplication and a shift long.
-            hash = (hash ^ mix64(id)).wrapping_mul(CHAIN);
-            hash ^= hash >> 32;
-            hash
-        });
-        Prompt { tokens, shared_tokens: tokens, chain: chain.collect() }
+        let mut chain = Chain::new(salt);
+        Prompt { tokens, shared_tokens: tokens, chain: ids.map(|id| chain.link(id)).collect() }
+    }
+}
+
+/// The hash of a block's name and of all names before it, link by link.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain(u64);
+
+impl Chain {
+    /// A chain without links; chains with different `salt` have none in common.
+    pub fn new(salt: u64) -> Chain {
+        Chain(mix64(salt))
+    }
+
+    /// Adds the next id, and gives what identifies the block.
+    pub fn link(&mut self, id: u64) -> u64 {
+        const FACTOR: u64 = 0x9fb2_1c65_1e98_df25;
+        // Ids are mixed side by side; the chain through them all is one multiplication and a shift long.
+        let hash = (self.0 ^ mix64(id)).wrapping_mul(FACTOR);
+        self.0 = hash ^ hash >> 32;
+        self.0
     }
 }
 

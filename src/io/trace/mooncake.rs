@@ -2,6 +2,8 @@
 //!
 //! Field names and aliases are those the reference peer accepts. Fields it does not know are ignored.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::Number;
 use xxhash_rust::xxh3::xxh3_64;
@@ -35,7 +37,12 @@ pub(super) fn parse(line: &[u8], block_size: u32) -> Result<Record, Problem> {
     let timestamp_ns = timestamp_ns(&plain.timestamp_ms.into())?;
     let prompt_tokens = number::tokens_of_json("input_length", &plain.input_length.into(), 1)?;
     let output_tokens = number::tokens_of_json("output_length", &plain.output_length.into(), 0)?;
-    let prompt = named_prompt(prompt_tokens, plain.hash_ids, block_size)?;
+    let used = blocks_used(prompt_tokens, plain.chain.len(), block_size)?;
+    let prompt = Prompt {
+        tokens: prompt_tokens,
+        shared_tokens: prompt_tokens,
+        chain: Arc::from(&plain.chain[..used]),
+    };
     let (session, strict_priority, priority_jump) = (None, 0, 0.0);
     Ok(Record { timestamp_ns, prompt, output_tokens, session, strict_priority, priority_jump })
 }
@@ -68,12 +75,17 @@ pub(super) fn parse_any(line: &[u8], block_size: u32) -> Result<Record, Problem>
 
 /// A prompt whose blocks have ids; those past its end are ignored.
 pub(super) fn named_prompt(tokens: u32, ids: Vec<u64>, block_size: u32) -> Result<Prompt, Problem> {
-    let covered = ids.len() as u64 * u64::from(block_size);
-    if u64::from(tokens) > covered || tokens == 0 {
-        return Err(Problem::Uncovered { ids: ids.len(), block_size, tokens: u64::from(tokens) });
-    }
-    let used = tokens.div_ceil(block_size) as usize;
+    let used = blocks_used(tokens, ids.len(), block_size)?;
     Ok(Prompt::named(tokens, ids.into_iter().take(used), 0))
+}
+
+/// How many of its ids a prompt fills, the last one perhaps in part.
+fn blocks_used(tokens: u32, ids: usize, block_size: u32) -> Result<usize, Problem> {
+    let covered = ids as u64 * u64::from(block_size);
+    if u64::from(tokens) > covered || tokens == 0 {
+        return Err(Problem::Uncovered { ids, block_size, tokens: u64::from(tokens) });
+    }
+    Ok(tokens.div_ceil(block_size) as usize)
 }
 
 /// The number of a session: a hash of its name.

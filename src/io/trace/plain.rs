@@ -3,13 +3,16 @@
 //! Parsing was a quarter of the time of a run with the general parser (`docs/performance.md`). What is not exactly of
 //! this form is left to that one, errors and all, so this one only ever says yes or "not mine".
 
+use crate::model::request::Chain;
+
 /// A line of the plain form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Plain {
     pub timestamp_ms: u64,
     pub input_length: u64,
     pub output_length: u64,
-    pub hash_ids: Vec<u64>,
+    /// The chain of its `hash_ids`.
+    pub chain: Vec<u64>,
 }
 
 impl Plain {
@@ -17,7 +20,7 @@ impl Plain {
     pub(super) fn scan(line: &[u8]) -> Option<Plain> {
         let mut scanner = Scanner { line, at: 0 };
         let (mut timestamp_ms, mut input_length, mut output_length) = (None, None, None);
-        let mut hash_ids = None;
+        let mut chain = None;
         scanner.expect(b'{')?;
         loop {
             let field = scanner.name()?;
@@ -26,7 +29,7 @@ impl Plain {
                 b"timestamp" => timestamp_ms.replace(scanner.integer()?).is_none(),
                 b"input_length" => input_length.replace(scanner.integer()?).is_none(),
                 b"output_length" => output_length.replace(scanner.integer()?).is_none(),
-                b"hash_ids" => hash_ids.replace(scanner.integers()?).is_none(),
+                b"hash_ids" => chain.replace(scanner.chain()?).is_none(),
                 _ => false,
             };
             if !is_new {
@@ -43,7 +46,7 @@ impl Plain {
             timestamp_ms: timestamp_ms?,
             input_length: input_length?,
             output_length: output_length?,
-            hash_ids: hash_ids?,
+            chain: chain?,
         })
     }
 }
@@ -110,15 +113,17 @@ impl<'a> Scanner<'a> {
         Some(value)
     }
 
-    fn integers(&mut self) -> Option<Vec<u64>> {
+    /// A list of ids, as the chain that they make.
+    fn chain(&mut self) -> Option<Vec<u64>> {
         self.expect(b'[')?;
+        let mut chain = Chain::new(0);
         // An id and its comma take six bytes or so.
         let mut list = Vec::with_capacity((self.line.len() - self.at) / 6 + 1);
         if self.expect(b']').is_some() {
             return Some(list);
         }
         loop {
-            list.push(self.short_integer().or_else(|| self.integer())?);
+            list.push(chain.link(self.short_integer().or_else(|| self.integer())?));
             match self.peek() {
                 Some(b',') => self.at += 1,
                 _ if self.expect(b',').is_some() => {}
@@ -165,7 +170,8 @@ mod tests {
             (plain.timestamp_ms, plain.input_length, plain.output_length),
             (27482, 6955, 52)
         );
-        assert_eq!(plain.hash_ids, [46, 47, 0]);
+        let mut chain = Chain::new(0);
+        assert_eq!(plain.chain, [46, 47, 0].map(|id| chain.link(id)));
     }
 
     #[test]
