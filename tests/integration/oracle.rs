@@ -169,7 +169,7 @@ fn compare(case: &str, naive: &NaiveOutcome, fast: &Fast, notify: bool) {
     assert_eq!(fast.prefill_tokens, naive.prefill_tokens, "{case}");
     assert_eq!(
         fast.running_ns,
-        naive.rows.iter().map(|row| row.running_ns).sum::<u128>(),
+        naive.rows.iter().map(|row| u128::from(row.running_ns)).sum::<u128>(),
         "{case}"
     );
     if notify {

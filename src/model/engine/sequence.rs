@@ -44,7 +44,7 @@ pub(super) struct Sequence {
     /// When it got its last token, if it is not in the decode batch.
     pub(super) last_token: Time,
     pub(super) preemptions: u32,
-    pub(super) running_ns: u128,
+    pub(super) running_ns: u64,
 }
 
 impl Sequence {
@@ -77,7 +77,7 @@ impl Sequence {
 
     /// It leaves the running list at `now`.
     pub(super) fn stop_running(&mut self, now: Time) {
-        self.running_ns += u128::from(now.since(self.readmitted).as_ns());
+        self.running_ns += now.since(self.readmitted).as_ns();
     }
 
     pub(super) fn row(&self, worker: WorkerId, status: Status, end: Time) -> Row {

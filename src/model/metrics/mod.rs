@@ -194,7 +194,7 @@ impl Recorder {
     /// A request has ended.
     pub fn close(&mut self, row: Row) {
         self.last_end = self.last_end.max(row.end);
-        self.totals.running_ns += row.running_ns;
+        self.totals.running_ns += u128::from(row.running_ns);
         self.totals.residence_ns += u128::from(row.e2e().as_ns());
         match row.status {
             Status::Completed => self.close_completed(&row),

@@ -58,7 +58,7 @@ pub struct Row {
     /// How often it lost its blocks and had to start over.
     pub preemptions: u32,
     /// Nanoseconds it spent in running batches.
-    pub running_ns: u128,
+    pub running_ns: u64,
 }
 
 impl Row {

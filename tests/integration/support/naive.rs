@@ -278,7 +278,7 @@ impl NaiveEngine {
         }
         sequence.computed = 0;
         sequence.row.preemptions += 1;
-        sequence.row.running_ns += u128::from(now.since(sequence.readmitted).as_ns());
+        sequence.row.running_ns += now.since(sequence.readmitted).as_ns();
         self.waiting.push_front(sequence);
     }
 
@@ -416,7 +416,7 @@ impl NaiveEngine {
             for block in std::mem::take(&mut sequence.blocks).into_iter().rev() {
                 self.pool.release(block);
             }
-            sequence.row.running_ns += u128::from(end.since(sequence.readmitted).as_ns());
+            sequence.row.running_ns += end.since(sequence.readmitted).as_ns();
             self.end(sequence, Status::Completed, end);
         }
         Some(end)
