@@ -67,6 +67,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         fleet: job.fleet.clone(),
         policy: job.router.name().to_owned(),
         workload: job.traffic.describe(),
+        notes: job.notes.clone(),
         wall: start.elapsed(),
     };
     let summary = Summary::new(context, &outcome);

@@ -14,6 +14,8 @@ pub struct Context {
     pub policy: String,
     /// Where the requests came from.
     pub workload: String,
+    /// What the reader should know about the configuration: a sentence each.
+    pub notes: Vec<String>,
     /// How long the simulation took, reading the trace and writing rows included.
     pub wall: std::time::Duration,
 }

@@ -41,7 +41,7 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
         writeln!(out, "{line}")?;
     }
     writeln!(out, "{}", workers(summary, outcome))?;
-    for warning in warnings(summary, outcome, &work) {
+    for warning in context.notes.iter().cloned().chain(warnings(summary, outcome, &work)) {
         writeln!(out, "note: {warning}")?;
     }
     Ok(())

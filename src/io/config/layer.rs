@@ -190,7 +190,7 @@ fn expectation(key: &str, found: &str, message: &str) -> String {
 }
 
 /// A configuration with every key present, as a table: the keys there are.
-fn schema() -> toml::Table {
+pub(super) fn schema() -> toml::Table {
     toml::Table::try_from(Config::complete()).expect("a configuration is made of TOML's own types")
 }
 
@@ -243,7 +243,8 @@ fn top_level() -> [&'static str; 8] {
     ["workload", "fleet", "engine", "router", "control_plane", "timing", "slo", "run"]
 }
 
-fn lookup(table: &toml::Table, key: &str) -> Option<toml::Value> {
+/// The value of a key, given by its full path.
+pub(super) fn lookup(table: &toml::Table, key: &str) -> Option<toml::Value> {
     let mut names = key.split('.');
     let first = table.get(names.next()?)?.clone();
     names.try_fold(first, |value, name| value.get(name).cloned())

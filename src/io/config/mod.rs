@@ -11,6 +11,7 @@
 mod check;
 mod error;
 mod layer;
+mod notes;
 mod resolve;
 pub mod text;
 
@@ -225,6 +226,37 @@ mod tests {
                 Err(error) => assert_eq!(error, expected),
                 Ok(_) => panic!("accepted: {assignment:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_noted() {
+        let cases = [
+            ("", ""),
+            ("[router]\npolicy = \"kv\"\nrouter_temperature = 0.5", ""),
+            (
+                "[router]\nrouter_temperature = 0.5",
+                "router.router_temperature has no effect unless router.policy is \"kv\"",
+            ),
+            (
+                "[timing]\nmodel = \"constant\"\ndecode_min = \"2ms\"",
+                "timing.decode_min has no effect unless timing.model is \"polynomial\"",
+            ),
+            (
+                "[workload]\ncopy_spread = \"5s\"",
+                "workload.copy_spread has no effect without workload.copies above 1",
+            ),
+            (
+                "[workload]\npreset = \"custom\"\ngenerate.prefix_tokens = 900",
+                "workload.generate.prefix_tokens has no effect without workload.generate.prefix_groups",
+            ),
+            (
+                "[workload]\npreset = \"custom\"\ngenerate.output_tokens.quantiles = [1.0, 2.0]",
+                "workload.generate.output_tokens.quantiles has no effect for log-normal lengths",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(load(text, &[]).unwrap().notes.join("; "), expected, "{text}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::fleet::{ControlPlane, FleetSpec, Latency, Load};
 use crate::io::config::check::{self, Violation};
+use crate::io::config::notes::without_effect;
 use crate::io::config::text::{self, Config, Duration};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
@@ -26,6 +27,8 @@ pub struct Job {
     pub router: PolicySpec,
     /// Where requests come from.
     pub traffic: Traffic,
+    /// What was set and changes nothing: a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Job {
@@ -58,7 +61,8 @@ impl Job {
             shape: shape(workload),
             block_size: workload.trace_block_size,
         };
-        Ok(Job { config: config.clone(), fleet, router, traffic })
+        let notes = without_effect(config);
+        Ok(Job { config: config.clone(), fleet, router, traffic, notes })
     }
 }
 

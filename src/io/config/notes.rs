@@ -1,0 +1,104 @@
+//! Keys that were set and change nothing, given the others. No error: whoever compares policies with one file wants that.
+
+use crate::io::config::layer::{lookup, schema};
+use crate::io::config::text::{
+    Config, LengthDistribution, Lengths, Preset, RouterPolicy, TimingModel,
+};
+
+/// One sentence for every key that differs from its default and has no effect.
+pub(super) fn without_effect(config: &Config) -> Vec<String> {
+    let table = toml::Table::try_from(config);
+    let table = table.expect("a configuration is made of TOML's own types");
+    // Lists that are empty by default are absent from the table, so what they are in the schema does not matter.
+    let default = schema();
+    let is_set = |key: &&String| {
+        lookup(&table, key).is_some_and(|value| Some(value) != lookup(&default, key))
+    };
+    let mut sentences = Vec::new();
+    for (section, keys, reason) in idle(config) {
+        let keys: Vec<String> = keys.iter().map(|key| format!("{section}.{key}")).collect();
+        let changed = keys.iter().filter(is_set);
+        sentences.extend(changed.map(|key| format!("{key} has no effect {reason}")));
+    }
+    sentences
+}
+
+type Idle = (&'static str, &'static [&'static str], &'static str);
+
+/// What changes nothing in this configuration, and why.
+fn idle(config: &Config) -> Vec<Idle> {
+    let (router, timing, workload) = (&config.router, &config.timing, &config.workload);
+    let is_kv = router.policy == RouterPolicy::Kv;
+    let is_constant = timing.model == TimingModel::Constant;
+    let mut list: Vec<Idle> = Vec::new();
+    let mut add = |is_idle: bool, section, keys, reason| {
+        if is_idle {
+            list.push((section, keys, reason));
+        }
+    };
+    add(!is_kv, "router", KV_KEYS, "unless router.policy is \"kv\"");
+    add(
+        is_kv && router.router_temperature > 0.0,
+        "router",
+        &["tie_break"],
+        "with a router.router_temperature above 0",
+    );
+    add(
+        router.router_queue_threshold.is_none(),
+        "router",
+        &["router_queue_policy"],
+        "without router.router_queue_threshold",
+    );
+    add(!is_constant, "timing", &["prefill", "decode"], "unless timing.model is \"constant\"");
+    add(is_constant, "timing", POLYNOMIAL_KEYS, "unless timing.model is \"polynomial\"");
+    add(workload.copies == 1, "workload", &["copy_spread"], "without workload.copies above 1");
+    if workload.preset == Preset::Custom && workload.trace.is_none() {
+        list.extend(idle_generator(config));
+    }
+    list
+}
+
+const KV_KEYS: &[&str] = &[
+    "overlap_score_credit",
+    "overlap_score_credit_decay",
+    "prefill_load_scale",
+    "decode_active_request_weight",
+    "router_temperature",
+    "tie_break",
+];
+const POLYNOMIAL_KEYS: &[&str] = &["prefill_polynomial", "decode_polynomial", "decode_min"];
+
+fn idle_generator(config: &Config) -> Vec<Idle> {
+    let generate = &config.workload.generate;
+    let mut list: Vec<Idle> = Vec::new();
+    let section = "workload.generate";
+    if generate.prefix_groups == 0 {
+        let keys = &["prefix_tokens", "prefix_share", "prefix_skew"];
+        list.push((section, keys, "without workload.generate.prefix_groups"));
+    } else if generate.prefix_tokens < config.workload.trace_block_size {
+        let reason =
+            "while prefix_tokens is below workload.trace_block_size: whole blocks are shared";
+        list.push((section, &["prefix_groups"], reason));
+    }
+    if generate.turns <= 1.0 {
+        list.push((section, &["turn_gap"], "without workload.generate.turns above 1"));
+    }
+    if !generate.steps.is_empty() {
+        list.push((section, &["rate"], "beside workload.generate.steps"));
+    }
+    if generate.diurnal_amplitude <= 0.0 {
+        let reason = "without workload.generate.diurnal_amplitude";
+        list.push((section, &["diurnal_period"], reason));
+    }
+    list.push(idle_lengths("workload.generate.prompt_tokens", &generate.prompt_tokens));
+    list.push(idle_lengths("workload.generate.output_tokens", &generate.output_tokens));
+    list
+}
+
+fn idle_lengths(section: &'static str, lengths: &Lengths) -> Idle {
+    match lengths.distribution {
+        LengthDistribution::Fixed => (section, &["sigma", "quantiles"], "for fixed lengths"),
+        LengthDistribution::Lognormal => (section, &["quantiles"], "for log-normal lengths"),
+        LengthDistribution::Empirical => (section, &["mean", "sigma"], "for empirical lengths"),
+    }
+}
