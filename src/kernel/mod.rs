@@ -38,14 +38,14 @@
 //! struct Nobody;
 //!
 //! impl Observer<u32> for Nobody {
-//!     fn poll(&mut self, _: Time, _: u64, _: &mut u32) -> std::ops::ControlFlow<()> {
+//!     fn poll(&self, _: Time, _: &mut u32) -> std::ops::ControlFlow<()> {
 //!         std::ops::ControlFlow::Continue(())
 //!     }
 //! }
 //!
 //! let mut hits = 0;
 //! let mut players = [Player(LpId::new(1)), Player(LpId::new(0))];
-//! let finished = kernel::run_sequential(&mut players, &mut hits, &mut Nobody).unwrap();
+//! let finished = kernel::run_sequential(&mut players, &mut hits, &Nobody).unwrap();
 //! assert_eq!((hits, finished.end), (10, Time::ZERO + Span::from_ms(10)));
 //! ```
 

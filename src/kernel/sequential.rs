@@ -14,10 +14,12 @@ use crate::kernel::tree::WinnerTree;
 /// How many events pass between two calls of the observer.
 const EVENTS_PER_POLL: u64 = 1024;
 
-/// Watches a run from outside: drains results, shows progress, asks it to stop.
-pub trait Observer<R> {
-    /// Called every thousand events or so, and once at the end. The result of a run never depends on when.
-    fn poll(&mut self, now: Time, events: u64, recorder: &mut R) -> ControlFlow<()>;
+/// Takes results out of a run while it goes on, and may end it early. Shared by all threads of a run.
+pub trait Observer<R>: Sync {
+    /// Called on each thread with its recorder every thousand events or so, and once at the end. Every event before `done`
+    /// has been handled, whichever thread it ran on; at the end `done` is `Time::NEVER`. The result of a run never depends
+    /// on when it is called.
+    fn poll(&self, done: Time, recorder: &mut R) -> ControlFlow<()>;
 }
 
 /// What a completed run did.
@@ -65,11 +67,11 @@ impl std::error::Error for Stopped {}
 pub fn run<L, O>(
     lps: &mut [L],
     recorder: &mut L::Recorder,
-    observer: &mut O,
+    observer: &O,
 ) -> Result<Finished, Stopped>
 where
     L: Lp,
-    O: Observer<L::Recorder>,
+    O: Observer<L::Recorder> + ?Sized,
 {
     let mut executor = Sequential::new(lps, recorder);
     let result = catch_unwind(AssertUnwindSafe(|| executor.run(observer)));
@@ -108,7 +110,10 @@ impl<'a, L: Lp> Sequential<'a, L> {
         }
     }
 
-    fn run<O: Observer<L::Recorder>>(&mut self, observer: &mut O) -> Result<Finished, Stopped> {
+    fn run<O>(&mut self, observer: &O) -> Result<Finished, Stopped>
+    where
+        O: Observer<L::Recorder> + ?Sized,
+    {
         for index in 0..self.lps.len() {
             self.handle(LpId::new(index as u32), false, L::start);
         }
@@ -127,13 +132,12 @@ impl<'a, L: Lp> Sequential<'a, L> {
                 self.handle(to, false, |lp, context| lp.receive(message, context));
             }
             events += 1;
-            if events % EVENTS_PER_POLL == 0
-                && observer.poll(next.time(), events, self.recorder).is_break()
+            if events % EVENTS_PER_POLL == 0 && observer.poll(next.time(), self.recorder).is_break()
             {
                 return Err(Stopped::Halted);
             }
         }
-        match observer.poll(self.key.time(), events, self.recorder) {
+        match observer.poll(Time::NEVER, self.recorder) {
             ControlFlow::Continue(()) => Ok(Finished { events, end: self.key.time() }),
             ControlFlow::Break(()) => Err(Stopped::Halted),
         }
@@ -180,16 +184,26 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::kernel::toys::{self, Digest};
 
     /// Stops after so many polls.
-    struct StopAfter(u32);
+    struct StopAfter(AtomicU32);
+
+    impl StopAfter {
+        fn new(polls: u32) -> StopAfter {
+            StopAfter(AtomicU32::new(polls))
+        }
+    }
 
     impl<R> Observer<R> for StopAfter {
-        fn poll(&mut self, _: Time, _: u64, _: &mut R) -> ControlFlow<()> {
-            self.0 = self.0.saturating_sub(1);
-            if self.0 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        fn poll(&self, _: Time, _: &mut R) -> ControlFlow<()> {
+            match self.0.fetch_sub(1, Ordering::Relaxed) {
+                1 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
         }
     }
 
@@ -198,7 +212,7 @@ mod tests {
         let digest = |seed| {
             let mut digest = Digest::default();
             let mut lps = toys::phold(16, 4, seed, Span::from_ms(1), Time::from_ns(200_000_000));
-            let finished = run(&mut lps, &mut digest, &mut StopAfter(u32::MAX)).unwrap();
+            let finished = run(&mut lps, &mut digest, &StopAfter::new(u32::MAX)).unwrap();
             assert!(finished.events > 2_000);
             toys::digest(&lps)
         };
@@ -209,7 +223,7 @@ mod tests {
     #[test]
     fn the_observer_can_stop_it() {
         let mut lps = toys::phold(16, 4, 1, Span::from_ms(1), Time::MAX);
-        let stopped = run(&mut lps, &mut Digest::default(), &mut StopAfter(3));
+        let stopped = run(&mut lps, &mut Digest::default(), &StopAfter::new(3));
         assert!(matches!(stopped, Err(Stopped::Halted)));
     }
 
@@ -218,7 +232,7 @@ mod tests {
     fn a_tandem_queue_agrees_with_its_recursion() {
         let (jobs, services) = (200, [3, 7, 2]);
         let mut lps = toys::tandem(jobs, 5, &services);
-        run(&mut lps, &mut Digest::default(), &mut StopAfter(u32::MAX)).unwrap();
+        run(&mut lps, &mut Digest::default(), &StopAfter::new(u32::MAX)).unwrap();
         let mut free = [0; 3];
         let mut last = 0;
         for job in 0..u64::from(jobs) {
@@ -234,7 +248,7 @@ mod tests {
     #[test]
     fn zero_latency_loops_run_in_rounds_and_end_with_an_error() {
         let mut lps = toys::phold(2, 1, 1, Span::ZERO, Time::MAX);
-        let stopped = run(&mut lps, &mut Digest::default(), &mut StopAfter(u32::MAX));
+        let stopped = run(&mut lps, &mut Digest::default(), &StopAfter::new(u32::MAX));
         match stopped {
             Err(Stopped::Panicked { message, .. }) => {
                 assert!(message.contains("round trips"), "{message}");
@@ -247,7 +261,7 @@ mod tests {
     fn a_panic_names_the_lp_and_the_time() {
         let mut lps = toys::tandem(3, 5, &[1]);
         toys::panic_at(&mut lps, 1, Time::from_ns(5));
-        match run(&mut lps, &mut Digest::default(), &mut StopAfter(u32::MAX)) {
+        match run(&mut lps, &mut Digest::default(), &StopAfter::new(u32::MAX)) {
             Err(Stopped::Panicked { lp, time, message }) => {
                 assert_eq!((lp, time), (LpId::new(1), Time::from_ns(5)));
                 assert!(message.contains("on request"));
