@@ -13,7 +13,7 @@ use fleetsim::model::metrics::Row;
 struct Nowhere;
 
 impl Sink for Nowhere {
-    fn row(&mut self, _: &Row) -> io::Result<()> {
+    fn rows(&self, _: &[Row]) -> io::Result<()> {
         Ok(())
     }
 }
@@ -29,7 +29,7 @@ fn run(job: &Job) -> u128 {
     let policy =
         job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream());
     let source = job.traffic.open(job.fleet.seed).expect("a generator");
-    fleet::run(&job.fleet, source, policy, &mut Nowhere).expect("a run").digest
+    fleet::run(&job.fleet, source, policy, &Nowhere).expect("a run").digest
 }
 
 /// The cases of `docs/performance.md`: an hour of chats, with the settings that each adds.

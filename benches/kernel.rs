@@ -56,13 +56,13 @@ fn tree(criterion: &mut Criterion) {
 struct Nobody;
 
 impl Observer<Digest> for Nobody {
-    fn poll(&mut self, _: Time, _: u64, _: &mut Digest) -> ControlFlow<()> {
+    fn poll(&self, _: Time, _: &mut Digest) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
 fn run(mut lps: Vec<Toy>) -> u64 {
-    let finished = run_sequential(&mut lps, &mut Digest::default(), &mut Nobody);
+    let finished = run_sequential(&mut lps, &mut Digest::default(), &Nobody);
     finished.expect("toys do not fail").events
 }
 

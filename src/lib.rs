@@ -4,15 +4,20 @@
 //! to a [`fleet::Sink`], aggregates come back as a [`fleet::Outcome`]. The same input gives the same bits.
 //!
 //! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
 //! use fleetsim::fleet::{self, Sink};
 //! use fleetsim::io::config::Loaded;
 //! use fleetsim::model::metrics::Row;
 //!
-//! struct Slowest(u64);
+//! #[derive(Default)]
+//! struct Slowest(AtomicU64);
 //!
 //! impl Sink for Slowest {
-//!     fn row(&mut self, row: &Row) -> std::io::Result<()> {
-//!         self.0 = self.0.max(row.e2e().as_ns());
+//!     fn rows(&self, rows: &[Row]) -> std::io::Result<()> {
+//!         for row in rows {
+//!             self.0.fetch_max(row.e2e().as_ns(), Ordering::Relaxed);
+//!         }
 //!         Ok(())
 //!     }
 //! }
@@ -21,10 +26,10 @@
 //! let job = Loaded::load(None, &[set])?.resolve()?;
 //! let fleet = &job.fleet;
 //! let policy = job.router.build(fleet.workers, fleet.engine.layout, fleet.router_stream());
-//! let mut slowest = Slowest(0);
-//! let outcome = fleet::run(fleet, job.traffic.open(fleet.seed)?, policy, &mut slowest)?;
+//! let slowest = Slowest::default();
+//! let outcome = fleet::run(fleet, job.traffic.open(fleet.seed)?, policy, &slowest)?;
 //! assert_eq!(outcome.recorder.totals.completed, 100);
-//! assert_eq!(outcome.recorder.e2e.max(), Some(slowest.0));
+//! assert_eq!(outcome.recorder.e2e.max(), Some(slowest.0.into_inner()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

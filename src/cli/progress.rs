@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use parking_lot::Mutex;
+
 use crate::kernel::Time;
-use crate::model::metrics::Recorder;
 
 /// Shorter runs show nothing.
 const DELAY: Duration = Duration::from_millis(500);
+
+/// Between two changes of the line.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Parts of the work that the bar tells apart.
 const PARTS: u64 = 1000;
@@ -18,7 +22,7 @@ const PARTS: u64 = 1000;
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     start: Instant,
-    updated: Instant,
+    updated: Mutex<Instant>,
     /// How many requests there will be, if it is known.
     requests: Option<u64>,
 }
@@ -36,25 +40,27 @@ impl Progress {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
-        Progress { bar, start: now, updated: now, requests }
+        Progress { bar, start: now, updated: Mutex::new(now), requests }
     }
 
-    /// The run has come as far as `now`.
+    /// The run has come as far as `now`, at its end [`Time::NEVER`], and `ended` requests have ended; `fraction` of the workload has arrived, if that is
+    /// known.
     #[expect(clippy::disallowed_methods, reason = "progress is about wall-clock time")]
-    pub(super) fn update(&mut self, now: Time, recorder: &Recorder) {
+    pub(super) fn update(&self, now: Time, ended: u64, fraction: Option<f64>) {
         let Some(bar) = &self.bar else { return };
         let wall = Instant::now();
         let elapsed = wall.duration_since(self.start);
-        if elapsed < DELAY || wall.duration_since(self.updated) < Duration::from_millis(100) {
+        // One thread at a time is enough, and none waits for another.
+        let Some(mut updated) = self.updated.try_lock() else { return };
+        if elapsed < DELAY || wall.saturating_duration_since(*updated) < PAUSE || now == Time::NEVER
+        {
             return;
         }
-        self.updated = wall;
-        let totals = &recorder.totals;
-        let ended = totals.completed + totals.rejected + totals.aborted;
+        *updated = wall;
         let rate = ended as f64 / elapsed.as_secs_f64();
         bar.set_message(format!("{:.0} s of virtual time, {rate:.0} requests/s", now.as_secs()));
         let share = self.requests.map(|requests| ended as f64 / requests as f64);
-        if let Some(share) = share.or(recorder.fraction) {
+        if let Some(share) = share.or(fraction) {
             bar.set_position((share * PARTS as f64) as u64);
         }
     }

@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use parking_lot::Mutex;
+
 use crate::cli::args::RunOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
@@ -14,7 +16,7 @@ use crate::fleet::{self, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
 use crate::io::files::{ResultDir, numbered};
 use crate::kernel::Time;
-use crate::model::metrics::{Recorder, Row};
+use crate::model::metrics::Row;
 use crate::report::{self, Context, RowWriter, Summary};
 
 /// The file of the per-request rows.
@@ -32,11 +34,11 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         None => None,
     };
     interrupt::listen();
-    let mut sink = RunSink {
+    let sink = RunSink {
         rows: match &results {
             Some(results) if job.config.run.rows > 0.0 => {
                 let rows = RowWriter::new(results.file(ROWS)?, job.config.run.rows);
-                Some(rows.map_err(|error| Exit::Output(error.to_string()))?)
+                Some(Mutex::new(rows.map_err(|error| Exit::Output(error.to_string()))?))
             }
             _ => None,
         },
@@ -46,7 +48,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let start = Instant::now();
     let policy =
         job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream());
-    let outcome = fleet::run(&job.fleet, source, policy, &mut sink);
+    let outcome = fleet::run(&job.fleet, source, policy, &sink);
     sink.progress.finish();
     let unwritten = |error: &io::Error| {
         let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(ROWS);
@@ -61,7 +63,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         return Err(Exit::Input(format!("{}: {problem}", job.traffic.describe())));
     }
     if let Some(rows) = sink.rows {
-        rows.finish().map_err(|error| unwritten(&error))?;
+        rows.into_inner().finish().map_err(|error| unwritten(&error))?;
     }
     let context = Context {
         fleet: job.fleet.clone(),
@@ -125,20 +127,20 @@ fn print(
 
 /// Stores rows, shows progress, and listens to Ctrl-C.
 struct RunSink {
-    rows: Option<RowWriter<BufWriter<File>>>,
+    rows: Option<Mutex<RowWriter<BufWriter<File>>>>,
     progress: Progress,
 }
 
 impl Sink for RunSink {
-    fn row(&mut self, row: &Row) -> io::Result<()> {
-        match &mut self.rows {
-            Some(rows) => rows.add(row),
+    fn rows(&self, rows: &[Row]) -> io::Result<()> {
+        match &self.rows {
+            Some(writer) => rows.iter().try_for_each(|row| writer.lock().add(row)),
             None => Ok(()),
         }
     }
 
-    fn progress(&mut self, now: Time, recorder: &Recorder) -> ControlFlow<()> {
-        self.progress.update(now, recorder);
+    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
+        self.progress.update(now, ended, fraction);
         if interrupt::is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

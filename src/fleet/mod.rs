@@ -9,6 +9,7 @@
 //! ```
 
 mod coordinator;
+mod drain;
 mod laws;
 mod message;
 mod outcome;
@@ -24,24 +25,29 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::fleet::coordinator::Coordinator;
+use crate::fleet::drain::Drain;
 use crate::fleet::message::Message;
 use crate::fleet::worker::Worker;
-use crate::kernel::{Context, Lp, LpId, Observer, Span, Stopped, Time, run_sequential};
-use crate::model::metrics::{Recorder, Row, RowDigest};
+use crate::kernel::{Context, Lp, LpId, Span, Stopped, Time, run_sequential};
+use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
 use crate::model::router::Policy;
 use crate::model::workload::{Source, SourceError};
 
 /// Where the results of a run go while it runs, and who may end it early.
-pub trait Sink {
-    /// A request has ended. Rows come in no particular order.
+///
+/// Its methods are called from any thread of the run, several at once.
+pub trait Sink: Sync {
+    /// Requests have ended. Rows come in no particular order.
     ///
     /// # Errors
-    /// Whatever keeps the row from being stored; it ends the run.
-    fn row(&mut self, row: &Row) -> io::Result<()>;
+    /// Whatever keeps the rows from being stored; it ends the run.
+    fn rows(&self, rows: &[Row]) -> io::Result<()>;
 
-    /// The run has come as far as `now`. Called often; a break ends the run.
-    fn progress(&mut self, _now: Time, _recorder: &Recorder) -> ControlFlow<()> {
+    /// The run has come as far as `now`, and `ended` requests have ended so far, over all threads. `fraction` is the share
+    /// of the workload that has arrived, from 0 to 1, if its source can tell. Called often, and at the end with
+    /// [`Time::NEVER`]; a break ends the run.
+    fn progress(&self, _now: Time, _ended: u64, _fraction: Option<f64>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
@@ -73,6 +79,13 @@ pub enum RunError {
         /// What the bug said.
         message: String,
     },
+    /// A bug in the executor.
+    Broken {
+        /// The seed of the run.
+        seed: u64,
+        /// What the bug said.
+        message: String,
+    },
 }
 
 impl fmt::Display for RunError {
@@ -91,6 +104,9 @@ impl fmt::Display for RunError {
                 }
                 write!(f, " panicked at {time}, seed {seed}: {message}")
             }
+            RunError::Broken { seed, message } => {
+                write!(f, "the executor panicked, seed {seed}: {message}")
+            }
         }
     }
 }
@@ -108,7 +124,7 @@ pub fn run(
     spec: &FleetSpec,
     source: Box<dyn Source>,
     policy: Box<dyn Policy>,
-    sink: &mut dyn Sink,
+    sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
     assert!(spec.workers > 0, "a fleet without workers");
     let reports = spec.reports(policy.reads());
@@ -118,10 +134,9 @@ pub fn run(
         lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
     }
     let mut recorder = Recorder::new(spec.series_interval, spec.slo);
-    let mut drain = Drain { sink, rows: Vec::new(), digest: RowDigest::default(), error: None };
-    let result = run_sequential(&mut lps, &mut recorder, &mut drain);
-    let (digest, error) = (drain.digest, drain.error);
-    if let Some(error) = error {
+    let drain = Drain::new(sink);
+    let result = run_sequential(&mut lps, &mut recorder, &drain);
+    if let Some(error) = drain.error.into_inner() {
         return Err(RunError::Sink(error));
     }
     let mut skipped = 0;
@@ -137,40 +152,14 @@ pub fn run(
             let worker = (lp > LpId::new(0)).then(|| WorkerId(lp.get() - 1));
             RunError::Panicked { worker, time, seed: spec.seed, message }
         }
+        Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
-    let (digest, events, end) = (digest.value(), finished.events, finished.end);
+    let (digest, events, end) = (recorder.digest.value(), finished.events, finished.end);
     let outcome = Outcome { recorder, workers, skipped, digest, events, end };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
-    }
-}
-
-/// Empties the recorder while the run goes on.
-struct Drain<'a> {
-    sink: &'a mut dyn Sink,
-    /// The rows being passed on.
-    rows: Vec<Row>,
-    digest: RowDigest,
-    error: Option<io::Error>,
-}
-
-impl Observer<Recorder> for Drain<'_> {
-    fn poll(&mut self, now: Time, _events: u64, recorder: &mut Recorder) -> ControlFlow<()> {
-        recorder.drain_rows(&mut self.rows);
-        for row in &self.rows {
-            self.digest.add(row);
-            if let Err(error) = self.sink.row(row) {
-                self.error = Some(error);
-                return ControlFlow::Break(());
-            }
-        }
-        if recorder.halt {
-            return ControlFlow::Break(());
-        }
-        recorder.series.settle(now);
-        self.sink.progress(now, recorder)
     }
 }
 

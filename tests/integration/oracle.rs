@@ -140,8 +140,7 @@ fn run(config: &EngineConfig, arrivals: &[(Request, Vec<u64>)], notify: bool) ->
     }
     assert!(engine.is_empty());
     assert_eq!(engine.pool().pinned(), 0);
-    let mut rows = Vec::new();
-    recorder.drain_rows(&mut rows);
+    let rows = recorder.drain_rows(<[Row]>::to_vec);
     let work = engine.work();
     Fast {
         passes: work.passes,

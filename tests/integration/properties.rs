@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleetsim::fleet::{self, Load, Outcome, RunError, Sink};
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::metrics::{Recorder, Row, Status};
+use fleetsim::model::metrics::{Row, Status};
 use fleetsim::model::request::{Request, Visible, WorkerId};
 use fleetsim::model::router::{Policy, PolicySpec};
 use fleetsim::model::workload::{Shape, Source, SourceError};
@@ -26,7 +27,7 @@ fn for_each_case(count: u64, test: &str, mut check: impl FnMut(&mut Case)) {
     }
 }
 
-fn run(case: &Case, sink: &mut dyn Sink) -> Result<Outcome, RunError> {
+fn run(case: &Case, sink: &dyn Sink) -> Result<Outcome, RunError> {
     fleet::run(&case.spec, case.source(), case.policy(), sink)
 }
 
@@ -34,7 +35,7 @@ fn run(case: &Case, sink: &mut dyn Sink) -> Result<Outcome, RunError> {
 struct Nowhere;
 
 impl Sink for Nowhere {
-    fn row(&mut self, _: &Row) -> io::Result<()> {
+    fn rows(&self, _: &[Row]) -> io::Result<()> {
         Ok(())
     }
 }
@@ -43,11 +44,11 @@ impl Sink for Nowhere {
 fn every_fleet_keeps_the_rules() {
     let mut seen = BTreeMap::new();
     for_each_case(1000, "every_fleet_keeps_the_rules", |case| {
-        let mut rows = Rows::default();
-        let outcome = run(case, &mut rows).unwrap();
-        let mut again = Rows::default();
-        let repeated = run(case, &mut again).unwrap();
-        assert_eq!(rows.0, again.0, "a run repeats itself");
+        let rows = Rows::default();
+        let outcome = run(case, &rows).unwrap();
+        let again = Rows::default();
+        let repeated = run(case, &again).unwrap();
+        assert_eq!(*rows.0.lock(), *again.0.lock(), "a run repeats itself");
         assert_eq!((outcome.digest, outcome.events), (repeated.digest, repeated.events));
 
         let rows = rows.sorted();
@@ -66,7 +67,7 @@ fn every_fleet_keeps_the_rules() {
             u32::from(outcome.recorder.series.intervals().iter().any(|i| i.queued > 0));
 
         case.spec.series_interval = Span::from_ns(1 + case.spec.series_interval.as_ns() / 3);
-        let unwatched = run(case, &mut Nowhere).unwrap();
+        let unwatched = run(case, &Nowhere).unwrap();
         assert_eq!(outcome.digest, unwatched.digest, "watching a run changes nothing");
         assert_eq!(outcome.recorder.totals, unwatched.recorder.totals);
     });
@@ -232,21 +233,29 @@ fn check_slo(case: &Case, rows: &[Row], outcome: &Outcome) {
 
 /// Gives in after so many rows, or after so many looks at the progress.
 struct Limited {
-    rows: u64,
-    looks: u64,
+    rows: AtomicU64,
+    looks: AtomicU64,
+}
+
+impl Limited {
+    fn new(rows: u64, looks: u64) -> Limited {
+        Limited { rows: AtomicU64::new(rows), looks: AtomicU64::new(looks) }
+    }
+}
+
+/// Takes from what is left, if it is enough.
+fn spend(left: &AtomicU64, count: u64) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).is_ok()
 }
 
 impl Sink for Limited {
-    fn row(&mut self, _: &Row) -> io::Result<()> {
-        let left = self.rows.checked_sub(1);
-        self.rows = left.ok_or_else(|| io::Error::other("the disk is full"))?;
-        Ok(())
+    fn rows(&self, rows: &[Row]) -> io::Result<()> {
+        let enough = spend(&self.rows, rows.len() as u64);
+        if enough { Ok(()) } else { Err(io::Error::other("the disk is full")) }
     }
 
-    fn progress(&mut self, _: Time, _: &Recorder) -> ControlFlow<()> {
-        let left = self.looks.checked_sub(1);
-        self.looks = left.unwrap_or(0);
-        if left.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    fn progress(&self, _: Time, _: u64, _: Option<f64>) -> ControlFlow<()> {
+        if spend(&self.looks, 1) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
@@ -254,14 +263,14 @@ impl Sink for Limited {
 fn a_sink_ends_the_run() {
     for_each_case(50, "a_sink_ends_the_run", |case| {
         let requests = arrivals(&case.requests, &case.shape).len() as u64;
-        let error = run(case, &mut Limited { rows: u64::MAX, looks: 0 }).unwrap_err();
+        let error = run(case, &Limited::new(u64::MAX, 0)).unwrap_err();
         assert!(matches!(error, RunError::Halted), "{error:?}");
         if requests > 0 {
-            let full = run(case, &mut Limited { rows: requests - 1, looks: u64::MAX });
+            let full = run(case, &Limited::new(requests - 1, u64::MAX));
             let Err(RunError::Sink(error)) = full else { panic!("{full:?}") };
             assert_eq!(error.to_string(), "the disk is full");
         }
-        run(case, &mut Limited { rows: requests, looks: u64::MAX }).unwrap();
+        run(case, &Limited::new(requests, u64::MAX)).unwrap();
     });
 }
 
@@ -289,8 +298,7 @@ fn a_source_ends_the_run() {
         let requests = arrivals(&case.requests, &case.shape).len() as u64;
         for left in [0, requests / 2, requests] {
             let broken = |panics| Box::new(Broken { source: case.source(), left, panics });
-            let start =
-                |panics| fleet::run(&case.spec, broken(panics), case.policy(), &mut Nowhere);
+            let start = |panics| fleet::run(&case.spec, broken(panics), case.policy(), &Nowhere);
             let torn = start(false);
             let Err(RunError::Source(error)) = torn else { panic!("{torn:?}") };
             assert_eq!(error.to_string(), "the trace is torn");
@@ -315,7 +323,7 @@ impl Policy for Lost {
 #[test]
 fn a_lost_request_is_not_lost_quietly() {
     for_each_case(10, "a_lost_request_is_not_lost_quietly", |case| {
-        let lost = fleet::run(&case.spec, case.source(), Box::new(Lost), &mut Nowhere);
+        let lost = fleet::run(&case.spec, case.source(), Box::new(Lost), &Nowhere);
         let requests = arrivals(&case.requests, &case.shape).len();
         assert!(requests == 0 || matches!(lost, Err(RunError::Panicked { .. })), "{lost:?}");
     });

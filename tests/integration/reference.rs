@@ -46,9 +46,9 @@ fn job(case: &str) -> Option<Job> {
 }
 
 fn simulate(job: &Job, policy: Box<dyn Policy>) -> (Outcome, Vec<Row>) {
-    let mut rows = Rows::default();
+    let rows = Rows::default();
     let source = job.traffic.open(job.fleet.seed).unwrap();
-    let outcome = fleet::run(&job.fleet, source, policy, &mut rows).unwrap();
+    let outcome = fleet::run(&job.fleet, source, policy, &rows).unwrap();
     (outcome, rows.sorted())
 }
 

@@ -116,8 +116,8 @@ fn simulate(
     let rate = f64::from(workers) * utilization / moment(kinds, 1);
     let source = Box::new(poisson(seed, rate, kinds, count));
     let policy = policy.build(workers, spec.engine.layout, spec.router_stream());
-    let mut rows = Rows::default();
-    let outcome = fleet::run(&spec, source, policy, &mut rows).unwrap();
+    let rows = Rows::default();
+    let outcome = fleet::run(&spec, source, policy, &rows).unwrap();
     let rows = rows.sorted();
     assert_eq!(rows.len() as u64, count);
     let mut free = vec![Time::ZERO; workers as usize];

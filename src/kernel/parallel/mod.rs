@@ -7,6 +7,8 @@ mod horizon;
 mod lane;
 mod leader;
 mod star;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -213,7 +215,9 @@ where
         self.fuzz(thread);
         let threads = self.slots.len();
         let hub = || self.gate.claim(threads);
-        if thread == 0 && let Some(task) = hub() {
+        if thread == 0
+            && let Some(task) = hub()
+        {
             return Some(task);
         }
         let own = self.gate.claim(thread);
@@ -230,7 +234,8 @@ where
         let mut leader = self.leader.try_lock().expect("INV-10: one leader");
         let mut swept = self.events.load(Ordering::Relaxed);
         loop {
-            if self.is_halted.load(Ordering::Relaxed) || !leader.plan(&self.star) {
+            let is_over = self.gate.is_stopped() || self.is_halted.load(Ordering::Relaxed);
+            if is_over || !leader.plan(&self.star) {
                 self.gate.stop();
                 return false;
             }

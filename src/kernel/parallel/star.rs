@@ -193,7 +193,10 @@ impl<'a, L: Lp> Star<'a, L> {
     /// Sends a message on its way, to be delivered in the next phase.
     fn post(&self, sent: usize, thread: usize, envelope: Envelope<L::Message>) {
         let (to, from) = (envelope.to.get(), envelope.key.source().get());
-        assert!(to == 0 || from == 0, "spokes talk to the hub only, but LP {from} sends to LP {to}");
+        assert!(
+            to == 0 || from == 0,
+            "spokes talk to the hub only, but LP {from} sends to LP {to}"
+        );
         if to == 0 {
             self.to_hub[sent].push(thread, envelope);
         } else {

@@ -129,6 +129,8 @@ pub struct Recorder {
     pub last_end: Time,
     /// Requests that ended since the list was last drained; in no distribution before that.
     rows: Vec<Row>,
+    /// A hash over the rows that were drained.
+    pub digest: RowDigest,
     /// Something is wrong with the input: the run should end.
     pub halt: bool,
     /// Which share of the workload has arrived, from 0 to 1, if its source can tell. For progress only.
@@ -152,6 +154,7 @@ impl Recorder {
             first_arrival: None,
             last_end: Time::ZERO,
             rows: Vec::new(),
+            digest: RowDigest::default(),
             halt: false,
             fraction: None,
         }
@@ -159,7 +162,7 @@ impl Recorder {
 
     /// A request reached the front end.
     pub fn arrive(&mut self, time: Time) {
-        self.first_arrival.get_or_insert(time);
+        self.first_arrival = Some(self.first_arrival.map_or(time, |first| first.min(time)));
         self.totals.arrived += 1;
         self.series.at(time).arrived += 1;
     }
@@ -220,13 +223,16 @@ impl Recorder {
         self.series.at(row.end).completed += 1;
     }
 
-    /// Hands out the rows since the last time, in place of what is in `rows`, and enters them into the distributions.
+    /// Shows `take` the rows since the last time, after entering them into the digest and the distributions, and forgets
+    /// them.
     ///
     /// A histogram is larger than what is near in a processor's cache. Going through all rows for one histogram after the
     /// other lets their memory accesses overlap.
-    pub fn drain_rows(&mut self, rows: &mut Vec<Row>) {
-        rows.clear();
-        std::mem::swap(rows, &mut self.rows);
+    pub fn drain_rows<T>(&mut self, take: impl FnOnce(&[Row]) -> T) -> T {
+        let rows = &self.rows;
+        for row in rows {
+            self.digest.add(row);
+        }
         let completed = || rows.iter().filter(|row| row.status == Status::Completed);
         self.isl.record_all(completed().map(|row| u64::from(row.prompt_tokens)));
         self.osl.record_all(completed().map(|row| u64::from(row.output_tokens)));
@@ -234,5 +240,8 @@ impl Recorder {
         self.ttft.record_all(completed().filter_map(Row::ttft).map(Span::as_ns));
         self.ttst.record_all(completed().filter_map(Row::ttst).map(Span::as_ns));
         self.tpot.record_all(completed().filter_map(Row::tpot).map(Span::as_ns));
+        let taken = take(rows);
+        self.rows.clear();
+        taken
     }
 }

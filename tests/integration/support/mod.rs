@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use fleetsim::fleet::Sink;
 use fleetsim::model::metrics::Row;
+use parking_lot::Mutex;
 
 /// A real trace: in the folder `FLEETSIM_TRACES`, or in `../shared/traces`.
 ///
@@ -40,20 +41,21 @@ pub(crate) fn shipped(name: &str) -> PathBuf {
 
 /// Keeps every row, in order of the requests.
 #[derive(Default)]
-pub(crate) struct Rows(pub(crate) Vec<Row>);
+pub(crate) struct Rows(pub(crate) Mutex<Vec<Row>>);
 
 impl Sink for Rows {
-    fn row(&mut self, row: &Row) -> io::Result<()> {
-        self.0.push(row.clone());
+    fn rows(&self, rows: &[Row]) -> io::Result<()> {
+        self.0.lock().extend_from_slice(rows);
         Ok(())
     }
 }
 
 impl Rows {
     /// The rows in order of arrival.
-    pub(crate) fn sorted(mut self) -> Vec<Row> {
-        self.0.sort_by_key(|row| row.id);
-        self.0
+    pub(crate) fn sorted(self) -> Vec<Row> {
+        let mut rows = self.0.into_inner();
+        rows.sort_by_key(|row| row.id);
+        rows
     }
 }
 
