@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::fleet::Sink;
-use crate::kernel::{Observer, Time};
-use crate::model::metrics::Recorder;
+use crate::kernel::{Observer, Span, Time};
+use crate::model::metrics::{Collector, Recorder, Series};
 
 /// Passes on rows and progress, from any thread.
 pub(super) struct Drain<'a> {
     sink: &'a dyn Sink,
     /// Why the sink could not take a row.
-    pub(super) error: Mutex<Option<io::Error>>,
+    error: Mutex<Option<io::Error>>,
+    /// The time series of the run.
+    collector: Mutex<Collector>,
     /// Requests that have ended, over all threads.
     ended: AtomicU64,
     /// The bits of the share of the workload that has arrived; of no number if nobody knows it.
@@ -22,12 +24,25 @@ pub(super) struct Drain<'a> {
 }
 
 impl Drain<'_> {
-    pub(super) fn new(sink: &dyn Sink) -> Drain<'_> {
+    /// For a run with so many recorders, whose time series have intervals of this length.
+    pub(super) fn new(sink: &dyn Sink, interval: Span, recorders: usize) -> Drain<'_> {
         Drain {
             sink,
             error: Mutex::new(None),
+            collector: Mutex::new(Collector::new(interval, recorders)),
             ended: AtomicU64::new(0),
             fraction: AtomicU64::new(f64::NAN.to_bits()),
+        }
+    }
+
+    /// The time series of the run, which is complete if the run is.
+    ///
+    /// # Errors
+    /// Why the sink could not take a row.
+    pub(super) fn finish(self) -> io::Result<Series> {
+        match self.error.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(self.collector.into_inner().into_series()),
         }
     }
 
@@ -42,6 +57,20 @@ impl Drain<'_> {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
+    }
+
+    /// Takes over the intervals that are over.
+    fn drain_series(&self, done: Time, recorder: &mut Recorder) {
+        if recorder.series.is_due(done) {
+            // At the end everything has to be handed over. Before that, a later time does as well.
+            let collector = match done {
+                Time::NEVER => Some(self.collector.lock()),
+                _ => self.collector.try_lock(),
+            };
+            if let Some(mut collector) = collector {
+                collector.collect(&mut recorder.series, done);
+            }
+        }
     }
 
     /// Which share of the workload has arrived, whichever thread knows it.
@@ -60,7 +89,7 @@ impl Observer<Recorder> for Drain<'_> {
         if recorder.halt {
             return ControlFlow::Break(());
         }
-        recorder.series.settle(done);
+        self.drain_series(done, recorder);
         let ended = self.ended.load(Ordering::Relaxed);
         self.sink.progress(done, ended, self.fraction(recorder))
     }

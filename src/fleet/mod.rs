@@ -134,11 +134,9 @@ pub fn run(
         lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
     }
     let mut recorder = Recorder::new(spec.series_interval, spec.slo);
-    let drain = Drain::new(sink);
+    let drain = Drain::new(sink, spec.series_interval, 1);
     let result = run_sequential(&mut lps, &mut recorder, &drain);
-    if let Some(error) = drain.error.into_inner() {
-        return Err(RunError::Sink(error));
-    }
+    recorder.series = drain.finish().map_err(RunError::Sink)?;
     let mut skipped = 0;
     if let Some(FleetLp::Coordinator(coordinator)) = lps.first_mut() {
         skipped = coordinator.skipped();

@@ -39,6 +39,11 @@ impl RowDigest {
         self.0 = self.0.wrapping_add(xxh3_128(&bytes));
     }
 
+    /// Adds the rows of another digest.
+    pub fn merge(&mut self, other: RowDigest) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+
     /// The hash.
     pub fn value(self) -> u128 {
         self.0

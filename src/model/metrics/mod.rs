@@ -3,12 +3,16 @@
 //! A [`Recorder`] takes what engines and the coordinator observe. Everything in it is a count, a sum of integers or a
 //! list that is sorted later, so the order of recording does not show in the result.
 
+mod collector;
 mod digest;
 mod distribution;
 mod row;
 mod series;
 mod slo;
+#[cfg(test)]
+mod tests;
 
+pub use collector::Collector;
 pub use digest::RowDigest;
 pub use distribution::Distribution;
 pub use row::{Row, Status};
@@ -46,6 +50,25 @@ pub struct Totals {
     pub good: u64,
     /// Tokens generated for these.
     pub good_tokens: u64,
+}
+
+impl Totals {
+    /// Adds the sums over other requests.
+    pub fn add(&mut self, other: &Totals) {
+        self.arrived += other.arrived;
+        self.completed += other.completed;
+        self.rejected += other.rejected;
+        self.aborted += other.aborted;
+        self.prompt_tokens += other.prompt_tokens;
+        self.output_tokens += other.output_tokens;
+        self.aborted_tokens += other.aborted_tokens;
+        self.reused_tokens += other.reused_tokens;
+        self.first_reused_tokens += other.first_reused_tokens;
+        self.running_ns += other.running_ns;
+        self.residence_ns += other.residence_ns;
+        self.good += other.good;
+        self.good_tokens += other.good_tokens;
+    }
 }
 
 /// What one engine did, counted pass by pass and not request by request: the other side of every check of the totals.
@@ -121,7 +144,7 @@ pub struct Recorder {
     pub slo: Slo,
     /// Counts and sums.
     pub totals: Totals,
-    /// The run over time.
+    /// The run over time. During a run, only what has not been handed over to its [`Collector`] yet.
     pub series: Series,
     /// When the first request arrived.
     pub first_arrival: Option<Time>,
@@ -243,5 +266,26 @@ impl Recorder {
         let taken = take(rows);
         self.rows.clear();
         taken
+    }
+
+    /// Adds what another recorder of the same run has seen: the result is that of one recorder for both.
+    pub fn merge(&mut self, mut other: Recorder) {
+        self.ttft.merge(&other.ttft);
+        self.ttst.merge(&other.ttst);
+        self.tpot.merge(&other.tpot);
+        self.itl.merge(&other.itl);
+        self.e2e.merge(&other.e2e);
+        self.isl.merge(&other.isl);
+        self.osl.merge(&other.osl);
+        self.totals.add(&other.totals);
+        for (number, interval) in other.series.take_before(Time::NEVER) {
+            self.series.absorb(number, interval);
+        }
+        self.first_arrival = self.first_arrival.into_iter().chain(other.first_arrival).min();
+        self.last_end = self.last_end.max(other.last_end);
+        self.rows.append(&mut other.rows);
+        self.digest.merge(other.digest);
+        self.halt |= other.halt;
+        self.fraction = self.fraction.or(other.fraction);
     }
 }

@@ -27,13 +27,47 @@ pub struct Interval {
     pub queued: u64,
 }
 
-/// All intervals of a run.
+impl Interval {
+    /// Adds what another recorder saw of the same interval.
+    pub fn add(&mut self, mut other: Interval) {
+        self.arrived += other.arrived;
+        self.completed += other.completed;
+        self.output_tokens += other.output_tokens;
+        self.prefill_tokens += other.prefill_tokens;
+        if self.ttft.is_empty() {
+            self.ttft = other.ttft;
+        } else {
+            self.ttft.append(&mut other.ttft);
+        }
+        self.ttft_percentiles = self.ttft_percentiles.or(other.ttft_percentiles);
+        self.waiting += other.waiting;
+        self.running += other.running;
+        self.pinned_blocks += other.pinned_blocks;
+        self.queued += other.queued;
+    }
+
+    /// Replaces the TTFTs, which are complete, by their percentiles.
+    pub(super) fn settle(&mut self) {
+        let mut ttft = std::mem::take(&mut self.ttft);
+        ttft.sort_unstable();
+        if let Some(last) = ttft.len().checked_sub(1) {
+            let at = |p: usize| ttft[(last * p + 50) / 100];
+            self.ttft_percentiles = Some([at(50), at(90), at(99)]);
+        }
+    }
+}
+
+/// Intervals of a run: all of them, or those that a recorder has not handed over yet.
 #[derive(Clone, Debug)]
 pub struct Series {
     length: Span,
+    /// The intervals held, and the number of the first.
     intervals: Vec<Interval>,
-    /// Intervals before this one are over.
-    settled: usize,
+    first: usize,
+    /// Intervals before this one have been over at a hand-over.
+    over: usize,
+    /// When the next hand-over is due: the end of the first interval held, or of the first that was not over.
+    due: Time,
     /// The interval of the last access and where it ends: most accesses come close together.
     recent: usize,
     recent_start: Time,
@@ -44,14 +78,16 @@ impl Series {
     /// An empty series with intervals of this length, which is above zero.
     pub fn new(length: Span) -> Series {
         assert!(length > Span::ZERO, "an interval without length");
-        let recent_end = Time::ZERO + length;
+        let end = Time::ZERO + length;
         Series {
             length,
             intervals: Vec::new(),
-            settled: 0,
+            first: 0,
+            over: 0,
+            due: end,
             recent: 0,
             recent_start: Time::ZERO,
-            recent_end,
+            recent_end: end,
         }
     }
 
@@ -60,7 +96,7 @@ impl Series {
         self.length
     }
 
-    /// The intervals so far.
+    /// The intervals so far; from the first one of the run on, unless some have been handed over.
     pub fn intervals(&self) -> &[Interval] {
         &self.intervals
     }
@@ -69,13 +105,71 @@ impl Series {
     pub fn at(&mut self, time: Time) -> &mut Interval {
         if time < self.recent_start || time >= self.recent_end {
             self.recent_end = self.end_of(time);
-            self.recent = (time.as_ns() / self.length.as_ns()) as usize;
+            self.recent = self.number_of(time);
             self.recent_start = Time::from_ns(self.recent as u64 * self.length.as_ns());
         }
-        if self.recent >= self.intervals.len() {
-            self.intervals.resize_with(self.recent + 1, Interval::default);
+        // Below the first one, the difference is larger than any length.
+        if self.recent.wrapping_sub(self.first) >= self.intervals.len() {
+            self.extend(self.recent);
         }
-        &mut self.intervals[self.recent]
+        &mut self.intervals[self.recent - self.first]
+    }
+
+    /// Makes room for an interval that is not held.
+    #[cold]
+    fn extend(&mut self, number: usize) {
+        if number >= self.first {
+            self.intervals.resize_with(number - self.first + 1, Interval::default);
+            return;
+        }
+        // It was handed over before, or could have been.
+        let missing = if self.intervals.is_empty() { 1 } else { self.first - number };
+        self.intervals.splice(0..0, std::iter::repeat_with(Interval::default).take(missing));
+        self.first = number;
+        self.due = self.due.min(self.end_of_number(number));
+    }
+
+    /// Whether anything is to be handed over once everything before `done` has been handled.
+    pub fn is_due(&self, done: Time) -> bool {
+        self.due <= done
+    }
+
+    /// Takes out what is held of the intervals that are over at `done`, each with its number.
+    ///
+    /// What is recorded later for an interval that is over (a decode run is entered when it has ended) is handed over the
+    /// next time, so an interval can come more than once. Its TTFTs are complete the first time, because first tokens are
+    /// recorded before they come out.
+    pub fn take_before(&mut self, done: Time) -> Vec<(usize, Interval)> {
+        let over = self.number_of(done);
+        let count = over.saturating_sub(self.first).min(self.intervals.len());
+        let taken = (self.first..).zip(self.intervals.drain(..count)).collect();
+        self.first += count;
+        self.over = self.over.max(over);
+        if self.intervals.is_empty() {
+            self.first = self.first.max(self.over);
+        }
+        self.due = self.end_of_number(self.first.min(self.over));
+        taken
+    }
+
+    /// The number of the first interval that was not over at any hand-over.
+    pub(super) fn over(&self) -> usize {
+        self.over
+    }
+
+    /// Adds what somebody else has recorded of the interval with this number.
+    pub fn absorb(&mut self, number: usize, interval: Interval) {
+        if number.wrapping_sub(self.first) >= self.intervals.len() {
+            self.extend(number);
+        }
+        self.intervals[number - self.first].add(interval);
+    }
+
+    /// The intervals with these numbers, as far as they are held.
+    pub(super) fn between(&mut self, from: usize, until: usize) -> &mut [Interval] {
+        let position = |number: usize| number.saturating_sub(self.first).min(self.intervals.len());
+        let (from, until) = (position(from), position(until));
+        &mut self.intervals[from..until.max(from)]
     }
 
     /// Enters a state that lasted from `start` to `end` into every interval that ended in between, or just at `end`;
@@ -88,9 +182,18 @@ impl Series {
         }
     }
 
+    fn number_of(&self, time: Time) -> usize {
+        (time.as_ns() / self.length.as_ns()) as usize
+    }
+
     fn end_of(&self, time: Time) -> Time {
         let length = self.length.as_ns();
         Time::from_ns((time.as_ns() / length + 1) * length)
+    }
+
+    /// When an interval ends; never, for the number of [`Time::NEVER`].
+    fn end_of_number(&self, number: usize) -> Time {
+        Time::from_ns((number as u64).saturating_add(1).saturating_mul(self.length.as_ns()))
     }
 
     /// Counts `requests` tokens at the end of each of these consecutive passes (whole ns), which take `total` together.
@@ -114,20 +217,6 @@ impl Series {
         }
         self.at(time).output_tokens += requests * left.len() as u64;
     }
-
-    /// Everything before `now` has been recorded: turns the TTFTs of finished intervals into percentiles.
-    pub fn settle(&mut self, now: Time) {
-        let over = ((now.as_ns() / self.length.as_ns()) as usize).min(self.intervals.len());
-        for interval in &mut self.intervals[self.settled.min(over)..over] {
-            let mut ttft = std::mem::take(&mut interval.ttft);
-            ttft.sort_unstable();
-            if let Some(last) = ttft.len().checked_sub(1) {
-                let at = |p: usize| ttft[(last * p + 50) / 100];
-                interval.ttft_percentiles = Some([at(50), at(90), at(99)]);
-            }
-        }
-        self.settled = self.settled.max(over);
-    }
 }
 
 #[cfg(test)]
@@ -144,15 +233,37 @@ mod tests {
     }
 
     #[test]
-    fn settled_intervals_keep_percentiles_only() {
+    fn a_hand_over_moves_out_what_is_over() {
         let mut series = Series::new(Span::from_ns(10));
-        for ttft in (0..=100).rev() {
-            series.at(Time::from_ns(3)).ttft.push(ttft);
+        let taken = |series: &mut Series, done| -> Vec<(usize, u64)> {
+            let taken = series.take_before(Time::from_ns(done));
+            taken.into_iter().map(|(number, interval)| (number, interval.arrived)).collect()
+        };
+        for ns in [3, 13, 14, 25] {
+            series.at(Time::from_ns(ns)).arrived += 1;
         }
-        series.at(Time::from_ns(13)).ttft.push(7);
-        series.settle(Time::from_ns(12));
-        let [first, second] = series.intervals() else { panic!() };
-        assert_eq!((first.ttft.len(), first.ttft_percentiles), (0, Some([50, 90, 99])));
-        assert_eq!((second.ttft.len(), second.ttft_percentiles), (1, None));
+        assert!(!series.is_due(Time::from_ns(9)) && series.is_due(Time::from_ns(10)));
+        assert_eq!(taken(&mut series, 9), []);
+        assert_eq!(taken(&mut series, 20), [(0, 1), (1, 2)]);
+        assert!(!series.is_due(Time::from_ns(29)));
+        series.at(Time::from_ns(7)).arrived += 5;
+        assert!(series.is_due(Time::from_ns(20)), "a late entry");
+        assert_eq!(taken(&mut series, 20), [(0, 5), (1, 0)]);
+        assert_eq!(taken(&mut series, u64::MAX), [(2, 1)]);
+        series.at(Time::from_ns(55)).arrived += 1;
+        assert_eq!(series.intervals().len(), 1, "no more than what is new");
+    }
+
+    #[test]
+    fn a_series_without_entries_does_not_grow() {
+        let mut series = Series::new(Span::from_ns(10));
+        for done in (0..100_000).step_by(5) {
+            assert_eq!(series.is_due(Time::from_ns(done)), done > 0 && done % 10 == 0);
+            if series.is_due(Time::from_ns(done)) {
+                assert!(series.take_before(Time::from_ns(done)).is_empty());
+            }
+        }
+        series.at(Time::from_ns(99_999)).arrived += 1;
+        assert!(series.intervals().len() <= 2);
     }
 }
