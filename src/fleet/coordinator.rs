@@ -1,5 +1,7 @@
 //! The coordinator LP: requests come in, the router sends them out.
 
+use std::sync::Arc;
+
 use crate::fleet::message::{ARRIVAL, DISPATCH, Feedback, Message};
 use crate::fleet::spec::{FleetSpec, Latency, Load};
 use crate::fleet::worker::{COORDINATOR, Worker};
@@ -8,7 +10,7 @@ use crate::kernel::{Context, Lp, Span, Time};
 use crate::model::metrics::Recorder;
 use crate::model::request::{Request, RequestId};
 use crate::model::router::{Policy, RouterQueue};
-use crate::model::workload::{Source, SourceError};
+use crate::model::workload::{ReadAhead, Source, SourceError};
 
 /// How many requests pass between two questions how far the source has come.
 const REQUESTS_PER_FRACTION: u64 = 1024;
@@ -54,6 +56,11 @@ impl Coordinator {
     /// Why the source ended before its end, if it did.
     pub(super) fn error(&mut self) -> Option<SourceError> {
         self.error.take()
+    }
+
+    /// A hand to read its requests ahead with.
+    pub(super) fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
+        self.source.read_ahead()
     }
 
     /// How many bad entries the source has left out.

@@ -10,12 +10,14 @@
 
 mod coordinator;
 mod drain;
+mod execution;
 mod laws;
 mod message;
 mod outcome;
 mod spec;
 mod worker;
 
+pub use execution::{Executed, Execution, ExecutionOptions, Threads};
 pub use outcome::Outcome;
 pub use spec::{ControlPlane, FleetSpec, Latency, Load};
 
@@ -26,13 +28,21 @@ use std::sync::Arc;
 
 use crate::fleet::coordinator::Coordinator;
 use crate::fleet::drain::Drain;
+use crate::fleet::execution::Situation;
 use crate::fleet::message::Message;
 use crate::fleet::worker::Worker;
-use crate::kernel::{Context, Lp, LpId, Span, Stopped, Time, run_sequential};
+use crate::kernel::{self, Context, Finished, Lp, LpId, ParallelOptions, Span, Stopped, Time};
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
-use crate::model::router::Policy;
+use crate::model::router::{Policy, Reads};
 use crate::model::workload::{Source, SourceError};
+
+/// The workers are split into so many groups, unless there are very few or very many: enough for many threads to share
+/// evenly, few enough to look through in every phase.
+const GROUPS: usize = 64;
+
+/// How many arrivals per worker the coordinator works off in one phase if it need not wait for feedback.
+const ARRIVALS_PER_WORKER: u64 = 16;
 
 /// Where the results of a run go while it runs, and who may end it early.
 ///
@@ -133,9 +143,17 @@ pub fn run(
     for id in (0..spec.workers).map(WorkerId) {
         lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
     }
-    let mut recorder = Recorder::new(spec.series_interval, spec.slo);
-    let drain = Drain::new(sink, spec.series_interval, 1);
-    let result = run_sequential(&mut lps, &mut recorder, &drain);
+    let executed = spec.execution.choose(Situation {
+        workers: spec.workers,
+        has_feedback: reports != Reads::default(),
+        has_lookahead: kernel::can_run_parallel(&lps),
+    });
+    let recorder = || Recorder::new(spec.series_interval, spec.slo);
+    let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
+    let drain = Drain::new(sink, spec.series_interval, recorders.len());
+    let result = execute(spec, &mut lps, &mut recorders, &drain);
+    let mut recorder = recorders.swap_remove(0);
+    recorders.into_iter().for_each(|other| recorder.merge(other));
     recorder.series = drain.finish().map_err(RunError::Sink)?;
     let mut skipped = 0;
     if let Some(FleetLp::Coordinator(coordinator)) = lps.first_mut() {
@@ -154,11 +172,40 @@ pub fn run(
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
     let (digest, events, end) = (recorder.digest.value(), finished.events, finished.end);
-    let outcome = Outcome { recorder, workers, skipped, digest, events, end };
+    let outcome = Outcome { recorder, workers, skipped, digest, events, end, executed };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
     }
+}
+
+/// Runs the LPs on as many threads as there are recorders.
+fn execute(
+    spec: &FleetSpec,
+    lps: &mut [FleetLp],
+    recorders: &mut [Recorder],
+    drain: &Drain<'_>,
+) -> Result<Finished, Stopped> {
+    let Execution { pin, options, .. } = spec.execution;
+    if let [recorder] = recorders
+        && !(options.parallel_alone && kernel::can_run_parallel(lps))
+    {
+        return kernel::run_sequential(lps, recorder, drain);
+    }
+    let ahead = match &lps[0] {
+        FleetLp::Coordinator(coordinator) => coordinator.read_ahead(),
+        FleetLp::Worker(_) => None,
+    };
+    let workers = spec.workers as usize;
+    let options = ParallelOptions {
+        spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(GROUPS).min(64)),
+        stealing: !options.no_stealing,
+        pin,
+        hub_budget: (ARRIVALS_PER_WORKER * u64::from(spec.workers)).clamp(2048, 1 << 16),
+        errand: &|| ahead.as_ref().is_some_and(|ahead| ahead.advance()),
+        fuzz: options.fuzz,
+    };
+    kernel::run_parallel(lps, recorders, drain, options)
 }
 
 /// An LP of a fleet.

@@ -1,5 +1,6 @@
 //! What a run yields.
 
+use crate::fleet::execution::Executed;
 use crate::kernel::{Span, Time};
 use crate::model::metrics::{Recorder, Work};
 
@@ -18,6 +19,8 @@ pub struct Outcome {
     pub events: u64,
     /// The time of the last event.
     pub end: Time,
+    /// How it was simulated: the only thing in here that depends on it.
+    pub executed: Executed,
 }
 
 impl Outcome {

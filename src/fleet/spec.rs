@@ -3,6 +3,7 @@
 use rand::Rng;
 use rand_distr::{Distribution, Exp1};
 
+use crate::fleet::execution::Execution;
 use crate::fleet::worker::COORDINATOR;
 use crate::kernel::Span;
 use crate::kernel::rng::{Stream, lp_stream};
@@ -89,6 +90,8 @@ pub struct FleetSpec {
     pub series_interval: Span,
     /// What counts as good service.
     pub slo: Slo,
+    /// How it is simulated; no result depends on it.
+    pub execution: Execution,
 }
 
 impl FleetSpec {
@@ -102,10 +105,13 @@ impl FleetSpec {
         Reads { finished: policy.finished || matches!(self.load, Load::Closed(_)), ..policy }
     }
 
-    /// What a worker promises: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so
+    /// What a worker promises if it reports so much: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so
     /// its shortest length counts; without any latency that is given up, so that what ends before its first pass can be
     /// reported at once.
-    pub(super) fn worker_lookahead(&self) -> Span {
+    pub(super) fn worker_lookahead(&self, reports: Reads) -> Span {
+        if reports == Reads::default() {
+            return Span::FOREVER;
+        }
         let pass = if self.control_plane.is_ideal() {
             Span::ZERO
         } else {

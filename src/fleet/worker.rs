@@ -43,7 +43,7 @@ impl Worker {
             engine: Engine::new(id, config, reports.cache),
             reports,
             feedback: spec.control_plane.feedback,
-            lookahead: spec.worker_lookahead(),
+            lookahead: spec.worker_lookahead(reports),
             last_report: Time::ZERO,
             rng: lp_stream(spec.seed, Worker::lp(id), 0),
         }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
-use crate::fleet::Outcome;
+use crate::fleet::{Executed, Outcome};
 use crate::model::metrics::Work;
 use crate::report::number::{count, decimal, percent};
 use crate::report::summary::{Figures, Summary};
@@ -89,13 +89,22 @@ fn metrics(summary: &Summary, outcome: &Outcome) -> Table {
     table
 }
 
+/// How many threads, and why.
+fn threads(executed: Executed) -> String {
+    match executed {
+        Executed { threads: 1, why } => format!("1 thread ({why})"),
+        Executed { threads, why } => format!("{threads} threads ({why})"),
+    }
+}
+
 /// What the fleet did, in a few lines.
 fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> [String; 3] {
     let totals = outcome.recorder.totals;
     let run = format!(
-        "{} of virtual time in {:.0} ms; {} forward passes, {} events; {} GPU-hours",
+        "{} of virtual time in {:.0} ms on {}; {} forward passes, {} events; {} GPU-hours",
         duration(summary.duration.as_secs()),
         summary.context.wall.as_secs_f64() * 1e3,
+        threads(outcome.executed),
         count(work.passes),
         count(outcome.events),
         decimal(summary.gpu_hours),

@@ -142,11 +142,7 @@ const MISTAKES: [(&[&str], i32, &str); 18] = [
         2,
         "--speedup 0: workload.speedup is 0.0, but has to be a number from 0.000001 to 1000000",
     ),
-    (
-        &["--threads", "2"],
-        2,
-        "--threads 2: run.threads is 2, but has to be 1: this version runs on one thread",
-    ),
+    (&["--threads", "0"], 2, "--threads 0: run.threads is 0, but has to be 1 to 1024, or \"auto\""),
     (&["--router", "kvv"], 2, "did you mean kv?"),
     (
         &["-c", "bad.toml"],

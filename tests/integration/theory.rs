@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use fleetsim::fleet::{self, ControlPlane, FleetSpec, Load, Outcome};
+use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
@@ -67,6 +67,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         seed,
         series_interval: Span::from_ms(500),
         slo: Slo::default(),
+        execution: Execution::sequential(),
     }
 }
 

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use crate::io::config::error::Problem;
 use crate::io::config::text::{
-    Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, Timing,
-    TraceFormat, Workload,
+    Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
+    Timing, TraceFormat, Workload,
 };
 use crate::kernel::Span;
 
@@ -66,7 +66,7 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "run.series_interval"
         | "workload.generate.duration"
         | "workload.generate.diurnal_period" => LONGER_THAN_ZERO,
-        "run.threads" => "1: this version runs on one thread",
+        "run.threads" => "1 to 1024, or \"auto\"",
         "timing.prefill_polynomial" | "timing.decode_polynomial" => COEFFICIENTS,
         "workload.generate.steps" => {
             "pairs of a time in seconds and a rate per second, 0 or more, times rising from 0"
@@ -74,6 +74,9 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// More threads than any machine has cores are a slip of the hand.
+const MAX_THREADS: u32 = 1024;
 
 /// Collects the first value outside its range.
 struct Ranges(Result<(), Violation>);
@@ -160,7 +163,9 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     ] {
         ranges.check(key, format!("\"{time}\""), time > Span::ZERO);
     }
-    ranges.check("run.threads", run.threads, run.threads == 1);
+    let is_thread_count =
+        matches!(run.threads, ThreadCount::Auto | ThreadCount::Count(1..=MAX_THREADS));
+    ranges.check("run.threads", run.threads, is_thread_count);
     polynomials(timing, &mut ranges);
     generate(&workload.generate, &mut ranges);
     ranges.0?;

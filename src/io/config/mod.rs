@@ -189,8 +189,8 @@ mod tests {
                 "x.toml:2:11: workload.speedup is nan, but has to be a number from 0.000001 to 1000000",
             ),
             (
-                "[run]\nthreads = 2",
-                "x.toml:2:11: run.threads is 2, but has to be 1: this version runs on one thread",
+                "[run]\nthreads = 0",
+                "x.toml:2:11: run.threads is 0, but has to be 1 to 1024, or \"auto\"",
             ),
         ];
         for (text, expected) in cases {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::fleet::{ControlPlane, FleetSpec, Latency, Load};
+use crate::fleet::{ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Load, Threads};
 use crate::io::config::check::{self, Violation};
 use crate::io::config::notes::without_effect;
-use crate::io::config::text::{self, Config, Duration};
+use crate::io::config::text::{self, Config, Duration, ThreadCount};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
 use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
@@ -53,6 +53,14 @@ impl Job {
                 ttft: span(config.slo.ttft),
                 itl: span(config.slo.itl),
                 e2e: span(config.slo.e2e),
+            },
+            execution: Execution {
+                threads: match config.run.threads {
+                    ThreadCount::Auto => Threads::Auto,
+                    ThreadCount::Count(count) => Threads::Count(count as usize),
+                },
+                pin: config.run.pin,
+                options: ExecutionOptions::default(),
             },
         };
         let router = router(&config.router, config.engine.max_num_batched_tokens);

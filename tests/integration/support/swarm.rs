@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fleetsim::fleet::{ControlPlane, FleetSpec, Latency, Load};
+use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load};
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
@@ -45,6 +45,7 @@ impl Case {
             seed,
             series_interval: Span::from_ns(rng.random_range(1_000_000..3_000_000_000)),
             slo: slo(&mut rng),
+            execution: Execution::sequential(),
             engine,
         };
         let requests = requests(&mut rng, &spec.engine);

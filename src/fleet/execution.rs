@@ -1,0 +1,94 @@
+//! On how many threads a run is simulated, and why. No result depends on it.
+
+use std::thread::available_parallelism;
+
+/// With feedback, smaller fleets have too few events between two phases; see docs/performance.md.
+const WORKERS_WORTH_SHARING: u32 = 256;
+
+/// How many threads a run asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Threads {
+    /// All that this process may use, if the fleet is large enough to gain; else one.
+    #[default]
+    Auto,
+    /// So many, but no more than there are usable cores.
+    Count(usize),
+}
+
+/// How a run is to be simulated.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Execution {
+    /// How many threads.
+    pub threads: Threads,
+    /// Whether each thread stays on one core.
+    pub pin: bool,
+    /// For tests of the executors.
+    pub options: ExecutionOptions,
+}
+
+/// What tests vary about an executor, and users have no reason to.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ExecutionOptions {
+    /// Use the parallel executor for one thread too.
+    pub parallel_alone: bool,
+    /// More threads than cores, if so many are asked for.
+    pub oversubscribe: bool,
+    /// Workers that are run as one task; as many as suit the fleet if absent.
+    pub workers_per_group: Option<usize>,
+    /// Threads don't help one another.
+    pub no_stealing: bool,
+    /// Give up the core at random moments drawn from this seed.
+    pub fuzz: Option<u64>,
+}
+
+/// How a run was simulated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Executed {
+    /// How many threads.
+    pub threads: usize,
+    /// Why so many, in a few words.
+    pub why: &'static str,
+}
+
+/// What matters for the choice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    pub(super) workers: u32,
+    /// Whether the workers report anything to the coordinator.
+    pub(super) has_feedback: bool,
+    /// Whether there is any latency between them.
+    pub(super) has_lookahead: bool,
+}
+
+impl Execution {
+    /// One thread, the reference.
+    pub fn sequential() -> Execution {
+        Execution { threads: Threads::Count(1), ..Execution::default() }
+    }
+
+    pub(super) fn choose(&self, situation: Situation) -> Executed {
+        let Situation { workers, has_feedback, has_lookahead } = situation;
+        let executed = |threads, why| Executed { threads, why };
+        if has_feedback && !has_lookahead {
+            let why =
+                "without control-plane latency, every decision depends on all events before it";
+            return executed(1, why);
+        }
+        let cores = available_parallelism().map_or(1, usize::from);
+        match self.threads {
+            Threads::Count(threads) if threads > cores && !self.options.oversubscribe => {
+                executed(cores, "all usable cores: more were asked for")
+            }
+            Threads::Count(threads) => executed(threads, "as asked for"),
+            Threads::Auto if cores == 1 => executed(1, "one usable core"),
+            Threads::Auto if workers == 1 => executed(1, "one worker"),
+            Threads::Auto if !has_feedback => {
+                executed(cores, "all usable cores: nobody waits for feedback")
+            }
+            Threads::Auto if workers < WORKERS_WORTH_SHARING => {
+                executed(1, "fewer than 256 workers with feedback are too little to share")
+            }
+            Threads::Auto => executed(cores, "all usable cores"),
+        }
+    }
+}
