@@ -2,6 +2,7 @@
 
 mod cli;
 mod corpus;
+mod differential;
 mod oracle;
 mod properties;
 mod reference;

@@ -1,0 +1,135 @@
+//! The promise of the executors: the same report, bit for bit, on any number of threads.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use fleetsim::fleet::{
+    self, ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Outcome, Sink, Threads,
+};
+use fleetsim::io::ahead::Ahead;
+use fleetsim::io::config::Loaded;
+use fleetsim::kernel::Span;
+use fleetsim::kernel::rng::mix64;
+use fleetsim::model::metrics::Row;
+use fleetsim::model::router::{Policy, PolicySpec};
+use fleetsim::model::workload::Source;
+use fleetsim::report::{self, Context, Summary};
+
+use crate::support::swarm::Case;
+use crate::support::{seeds, shipped, trace};
+
+/// Takes everything and keeps nothing: the digest covers all rows.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn rows(&self, _: &[Row]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything that a run reports, but for how it was run.
+fn reports(
+    spec: &FleetSpec,
+    source: Box<dyn Source>,
+    policy: Box<dyn Policy>,
+) -> (Outcome, [String; 3]) {
+    let outcome = fleet::run(spec, source, policy, &Nowhere).unwrap();
+    let context = Context {
+        fleet: spec.clone(),
+        policy: String::new(),
+        workload: String::new(),
+        notes: Vec::new(),
+        wall: Duration::from_secs(1),
+    };
+    let summary = Summary::new(context, &outcome);
+    let mut report = report::to_json(&summary, &outcome);
+    let about = report.as_object_mut().unwrap();
+    assert!(about.remove("threads").is_some() && about.remove("threads_why").is_some());
+    let mut files = [Vec::new(), Vec::new()];
+    report::write_series(&mut files[0], &summary, &outcome).unwrap();
+    report::write_workers(&mut files[1], &summary, &outcome).unwrap();
+    let [series, workers] = files.map(|bytes| String::from_utf8(bytes).unwrap());
+    let report = serde_json::to_string_pretty(&report).unwrap();
+    (outcome, [report, series, workers])
+}
+
+fn on(threads: usize, options: ExecutionOptions) -> Execution {
+    let options = ExecutionOptions { parallel_alone: true, oversubscribe: true, ..options };
+    Execution { threads: Threads::Count(threads), pin: false, options }
+}
+
+/// Random fleets, workloads and policies, with latencies of zero on either side or both.
+#[test]
+fn every_thread_count_gives_the_sequential_report() {
+    let mut parallel = 0;
+    for seed in seeds(150) {
+        let mut case = Case::new(seed);
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let (expected, reference) = reports(&case.spec, case.source(), case.policy());
+            for threads in [1, 2, 3, 4, 7, 8, 16] {
+                let draw = mix64(seed << 8 | threads as u64);
+                let size = [None, Some(1), Some(7), Some(1000)][draw as usize % 4];
+                case.spec.execution = on(
+                    threads,
+                    ExecutionOptions {
+                        workers_per_group: size,
+                        no_stealing: draw & 16 > 0,
+                        fuzz: (draw & 32 > 0).then_some(draw),
+                        ..ExecutionOptions::default()
+                    },
+                );
+                let source = Box::new(Ahead::new(case.source()));
+                let (outcome, found) = reports(&case.spec, source, case.policy());
+                assert_eq!(outcome.digest, expected.digest, "{threads} threads");
+                assert_eq!(found, reference, "{threads} threads");
+                parallel += u32::from(outcome.executed.threads > 1);
+            }
+        }));
+        caught.unwrap_or_else(|_| {
+            panic!("repeat with FLEETSIM_SEED={seed} cargo test every_thread_count\nwhich runs {case:?}")
+        });
+    }
+    assert!(std::env::var_os("FLEETSIM_SEED").is_some() || parallel > 300, "{parallel} runs");
+}
+
+/// The real conversation trace with every policy, with and without latency.
+#[test]
+fn the_conversation_trace_gives_one_report() {
+    let Some(path) = trace("conversation_trace.jsonl") else { return };
+    let config = shipped("reference/1.6.1/rr8.toml");
+    let set = |text: &str| ("--set".to_owned(), text.to_owned());
+    let path = set(&format!("workload.trace={}", path.display()));
+    let fast = set("workload.speedup=6");
+    let workers = set("fleet.workers=48");
+    let loaded = Loaded::load(Some(&config), &[path, fast, workers]).unwrap();
+    let job = loaded.resolve().unwrap();
+    for policy in [
+        PolicySpec::RoundRobin,
+        PolicySpec::Random,
+        PolicySpec::PowerOfTwo,
+        PolicySpec::LeastLoaded,
+        PolicySpec::SessionAffine,
+        PolicySpec::Kv(Default::default()),
+    ] {
+        let latency = |ms| Latency::constant(Span::from_ms(ms));
+        let delayed = ControlPlane { dispatch: latency(1), feedback: latency(5) };
+        for control_plane in [ControlPlane::ideal(), delayed] {
+            let mut spec = FleetSpec { control_plane, ..job.fleet.clone() };
+            let mut reference = None;
+            for threads in [0, 1, 2, 3, 8] {
+                spec.execution = match threads {
+                    0 => Execution::sequential(),
+                    _ => on(threads, ExecutionOptions::default()),
+                };
+                let source = job.traffic.open(spec.seed).unwrap();
+                let layout = spec.engine.layout;
+                let policy = policy.build(spec.workers, layout, spec.router_stream());
+                let (outcome, found) = reports(&spec, source, policy);
+                assert_eq!(outcome.recorder.totals.arrived, 12_031);
+                let expected = reference.get_or_insert_with(|| found.clone());
+                assert_eq!(&found, expected, "{threads} threads, {spec:?}");
+            }
+        }
+    }
+}
