@@ -26,7 +26,8 @@ pub struct Execution {
     pub options: ExecutionOptions,
 }
 
-/// What tests vary about an executor, and users have no reason to.
+/// What tests and `fleetsim scaling` vary about an executor, and users have no reason to.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent switches")]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExecutionOptions {
     /// Use the parallel executor for one thread too.
@@ -35,6 +36,8 @@ pub struct ExecutionOptions {
     pub oversubscribe: bool,
     /// Workers that are run as one task; as many as suit the fleet if absent.
     pub workers_per_group: Option<usize>,
+    /// Take down what every task costs; with `parallel_alone` and one thread.
+    pub account: bool,
     /// Threads don't help one another.
     pub no_stealing: bool,
     /// Give up the core at random moments drawn from this seed.

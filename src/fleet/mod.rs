@@ -26,12 +26,16 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::fleet::coordinator::Coordinator;
 use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
 use crate::fleet::message::Message;
 use crate::fleet::worker::Worker;
-use crate::kernel::{self, Context, Finished, Lp, LpId, ParallelOptions, Span, Stopped, Time};
+use crate::kernel::{
+    self, Account, Context, Finished, Lp, LpId, ParallelOptions, Span, Stopped, Time,
+};
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
 use crate::model::router::{Policy, Reads};
@@ -151,9 +155,12 @@ pub fn run(
     let recorder = || Recorder::new(spec.series_interval, spec.slo);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
     let drain = Drain::new(sink, spec.series_interval, recorders.len());
-    let result = execute(spec, &mut lps, &mut recorders, &drain);
+    let account = spec.execution.options.account.then(Mutex::default);
+    let result = execute(spec, &mut lps, &mut recorders, &drain, account.as_ref());
     let mut recorder = recorders.swap_remove(0);
-    recorders.into_iter().for_each(|other| recorder.merge(other));
+    for other in recorders {
+        recorder.merge(other);
+    }
     recorder.series = drain.finish().map_err(RunError::Sink)?;
     let mut skipped = 0;
     if let Some(FleetLp::Coordinator(coordinator)) = lps.first_mut() {
@@ -171,8 +178,9 @@ pub fn run(
         Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
+    let account = account.map(Mutex::into_inner);
     let (digest, events, end) = (recorder.digest.value(), finished.events, finished.end);
-    let outcome = Outcome { recorder, workers, skipped, digest, events, end, executed };
+    let outcome = Outcome { recorder, workers, skipped, digest, events, end, executed, account };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
@@ -185,6 +193,7 @@ fn execute(
     lps: &mut [FleetLp],
     recorders: &mut [Recorder],
     drain: &Drain<'_>,
+    account: Option<&Mutex<Account>>,
 ) -> Result<Finished, Stopped> {
     let Execution { pin, options, .. } = spec.execution;
     if let [recorder] = recorders
@@ -203,6 +212,7 @@ fn execute(
         pin,
         hub_budget: (ARRIVALS_PER_WORKER * u64::from(spec.workers)).clamp(2048, 1 << 16),
         errand: &|| ahead.as_ref().is_some_and(|ahead| ahead.advance()),
+        account,
         fuzz: options.fuzz,
     };
     kernel::run_parallel(lps, recorders, drain, options)

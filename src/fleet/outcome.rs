@@ -1,7 +1,7 @@
 //! What a run yields.
 
 use crate::fleet::execution::Executed;
-use crate::kernel::{Span, Time};
+use crate::kernel::{Account, Span, Time};
 use crate::model::metrics::{Recorder, Work};
 
 /// The aggregates of a completed run. The rows of its requests have gone to the sink.
@@ -21,6 +21,8 @@ pub struct Outcome {
     pub end: Time,
     /// How it was simulated: the only thing in here that depends on it.
     pub executed: Executed,
+    /// What every task cost, if that was asked for.
+    pub account: Option<Account>,
 }
 
 impl Outcome {

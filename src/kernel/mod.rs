@@ -63,7 +63,7 @@ pub mod tree;
 
 pub use key::EventKey;
 pub use lp::{Class, Context, Envelope, Lp, LpId};
-pub use parallel::{ParallelOptions, can_run_parallel, run as run_parallel};
+pub use parallel::{Account, ParallelOptions, Prediction, can_run_parallel, run as run_parallel};
 pub use queue::MessageQueue;
 pub use sequential::{Finished, Observer, Stopped, run as run_sequential};
 pub use time::{ParseSpanError, Span, Time};

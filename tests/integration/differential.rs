@@ -12,7 +12,7 @@ use fleetsim::io::config::Loaded;
 use fleetsim::kernel::Span;
 use fleetsim::kernel::rng::mix64;
 use fleetsim::model::metrics::Row;
-use fleetsim::model::router::{Policy, PolicySpec};
+use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec};
 use fleetsim::model::workload::Source;
 use fleetsim::report::{self, Context, Summary};
 
@@ -110,7 +110,7 @@ fn the_conversation_trace_gives_one_report() {
         PolicySpec::PowerOfTwo,
         PolicySpec::LeastLoaded,
         PolicySpec::SessionAffine,
-        PolicySpec::Kv(Default::default()),
+        PolicySpec::Kv(KvRouterConfig::default()),
     ] {
         let latency = |ms| Latency::constant(Span::from_ms(ms));
         let delayed = ControlPlane { dispatch: latency(1), feedback: latency(5) };

@@ -6,9 +6,14 @@ use crate::kernel::parallel::star::{HUB, Star};
 use crate::kernel::time::{Span, Time};
 
 /// Phases with fewer events than this on average are not worth a rendezvous; see docs/performance.md.
-const EVENTS_WORTH_SHARING: f64 = 4.0;
+pub(super) const EVENTS_WORTH_SHARING: f64 = 4.0;
 /// The average is over so many phases, roughly.
-const MEMORY: f64 = 32.0;
+pub(super) const MEMORY: f64 = 32.0;
+
+/// Which thread a group of spokes belongs to, as long as nobody steals it: groups side by side stay together.
+pub(super) fn share_of(group: u32, groups: u32, threads: usize) -> usize {
+    (group as usize * threads) / groups as usize
+}
 
 /// The state of the protocol between two phases. Only the thread that finished the last task of a phase uses it.
 pub(super) struct Leader {
@@ -86,14 +91,16 @@ impl Leader {
         self.tasks.clear();
         self.ends.clear();
         let groups = star.tasks() - 1;
+        let mut group = 0;
         for thread in 1..=self.threads {
-            let first = (thread - 1) * groups / self.threads;
-            for group in first..thread * groups / self.threads {
+            // Where the share of the next thread starts; see `share_of`.
+            for group in group..(thread * groups).div_ceil(self.threads) {
                 let task = group as u32 + 1;
                 if star.spokes_are_due(task, self.phase, self.horizons.spokes) {
                     self.tasks.push(task);
                 }
             }
+            group = (thread * groups).div_ceil(self.threads);
             self.ends.push(self.tasks.len() as u32);
         }
         if star.hub_is_due(self.phase, self.horizons.hub) {

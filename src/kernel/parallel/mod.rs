@@ -2,6 +2,7 @@
 //!
 //! LP 0 is the hub, the others are spokes: they talk to the hub only. The README beside this file has the protocol.
 
+mod account;
 mod gate;
 mod horizon;
 mod lane;
@@ -9,6 +10,8 @@ mod leader;
 mod star;
 #[cfg(test)]
 mod tests;
+
+pub use account::{Account, Prediction};
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -18,6 +21,7 @@ use std::thread;
 use crossbeam::utils::CachePadded;
 
 use crate::kernel::lp::Lp;
+use crate::kernel::parallel::account::Stopwatch;
 use crate::kernel::parallel::gate::Gate;
 use crate::kernel::parallel::leader::Leader;
 use crate::kernel::parallel::star::{Desk, EVENTS_PER_POLL, Star};
@@ -42,6 +46,8 @@ pub struct ParallelOptions<'a> {
     pub hub_budget: u64,
     /// A piece of work for threads that have to wait; says whether there was one.
     pub errand: &'a (dyn Fn() -> bool + Sync),
+    /// Takes down what every task costs, if there is one thread.
+    pub account: Option<&'a Mutex<Account>>,
     /// Gives up the core at random moments drawn from this seed, to try many schedules.
     pub fuzz: Option<u64>,
 }
@@ -54,6 +60,7 @@ impl Default for ParallelOptions<'_> {
             pin: false,
             hub_budget: 1 << 14,
             errand: &|| false,
+            account: None,
             fuzz: None,
         }
     }
@@ -88,6 +95,9 @@ where
     let lookahead = Star::lookahead(lps);
     let star = Star::new(lps, options.spokes_per_group, threads, options.hub_budget);
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    if let Some(account) = options.account {
+        *account.lock() = Account::new(star.tasks() - 1);
+    }
     let run = Run {
         gate: Gate::new(threads + 1, star.tasks(), threads <= cores),
         leader: Mutex::new(Leader::new(lookahead, threads)),
@@ -122,6 +132,8 @@ struct Slot<'a, R> {
     unpolled: u64,
 }
 
+type Slots<'a, R> = Box<[CachePadded<Mutex<Slot<'a, R>>>]>;
+
 impl<'a, R> Slot<'a, R> {
     fn new(recorder: &'a mut R) -> CachePadded<Mutex<Self>> {
         CachePadded::new(Mutex::new(Slot { recorder, unpolled: 0 }))
@@ -134,7 +146,7 @@ struct Run<'a, L: Lp, O: ?Sized> {
     gate: Gate,
     leader: Mutex<Leader>,
     /// One per thread.
-    slots: Box<[CachePadded<Mutex<Slot<'a, L::Recorder>>>]>,
+    slots: Slots<'a, L::Recorder>,
     observer: &'a O,
     options: ParallelOptions<'a>,
     /// Events handled, as far as threads have told.
@@ -234,6 +246,7 @@ where
         let mut leader = self.leader.try_lock().expect("INV-10: one leader");
         let mut swept = self.events.load(Ordering::Relaxed);
         loop {
+            let clock = Stopwatch::start(self.options.account.is_some());
             let is_over = self.gate.is_stopped() || self.is_halted.load(Ordering::Relaxed);
             if is_over || !leader.plan(&self.star) {
                 self.gate.stop();
@@ -250,11 +263,26 @@ where
                 self.gate.open(tasks, ends);
                 return true;
             }
-            let mut seat = Seat::take(self, thread);
-            for &task in &leader.tasks {
-                self.star.run(task, &mut seat);
-            }
+            self.run_alone(&leader, thread, clock);
         }
+    }
+
+    /// Does all tasks of a phase.
+    fn run_alone(&self, leader: &Leader, thread: usize, mut clock: Stopwatch) {
+        let mut seat = Seat::take(self, thread);
+        let Some(account) = self.options.account.filter(|_| self.slots.len() == 1) else {
+            leader.tasks.iter().for_each(|&task| self.star.run(task, &mut seat));
+            return;
+        };
+        let mut account = account.lock();
+        let plan = clock.lap();
+        for &task in &leader.tasks {
+            self.star.run(task, &mut seat);
+            account.task(task, clock.lap());
+        }
+        account.end_phase(seat.events, plan);
+        while (self.options.errand)() {}
+        account.errands(clock.lap());
     }
 
     /// Polls for every thread.
@@ -276,7 +304,7 @@ where
     fn fuzz(&self, thread: usize) {
         if let Some(seed) = self.options.fuzz {
             let draw = self.draws[thread].fetch_add(1, Ordering::Relaxed);
-            if mix64(seed ^ mix64(draw << 8 | thread as u64)) % 4 == 0 {
+            if mix64(seed ^ mix64(draw << 8 | thread as u64)).is_multiple_of(4) {
                 yield_now();
             }
         }

@@ -38,7 +38,7 @@ fn parallel(
 fn options(spokes_per_group: usize, seed: u64) -> ParallelOptions<'static> {
     ParallelOptions {
         spokes_per_group,
-        stealing: seed % 2 == 0,
+        stealing: seed.is_multiple_of(2),
         hub_budget: [1, 7, 1 << 14][seed as usize % 3],
         fuzz: (seed % 5 > 1).then_some(seed),
         ..ParallelOptions::default()
@@ -99,7 +99,9 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
         }
         let armed = || {
             let mut lps = toys::star(spec);
-            bombs.iter().for_each(|&(lp, time)| toys::panic_at(&mut lps, lp, time));
+            for &(lp, time) in &bombs {
+                toys::panic_at(&mut lps, lp, time);
+            }
             lps
         };
         let expected = sequential::run(&mut armed(), &mut Digest::default(), &never());
