@@ -93,7 +93,9 @@ impl From<RunError> for Exit {
             RunError::Halted => Exit::Interrupted,
             RunError::Sink(error) => Exit::Output(error.to_string()),
             RunError::Source(error) => Exit::Input(error.to_string()),
-            RunError::LawBroken { .. } | RunError::Panicked { .. } => Exit::Bug(error.to_string()),
+            RunError::LawBroken { .. } | RunError::Panicked { .. } | RunError::Broken { .. } => {
+                Exit::Bug(error.to_string())
+            }
         }
     }
 }

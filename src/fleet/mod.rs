@@ -79,6 +79,13 @@ pub enum RunError {
         /// What the bug said.
         message: String,
     },
+    /// A bug in the executor.
+    Broken {
+        /// The seed of the run.
+        seed: u64,
+        /// What the bug said.
+        message: String,
+    },
 }
 
 impl fmt::Display for RunError {
@@ -96,6 +103,9 @@ impl fmt::Display for RunError {
                     None => f.write_str("the coordinator")?,
                 }
                 write!(f, " panicked at {time}, seed {seed}: {message}")
+            }
+            RunError::Broken { seed, message } => {
+                write!(f, "the executor panicked, seed {seed}: {message}")
             }
         }
     }
@@ -140,6 +150,7 @@ pub fn run(
             let worker = (lp > LpId::new(0)).then(|| WorkerId(lp.get() - 1));
             RunError::Panicked { worker, time, seed: spec.seed, message }
         }
+        Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
     let (digest, events, end) = (recorder.digest.value(), finished.events, finished.end);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::io::ahead::Ahead;
 use crate::io::trace::{self, Format, TraceError, TraceOptions, TraceReader};
 use crate::model::workload::generate::{self, GeneratorSpec};
 use crate::model::workload::{Shape, Shaped, Source};
@@ -90,20 +91,23 @@ impl Traffic {
         TraceReader::open(path, TraceOptions { format, block_size, skip_bad_lines }).map(Some)
     }
 
-    /// Opens the source; generators draw from `seed`.
+    /// Opens the source, which can be read ahead; generators draw from `seed`.
     ///
     /// # Errors
     /// If it is a trace that cannot be opened, or whose format cannot be told.
     pub fn open(&self, seed: u64) -> Result<Box<dyn Source>, TraceError> {
-        let source: Box<dyn Source> = match (&self.origin, self.open_trace()?) {
+        let as_is = self.shape.changes_nothing();
+        let mut source: Box<dyn Source> = match (&self.origin, self.open_trace()?) {
+            // It reads ahead by itself.
+            (_, Some(trace)) if as_is => return Ok(Box::new(trace)),
             (_, Some(trace)) => Box::new(trace),
             (Origin::Conversation, None) => generate::conversation(seed),
             (Origin::Custom(spec), None) => generate::custom(spec.clone(), seed),
             (_, None) => generate::toolagent(seed),
         };
-        if self.shape.changes_nothing() {
-            return Ok(source);
+        if !as_is {
+            source = Box::new(Shaped::new(source, self.shape.clone()));
         }
-        Ok(Box::new(Shaped::new(source, self.shape.clone())))
+        Ok(Box::new(Ahead::new(source)))
     }
 }

@@ -37,6 +37,11 @@ impl EventKey {
         EventKey(order | low)
     }
 
+    /// Before every event at `time` and after every earlier one; [`EventKey::MAX`] past [`Time::MAX`].
+    pub fn first_at(time: Time) -> EventKey {
+        if time > Time::MAX { EventKey::MAX } else { EventKey(u128::from(time.as_ns()) << 72) }
+    }
+
     /// When the event happens.
     pub fn time(self) -> Time {
         Time::from_ns((self.0 >> 72) as u64)

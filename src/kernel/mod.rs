@@ -49,17 +49,21 @@
 //! assert_eq!((hits, finished.end), (10, Time::ZERO + Span::from_ms(10)));
 //! ```
 
+mod group;
 pub mod key;
 mod lp;
+mod parallel;
 mod queue;
 pub mod rng;
 mod sequential;
+mod sync;
 pub mod time;
 pub mod toys;
 pub mod tree;
 
 pub use key::EventKey;
 pub use lp::{Class, Context, Envelope, Lp, LpId};
+pub use parallel::{ParallelOptions, can_run_parallel, run as run_parallel};
 pub use queue::MessageQueue;
 pub use sequential::{Finished, Observer, Stopped, run as run_sequential};
 pub use time::{ParseSpanError, Span, Time};

@@ -43,6 +43,12 @@ impl Time {
         self.0 as f64 / 1e9
     }
 
+    /// The point `span` later; [`Time::NEVER`] if that is past everything.
+    #[must_use]
+    pub const fn saturating_add(self, span: Span) -> Time {
+        Time(self.0.saturating_add(span.0))
+    }
+
     /// The nanosecond before.
     #[must_use]
     pub fn before(self) -> Time {
@@ -59,6 +65,8 @@ impl Time {
 }
 
 impl Span {
+    /// Longer than any run.
+    pub const FOREVER: Span = Span(u64::MAX);
     /// No time at all.
     pub const ZERO: Span = Span(0);
 

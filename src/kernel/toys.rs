@@ -1,6 +1,6 @@
-//! Small LPs with known behaviour, for tests and benchmarks of the executors: PHOLD and a tandem queue.
+//! Small LPs with known behaviour, for tests and benchmarks of the executors: PHOLD, PHOLD on a star, a tandem queue.
 //!
-//! Every toy keeps a [`Digest`] of what it saw, and PHOLD draws its random numbers once per message: a single
+//! Every toy keeps a [`Digest`] of what it saw, and the PHOLDs draw its random numbers once per message: a single
 //! reordering changes everything after it.
 
 use rand::{Rng, RngExt};
@@ -8,6 +8,9 @@ use rand::{Rng, RngExt};
 use crate::kernel::lp::{Class, Context, Lp, LpId};
 use crate::kernel::rng::{Stream, lp_stream, mix64};
 use crate::kernel::time::{Span, Time};
+
+/// The hub of a star.
+const HUB: LpId = LpId::new(0);
 
 const JOB: Class = Class::new(1);
 const DONE: Class = Class::new(2);
@@ -44,6 +47,50 @@ enum Kind {
     Phold { peers: u32, jobs: u32, lookahead: Span, end: Time, rng: Stream },
     Source { jobs: u32, gap: Span },
     Server { next: Option<LpId>, service: Span, waiting: u32, busy: bool, last: Time },
+    Hub { star: StarSpec, rng: Stream },
+    Spoke { star: StarSpec, rng: Stream, held: u32 },
+}
+
+/// PHOLD on a star: the hub passes every job it gets to a random spoke, which passes it back, at once or after a while.
+#[derive(Clone, Copy, Debug)]
+pub struct StarSpec {
+    /// How many spokes.
+    pub spokes: u32,
+    /// Jobs at the start. If spokes never answer, the number of jobs that the hub sends out, one after the other.
+    pub jobs: u32,
+    /// Where random numbers come from.
+    pub seed: u64,
+    /// The lookahead of the hub.
+    pub hub: Span,
+    /// The lookahead of the spokes; [`Span::FOREVER`] if they never answer.
+    pub spoke: Span,
+    /// Delays are the lookahead plus 0 to 3 of these, so there are as many ties as one likes.
+    pub tick: Span,
+    /// Nothing is sent to arrive later than this.
+    pub end: Time,
+}
+
+/// A star of PHOLD; see [`StarSpec`]. LP 0 is the hub.
+pub fn star(star: StarSpec) -> Vec<Toy> {
+    let rng = |id| lp_stream(star.seed, LpId::new(id), 0);
+    let spoke = |id| Toy::new(Kind::Spoke { star, rng: rng(id), held: 0 });
+    let hub = Toy::new(Kind::Hub { star, rng: rng(0) });
+    std::iter::once(hub).chain((1..=star.spokes).map(spoke)).collect()
+}
+
+/// Sends a job after `lookahead` and a few ticks, unless that is too late.
+fn pass_on(
+    star: &StarSpec,
+    lookahead: Span,
+    rng: &mut Stream,
+    to: LpId,
+    context: &mut Context<'_, u64, Digest>,
+) {
+    let at = context.now() + lookahead + star.tick * rng.random_range(0..4);
+    let message = rng.next_u64();
+    if at <= star.end {
+        context.send(to, at, JOB, message);
+    }
 }
 
 /// PHOLD: `lps` peers pass `jobs` jobs each to one another, after the lookahead plus a random delay of the same mean.
@@ -99,6 +146,8 @@ impl Lp for Toy {
         match self.kind {
             Kind::Phold { lookahead, .. } => lookahead,
             Kind::Source { .. } | Kind::Server { .. } => Span::ZERO,
+            Kind::Hub { star, .. } => star.hub,
+            Kind::Spoke { star, .. } => star.spoke,
         }
     }
 
@@ -110,7 +159,16 @@ impl Lp for Toy {
                 }
             }
             Kind::Source { .. } => context.wake(context.now(), DONE),
-            Kind::Server { .. } => {}
+            Kind::Hub { star, .. } if star.spoke == Span::FOREVER => {
+                context.wake(context.now(), DONE);
+            }
+            Kind::Hub { star, rng } => {
+                for _ in 0..star.jobs {
+                    let to = LpId::new(rng.random_range(1..=star.spokes));
+                    pass_on(star, star.hub, rng, to, context);
+                }
+            }
+            Kind::Server { .. } | Kind::Spoke { .. } => {}
         }
     }
 
@@ -133,6 +191,20 @@ impl Lp for Toy {
                 if !*busy {
                     *busy = true;
                     context.wake(now + *service, DONE);
+                }
+            }
+            Kind::Hub { star, rng } => {
+                let to = LpId::new(rng.random_range(1..=star.spokes));
+                self.digest.add(rng.next_u64());
+                pass_on(star, star.hub, rng, to, context);
+            }
+            Kind::Spoke { star, rng, held } => {
+                self.digest.add(rng.next_u64());
+                if star.spoke < Span::FOREVER && rng.random_bool(0.5) {
+                    pass_on(star, star.spoke, rng, HUB, context);
+                } else {
+                    *held += 1;
+                    context.wake(now + star.tick * rng.random_range(0..4), DONE);
                 }
             }
             Kind::Source { .. } => {}
@@ -160,6 +232,22 @@ impl Lp for Toy {
                 }
                 if let Some(next) = *next {
                     context.send(next, now, JOB, 0);
+                }
+            }
+            Kind::Hub { star, rng } => {
+                star.jobs -= 1;
+                let to = LpId::new(rng.random_range(1..=star.spokes));
+                pass_on(star, star.hub, rng, to, context);
+                if star.jobs > 0 {
+                    context.wake(now + star.tick * rng.random_range(0..4), DONE);
+                }
+            }
+            Kind::Spoke { star, rng, held } => {
+                for _ in 0..std::mem::take(held) {
+                    self.digest.add(rng.next_u64());
+                    if star.spoke < Span::FOREVER {
+                        pass_on(star, star.spoke, rng, HUB, context);
+                    }
                 }
             }
             Kind::Phold { .. } => {}

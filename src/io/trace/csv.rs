@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 
 use ::csv::{ByteRecord, Reader, ReaderBuilder, Terminator};
+use parking_lot::Mutex;
 
 use crate::io::trace::Record;
 use crate::io::trace::columns::Columns;
@@ -19,8 +20,9 @@ pub(super) struct CsvParser {
     columns: Columns,
     /// Whether the trace is one of a format whose session column not every version has.
     session_may_lack: bool,
-    splitter: Splitter,
     layout: Layout,
+    /// Splitters that nobody uses at the moment.
+    splitters: Mutex<Vec<Splitter>>,
 }
 
 /// Where the columns are, counted from 0.
@@ -36,13 +38,13 @@ struct Layout {
 impl CsvParser {
     /// For a file with these columns. `session_may_lack`: its session column may be absent.
     pub(super) fn new(columns: Columns, session_may_lack: bool) -> CsvParser {
-        let (splitter, layout) = (Splitter::new(), Layout::default());
-        CsvParser { columns, session_may_lack, splitter, layout }
+        let (layout, splitters) = (Layout::default(), Mutex::new(Vec::new()));
+        CsvParser { columns, session_may_lack, layout, splitters }
     }
 
     /// Takes the header; has to come before any row.
     pub(super) fn read_header(&mut self, line: &[u8]) -> Result<(), Problem> {
-        let header = header_names(self.splitter.split(line)?);
+        let header = names(line)?;
         let columns = &self.columns;
         let session = match &columns.session {
             Some(name) if self.session_may_lack => find(&header, name)?,
@@ -59,10 +61,19 @@ impl CsvParser {
         Ok(())
     }
 
+    /// Lends out a splitter, which is dear to make and serves one thread at a time.
+    pub(super) fn with_splitter<T>(&self, work: impl FnOnce(&mut Splitter) -> T) -> T {
+        let idle = self.splitters.lock().pop();
+        let mut splitter = idle.unwrap_or_else(Splitter::new);
+        let result = work(&mut splitter);
+        self.splitters.lock().push(splitter);
+        result
+    }
+
     /// Reads a row.
-    pub(super) fn parse(&mut self, line: &[u8]) -> Result<Record, Problem> {
+    pub(super) fn parse(&self, line: &[u8], splitter: &mut Splitter) -> Result<Record, Problem> {
         let (columns, layout) = (&self.columns, &self.layout);
-        let row = self.splitter.split(line)?;
+        let row = splitter.split(line)?;
         if row.len() != layout.count {
             return Err(Problem::FieldCount { found: row.len(), expected: layout.count });
         }
@@ -85,11 +96,9 @@ impl CsvParser {
 
 /// The names in a header line, without the white space around them.
 pub(super) fn names(line: &[u8]) -> Result<Vec<String>, Problem> {
-    Ok(header_names(Splitter::new().split(line)?))
-}
-
-fn header_names(row: &ByteRecord) -> Vec<String> {
-    row.iter().map(|name| String::from_utf8_lossy(name.trim_ascii()).into_owned()).collect()
+    let mut splitter = Splitter::new();
+    let row = splitter.split(line)?;
+    Ok(row.iter().map(|name| String::from_utf8_lossy(name.trim_ascii()).into_owned()).collect())
 }
 
 /// The column called `name`: exactly so if there is one, otherwise but for case.
@@ -120,7 +129,7 @@ fn require(header: &[String], name: &str) -> Result<usize, Problem> {
 }
 
 /// Splits lines into fields: a CSV reader that is fed line by line.
-struct Splitter {
+pub(super) struct Splitter {
     reader: Reader<Feed>,
     row: ByteRecord,
 }

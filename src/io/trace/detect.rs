@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::io::trace::chunks::CHUNK;
 use crate::io::trace::error::{Problem, TraceError, shown};
 use crate::io::trace::lines::Lines;
 use crate::io::trace::{Format, azure, burstgpt, csv};
@@ -14,11 +15,11 @@ use crate::io::trace::{Format, azure, burstgpt, csv};
 /// # Errors
 /// If the file cannot be read, is empty, or has another format.
 pub fn detect(path: &Path) -> Result<Format, TraceError> {
-    let mut lines = Lines::open(path)?;
-    match lines.next_line().map_err(|problem| problem.at(path))? {
+    let (mut lines, _) = Lines::open(path, CHUNK)?;
+    match lines.take_line().map_err(|problem| problem.at(path))? {
         None => Err(Problem::NoRequests { skipped: 0 }.at(path)),
         Some(line) => {
-            let format = detect_line(line);
+            let format = detect_line(&line);
             format.map_err(|problem| problem.at_line(path, lines.number()))
         }
     }

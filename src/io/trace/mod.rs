@@ -1,11 +1,14 @@
 //! Request traces, read as streams.
 //!
-//! A [`TraceReader`] turns the lines of a file into requests. What a line means is the business of a [`Format`]; the
-//! reader counts lines, checks that time does not run backwards, and moves the first request to time zero. A
-//! [`TraceWriter`] writes requests as Mooncake's JSONL.
+//! A [`TraceReader`] turns the lines of a file into requests. What a line means is the business of a [`Format`]; lines are
+//! parsed in chunks, which idle threads may do ahead. The reader takes them in order, counts them, checks that time does
+//! not run backwards, and moves the first request to time zero. A [`TraceWriter`] writes requests as Mooncake's JSONL.
 
+#[cfg(test)]
+mod ahead_tests;
 mod azure;
 mod burstgpt;
+mod chunks;
 mod columns;
 mod csv;
 mod detect;
@@ -27,12 +30,14 @@ pub use timestamp::TimestampUnit;
 pub use write::TraceWriter;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::io::trace::csv::CsvParser;
-use crate::io::trace::lines::Lines;
+use crate::io::ahead::Pipeline;
+use crate::io::trace::chunks::{CHUNK, Chunks, Parsed, Parser};
+use crate::io::trace::lines::{Lines, Position};
 use crate::kernel::Time;
 use crate::model::request::{Prompt, Request, RequestId};
-use crate::model::workload::{Source, SourceError};
+use crate::model::workload::{ReadAhead, Source, SourceError};
 
 /// One request as a line of a trace describes it.
 #[derive(Clone, PartialEq, Debug)]
@@ -80,21 +85,17 @@ pub struct TraceOptions {
 /// A trace being read.
 pub struct TraceReader {
     path: PathBuf,
-    lines: Lines,
-    parser: Parser,
-    block_size: u32,
+    position: Option<Position>,
+    chunks: Arc<Pipeline<Chunks>>,
+    /// The chunk being read.
+    chunk: Parsed,
+    /// How many lines came before it.
+    lines_before: u64,
     skip_bad_lines: bool,
     first_ns: Option<i64>,
     last_ns: i64,
     records: u64,
     skipped: u64,
-}
-
-/// A format, and what its parser remembers.
-enum Parser {
-    Mooncake,
-    Csv(Box<CsvParser>),
-    Jsonl(Columns),
 }
 
 impl TraceReader {
@@ -103,22 +104,32 @@ impl TraceReader {
     /// # Errors
     /// If the file cannot be opened, or has another header than its format asks for.
     pub fn open(path: &Path, options: TraceOptions) -> Result<TraceReader, TraceError> {
+        TraceReader::open_in_chunks(path, options, CHUNK)
+    }
+
+    /// Reads so many bytes at a time, or a line if that is longer.
+    fn open_in_chunks(
+        path: &Path,
+        options: TraceOptions,
+        chunk: usize,
+    ) -> Result<TraceReader, TraceError> {
         let TraceOptions { format, block_size, skip_bad_lines } = options;
-        let mut lines = Lines::open(path)?;
+        let (mut lines, position) = Lines::open(path, chunk)?;
         let mut parser = Parser::new(format).map_err(|problem| problem.at(path))?;
         if let Parser::Csv(parser) = &mut parser {
-            match lines.next_line().map_err(|problem| problem.at(path))? {
+            match lines.take_line().map_err(|problem| problem.at(path))? {
                 Some(header) => parser
-                    .read_header(header)
+                    .read_header(&header)
                     .map_err(|problem| problem.at_line(path, lines.number()))?,
                 None => return Err(Problem::NoRequests { skipped: 0 }.at(path)),
             }
         }
         Ok(TraceReader {
             path: path.to_owned(),
-            lines,
-            parser,
-            block_size,
+            position,
+            lines_before: lines.number(),
+            chunks: Arc::new(Pipeline::new(Chunks::new(parser, block_size), lines)),
+            chunk: Parsed::default(),
             skip_bad_lines,
             first_ns: None,
             last_ns: 0,
@@ -133,23 +144,36 @@ impl TraceReader {
     /// If the file is broken, or ends before it had any request.
     pub fn read(&mut self) -> Result<Option<Request>, TraceError> {
         loop {
-            let Some(line) = self.lines.next_line().map_err(|error| error.at(&self.path))? else {
+            let Some((number, parsed)) = self.chunk.lines.next() else {
+                if self.next_chunk()? {
+                    continue;
+                }
                 if self.records == 0 {
                     return Err(Problem::NoRequests { skipped: self.skipped }.at(&self.path));
                 }
                 return Ok(None);
             };
-            let parsed = match &mut self.parser {
-                Parser::Mooncake => mooncake::parse(line, self.block_size),
-                Parser::Csv(parser) => parser.parse(line),
-                Parser::Jsonl(columns) => jsonl::parse(line, columns, self.block_size),
-            };
             match parsed.and_then(|record| self.accept(record)) {
                 Ok(request) => return Ok(Some(request)),
                 Err(_) if self.skip_bad_lines => self.skipped += 1,
-                Err(problem) => return Err(problem.at_line(&self.path, self.lines.number())),
+                Err(problem) => {
+                    let line = self.lines_before + u64::from(number);
+                    return Err(problem.at_line(&self.path, line));
+                }
             }
         }
+    }
+
+    /// Goes on to the next chunk; false at the end of the file.
+    fn next_chunk(&mut self) -> Result<bool, TraceError> {
+        if let Some(problem) = self.chunk.problem.take() {
+            return Err(problem.at(&self.path));
+        }
+        self.lines_before += std::mem::take(&mut self.chunk.count);
+        let next = self.chunks.next();
+        let is_there = next.is_some();
+        self.chunk = next.unwrap_or_default();
+        Ok(is_there)
     }
 
     fn accept(&mut self, record: Record) -> Result<Request, Problem> {
@@ -179,23 +203,6 @@ impl TraceReader {
     }
 }
 
-impl Parser {
-    fn new(format: Format) -> Result<Parser, Problem> {
-        match format {
-            Format::Mooncake => Ok(Parser::Mooncake),
-            Format::Azure => Ok(Parser::csv(azure::columns(), false)),
-            Format::Burstgpt => Ok(Parser::csv(burstgpt::columns(), true)),
-            Format::Csv(Columns { hash_ids: Some(_), .. }) => Err(Problem::IdsInCsv),
-            Format::Csv(columns) => Ok(Parser::csv(columns, false)),
-            Format::Jsonl(columns) => Ok(Parser::Jsonl(columns)),
-        }
-    }
-
-    fn csv(columns: Columns, session_may_lack: bool) -> Parser {
-        Parser::Csv(Box::new(CsvParser::new(columns, session_may_lack)))
-    }
-}
-
 impl Source for TraceReader {
     fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
         Ok(self.read()?)
@@ -206,6 +213,10 @@ impl Source for TraceReader {
     }
 
     fn fraction(&self) -> Option<f64> {
-        self.lines.fraction()
+        self.position.as_ref().and_then(Position::fraction)
+    }
+
+    fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
+        Some(Arc::clone(&self.chunks) as Arc<dyn ReadAhead>)
     }
 }

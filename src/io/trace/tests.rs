@@ -49,7 +49,7 @@ fn jsonl_format() -> Format {
 }
 
 /// A file of each format that describes the same two requests.
-fn good() -> [(Format, &'static str); 5] {
+pub(super) fn good() -> [(Format, &'static str); 5] {
     [
         (Format::Mooncake, MOONCAKE),
         (Format::Azure, AZURE),
@@ -59,7 +59,7 @@ fn good() -> [(Format, &'static str); 5] {
     ]
 }
 
-fn file(folder: &TempDir, bytes: &[u8]) -> PathBuf {
+pub(super) fn file(folder: &TempDir, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join("x");
     std::fs::write(&path, bytes).unwrap();
     path
@@ -86,7 +86,7 @@ fn complaint(format: &Format, bytes: &[u8]) -> String {
     }
 }
 
-fn gz(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

@@ -8,6 +8,7 @@ pub use shape::{Shape, Shaped};
 pub use stats::{Figures, TraceStats, TraceSummary};
 
 use std::error::Error;
+use std::sync::Arc;
 
 use crate::model::request::Request;
 
@@ -31,6 +32,17 @@ pub trait Source: Send {
     fn fraction(&self) -> Option<f64> {
         None
     }
+
+    /// A hand to read ahead with, if others may share in the reading.
+    fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
+        None
+    }
+}
+
+/// Prepares requests before they are asked for. Which requests come, and in which order, does not depend on it.
+pub trait ReadAhead: Send + Sync {
+    /// Does a piece of the work, some 20 to 100 µs of it; false if enough is prepared, or somebody else is at it.
+    fn advance(&self) -> bool;
 }
 
 impl<I: Iterator<Item = Request> + Send> Source for I {

@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use crate::kernel::rng::mix64;
 use crate::kernel::time::{Span, Time};
 use crate::model::request::Request;
-use crate::model::workload::{Source, SourceError};
+use crate::model::workload::{ReadAhead, Source, SourceError};
 
 /// Changes to a source, in the order in which they apply.
 #[derive(Clone, PartialEq, Debug)]
@@ -147,6 +148,10 @@ impl Source for Shaped {
 
     fn fraction(&self) -> Option<f64> {
         self.source.fraction()
+    }
+
+    fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
+        self.source.read_ahead()
     }
 }
 

@@ -1,0 +1,148 @@
+//! Consecutive LPs that are run together, one event after the other in key order: all of them in the sequential
+//! executor, a part of them in the parallel ones.
+
+use crate::kernel::key::EventKey;
+use crate::kernel::lp::{Class, Context, Envelope, Lp, LpId};
+use crate::kernel::queue::MessageQueue;
+use crate::kernel::time::{Span, Time};
+use crate::kernel::tree::WinnerTree;
+
+/// A group, with the messages and planned wakes of its LPs.
+pub(crate) struct Group<'a, L: Lp> {
+    /// The number of its first LP.
+    first: u32,
+    lps: &'a mut [L],
+    lookahead: Vec<Span>,
+    sequence: Vec<u32>,
+    messages: MessageQueue<L::Message>,
+    /// When each LP wakes; [`EventKey::MAX`] if it does not.
+    wakes: WinnerTree<EventKey>,
+    sent: Vec<Envelope<L::Message>>,
+    /// The LP and the event being handled, for the report of a panic.
+    active: LpId,
+    key: EventKey,
+    events: u64,
+}
+
+impl<'a, L: Lp> Group<'a, L> {
+    /// The LPs from number `first` on.
+    pub(crate) fn new(first: u32, lps: &'a mut [L]) -> Self {
+        Group {
+            first,
+            lookahead: lps.iter().map(Lp::lookahead).collect(),
+            sequence: vec![0; lps.len()],
+            messages: MessageQueue::default(),
+            wakes: WinnerTree::new(lps.len(), EventKey::MAX),
+            sent: Vec::new(),
+            active: LpId::new(first),
+            key: EventKey::new(Time::ZERO, 0, Class::new(0), LpId::new(0), 0),
+            events: 0,
+            lps,
+        }
+    }
+
+    /// How many events it has handled.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The last event it has handled, or is handling.
+    pub(crate) fn key(&self) -> EventKey {
+        self.key
+    }
+
+    /// The LP that handles it.
+    pub(crate) fn active(&self) -> LpId {
+        self.active
+    }
+
+    /// The next event it knows of; [`EventKey::MAX`] if there is none.
+    pub(crate) fn next(&self) -> EventKey {
+        self.wakes.min().0.min(self.messages.peek())
+    }
+
+    /// Takes in a message for one of its LPs, which may not lie in its past (INV-2, at the receiver).
+    pub(crate) fn accept(&mut self, envelope: Envelope<L::Message>) {
+        let key = envelope.key;
+        assert!(key > self.key || self.events == 0, "INV-2: {key:?} arrives after {:?}", self.key);
+        self.messages.push(envelope);
+    }
+
+    /// Lets every LP start. What they send to others goes to `post`.
+    pub(crate) fn start(
+        &mut self,
+        recorder: &mut L::Recorder,
+        post: &mut impl FnMut(Envelope<L::Message>),
+    ) {
+        for index in 0..self.lps.len() {
+            self.handle(index, false, recorder, post, L::start);
+        }
+    }
+
+    /// Handles events as long as they are before `horizon` and at most `budget`; says how many it were. What LPs send to
+    /// others goes to `post`.
+    pub(crate) fn run_before(
+        &mut self,
+        horizon: Time,
+        budget: u64,
+        recorder: &mut L::Recorder,
+        post: &mut impl FnMut(Envelope<L::Message>),
+    ) -> u64 {
+        let horizon = EventKey::first_at(horizon);
+        let before = self.events;
+        while self.events - before < budget {
+            let (wake, sleeper) = self.wakes.min();
+            let next = wake.min(self.messages.peek());
+            if next >= horizon {
+                break;
+            }
+            assert!(next > self.key || self.events == 0, "INV-1: {next:?} follows {:?}", self.key);
+            self.key = next;
+            if next == wake {
+                self.handle(sleeper as usize, true, recorder, post, L::wake);
+            } else if let Some(Envelope { to, message, .. }) = self.messages.pop() {
+                let index = (to.get() - self.first) as usize;
+                self.handle(index, false, recorder, post, |lp, context| {
+                    lp.receive(message, context);
+                });
+            }
+            self.events += 1;
+        }
+        self.events - before
+    }
+
+    /// Lets an LP handle an event; one that uses up its planned wake, if it is `woken`.
+    fn handle(
+        &mut self,
+        index: usize,
+        woken: bool,
+        recorder: &mut L::Recorder,
+        post: &mut impl FnMut(Envelope<L::Message>),
+        handler: impl FnOnce(&mut L, &mut Context<'_, L::Message, L::Recorder>),
+    ) {
+        self.active = LpId::new(self.first + index as u32);
+        let planned = self.wakes.get(index as u32);
+        let mut wake = if woken { EventKey::MAX } else { planned };
+        let mut context = Context {
+            key: self.key,
+            id: self.active,
+            lookahead: self.lookahead[index],
+            sequence: &mut self.sequence[index],
+            sent: &mut self.sent,
+            wake: &mut wake,
+            recorder,
+        };
+        handler(&mut self.lps[index], &mut context);
+        if wake != planned {
+            self.wakes.set(index as u32, wake);
+        }
+        for envelope in self.sent.drain(..) {
+            let own = envelope.to.get().wrapping_sub(self.first) < self.lps.len() as u32;
+            if own {
+                self.messages.push(envelope);
+            } else {
+                post(envelope);
+            }
+        }
+    }
+}

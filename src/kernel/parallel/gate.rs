@@ -1,0 +1,153 @@
+//! Where the threads of a run meet: it hands out the tasks of a phase, says who finished the last one, and lets threads
+//! wait for the next phase.
+//!
+//! The README beside this file has the protocol and the argument why it is right; loom checks it in `models.rs`.
+
+use crossbeam::utils::CachePadded;
+
+use crate::kernel::sync::{
+    AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Thread, current, park, spin_loop, yield_now,
+};
+
+/// Looks at the phase number between two calls of the idle work.
+const SPINS_PER_ERRAND: u32 = 32;
+/// How often a thread looks before it lets others have its core: about 20 µs.
+const SPINS: u32 = 1500;
+/// How often it does that before it sleeps.
+const YIELDS: u32 = 100;
+
+/// Somebody sleeps until the phase number changes.
+const SLEEPING: u32 = 1;
+/// One phase further.
+const PHASE: u32 = 2;
+
+/// The meeting place of the threads of one run.
+///
+/// # Memory ordering
+///
+/// - `share.cursor`: released by the leader that opens a phase, after it has written the tasks and whatever else
+///   belongs to the phase; acquired by whoever claims a task. A claim keeps its phase open, so what belongs to the phase
+///   can't change until the claimant has called [`Gate::finish`].
+/// - `remaining`: everybody releases what they have done and the last one, the next leader, acquires all of it.
+/// - `phase`: released after the cursors; wakes those who wait, who find their tasks through the cursors.
+/// - `tasks` is relaxed: it is read under a claim and written by the leader only.
+pub(super) struct Gate {
+    /// Tasks claimed or not, but not finished; one more for the leader while it opens the phase.
+    remaining: CachePadded<AtomicU32>,
+    /// Changes when a phase opens: `PHASE` times a count, plus [`SLEEPING`].
+    phase: CachePadded<AtomicU32>,
+    stopped: AtomicBool,
+    /// What each thread is meant to do.
+    shares: Box<[CachePadded<Share>]>,
+    tasks: Box<[AtomicU32]>,
+    sleepers: Mutex<Vec<Thread>>,
+    spins: u32,
+}
+
+/// A range of the tasks of a phase: its end in the upper half, the next one to claim in the lower half.
+struct Share {
+    cursor: AtomicU64,
+}
+
+impl Gate {
+    /// A gate for so many shares of at most so many tasks. With more threads than cores, `spin` is not worth it.
+    pub(super) fn new(shares: usize, tasks: usize, spin: bool) -> Gate {
+        let share = || CachePadded::new(Share { cursor: AtomicU64::new(0) });
+        Gate {
+            remaining: CachePadded::new(AtomicU32::new(0)),
+            phase: CachePadded::new(AtomicU32::new(0)),
+            stopped: AtomicBool::new(false),
+            shares: (0..shares).map(|_| share()).collect(),
+            tasks: (0..tasks).map(|_| AtomicU32::new(0)).collect(),
+            sleepers: Mutex::new(Vec::new()),
+            spins: if spin { SPINS } else { 0 },
+        }
+    }
+
+    /// The phase to give to [`Gate::wait`]; to be read before tasks are claimed.
+    pub(super) fn phase(&self) -> u32 {
+        self.phase.load(Ordering::Acquire) & !SLEEPING
+    }
+
+    /// Whether the run is over.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Takes a task of this share, if one is left.
+    pub(super) fn claim(&self, share: usize) -> Option<u32> {
+        let cursor = &self.shares[share].cursor;
+        let has_more = |word: u64| (word as u32) < (word >> 32) as u32;
+        // Whoever waits looks often: only a real chance is worth a write.
+        if !has_more(cursor.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let word = cursor.fetch_add(1, Ordering::Acquire);
+        has_more(word).then(|| self.tasks[word as u32 as usize].load(Ordering::Relaxed))
+    }
+
+    /// Counts tasks as finished. Whoever is told that the phase is over is the leader: it alone may open the next one.
+    pub(super) fn finish(&self, tasks: u32) -> bool {
+        self.remaining.fetch_sub(tasks, Ordering::AcqRel) == tasks
+    }
+
+    /// Opens a phase: `shares` yields the tasks of each share. The leader itself counts as one more unfinished task.
+    pub(super) fn open(&self, tasks: &[u32], ends: &[u32]) {
+        debug_assert_eq!(ends.len(), self.shares.len());
+        for (slot, task) in self.tasks.iter().zip(tasks) {
+            slot.store(*task, Ordering::Relaxed);
+        }
+        self.remaining.store(tasks.len() as u32 + 1, Ordering::Relaxed);
+        let mut start = 0;
+        for (share, &end) in self.shares.iter().zip(ends) {
+            if start < end {
+                let word = u64::from(end) << 32 | u64::from(start);
+                share.cursor.store(word, Ordering::Release);
+            }
+            start = end;
+        }
+        self.wake();
+    }
+
+    /// Ends the run for everybody.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let word = self.phase.fetch_add(PHASE, Ordering::AcqRel);
+        if word & SLEEPING != 0 {
+            self.phase.fetch_and(!SLEEPING, Ordering::AcqRel);
+            let sleepers = std::mem::take(&mut *self.sleepers.lock());
+            sleepers.iter().for_each(Thread::unpark);
+        }
+    }
+
+    /// Waits until the phase is no longer `seen`. Meanwhile does `errand`s, as long as that says that there was one.
+    pub(super) fn wait(&self, seen: u32, errand: &mut impl FnMut() -> bool) {
+        let (mut spins, mut yields) = (0, 0);
+        while self.phase() == seen {
+            if spins % SPINS_PER_ERRAND == 0 && errand() {
+                (spins, yields) = (0, 0);
+            } else if spins < self.spins {
+                spins += 1;
+                spin_loop();
+            } else if yields < YIELDS {
+                yields += 1;
+                yield_now();
+            } else {
+                self.sleep(seen);
+            }
+        }
+    }
+
+    fn sleep(&self, seen: u32) {
+        self.sleepers.lock().push(current());
+        // Either this sees that the phase has changed, or whoever changes it sees that somebody sleeps.
+        let word = self.phase.fetch_or(SLEEPING, Ordering::AcqRel);
+        if word & !SLEEPING == seen {
+            park();
+        }
+    }
+}

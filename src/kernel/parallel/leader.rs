@@ -1,0 +1,121 @@
+//! What happens between two phases: how far the next one goes, and whether it is worth sharing.
+
+use crate::kernel::lp::Lp;
+use crate::kernel::parallel::horizon::{Horizons, Lookahead};
+use crate::kernel::parallel::star::{HUB, Star};
+use crate::kernel::time::{Span, Time};
+
+/// Phases with fewer events than this on average are not worth a rendezvous; see docs/performance.md.
+const EVENTS_WORTH_SHARING: f64 = 4.0;
+/// The average is over so many phases, roughly.
+const MEMORY: f64 = 32.0;
+
+/// The state of the protocol between two phases. Only the thread that finished the last task of a phase uses it.
+pub(super) struct Leader {
+    lookahead: Lookahead,
+    /// The horizons of the phase that is over.
+    horizons: Horizons,
+    reached: Horizons,
+    is_first: bool,
+    phase: u32,
+    pub(super) phases: u64,
+    /// The tasks of the next phase, the hub last, and where the share of each thread ends; the last share is the hub's.
+    pub(super) tasks: Vec<u32>,
+    pub(super) ends: Vec<u32>,
+    threads: usize,
+    events: u64,
+    events_per_phase: f64,
+}
+
+impl Leader {
+    pub(super) fn new(lookahead: Lookahead, threads: usize) -> Leader {
+        Leader {
+            lookahead,
+            horizons: Horizons { hub: Time::ZERO, spokes: Time::ZERO },
+            reached: Horizons { hub: Time::ZERO, spokes: Time::ZERO },
+            is_first: true,
+            // What LPs send when they start is in the lanes of an odd phase.
+            phase: 1,
+            phases: 0,
+            tasks: Vec::new(),
+            ends: Vec::new(),
+            threads,
+            events: 0,
+            events_per_phase: f64::INFINITY,
+        }
+    }
+
+    /// Finds the tasks of the next phase; says whether there are any.
+    pub(super) fn plan<L: Lp>(&mut self, star: &Star<'_, L>) -> bool {
+        self.reached.spokes = self.reached.spokes.max(self.horizons.spokes);
+        // The hub may have stopped early, at the end of its budget.
+        self.reached.hub = self.reached.hub.max(self.horizons.hub.min(star.hub_next()));
+        // An LP panicked: whatever happens later doesn't matter any more, but something earlier still may panic too.
+        let stop = star.failure_time().map(|time| time.saturating_add(Span::from_ns(1)));
+        let next = star.next_events(self.phase);
+        loop {
+            let is_over = next.hub == Time::NEVER && next.spokes == Time::NEVER;
+            let has_failed =
+                stop.is_some_and(|stop| self.reached.hub.min(self.reached.spokes) >= stop);
+            if is_over || has_failed {
+                return false;
+            }
+            let mut horizons = if std::mem::take(&mut self.is_first) {
+                self.lookahead.first()
+            } else {
+                self.lookahead.next(self.reached, next)
+            };
+            if let Some(stop) = stop {
+                horizons.hub = horizons.hub.min(stop).max(self.reached.hub);
+                horizons.spokes = horizons.spokes.min(stop).max(self.reached.spokes);
+            }
+            self.horizons = horizons;
+            self.select(star);
+            if !self.tasks.is_empty() {
+                break;
+            }
+            self.reached = horizons;
+        }
+        self.phase = self.phase.wrapping_add(1);
+        self.phases += 1;
+        star.set_phase(self.phase, self.horizons);
+        true
+    }
+
+    fn select<L: Lp>(&mut self, star: &Star<'_, L>) {
+        self.tasks.clear();
+        self.ends.clear();
+        let groups = star.tasks() - 1;
+        for thread in 1..=self.threads {
+            let first = (thread - 1) * groups / self.threads;
+            for group in first..thread * groups / self.threads {
+                let task = group as u32 + 1;
+                if star.spokes_are_due(task, self.phase, self.horizons.spokes) {
+                    self.tasks.push(task);
+                }
+            }
+            self.ends.push(self.tasks.len() as u32);
+        }
+        if star.hub_is_due(self.phase, self.horizons.hub) {
+            self.tasks.push(HUB);
+        }
+        self.ends.push(self.tasks.len() as u32);
+    }
+
+    /// Every event before this has been handled.
+    pub(super) fn done(&self) -> Time {
+        self.reached.hub.min(self.reached.spokes)
+    }
+
+    /// Whether the phase is worth the attention of more than one thread, given how many events there were in all.
+    pub(super) fn is_worth_sharing(&mut self, events: u64) -> bool {
+        let last = (events - self.events) as f64;
+        self.events = events;
+        if self.events_per_phase.is_finite() {
+            self.events_per_phase += (last - self.events_per_phase) / MEMORY;
+        } else if self.phases > 1 {
+            self.events_per_phase = last;
+        }
+        self.threads > 1 && self.tasks.len() > 1 && self.events_per_phase >= EVENTS_WORTH_SHARING
+    }
+}

@@ -1,0 +1,266 @@
+//! The LPs of a run as tasks of its phases: the hub, and the spokes in groups.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crossbeam::utils::CachePadded;
+
+use crate::kernel::group::Group;
+use crate::kernel::key::EventKey;
+use crate::kernel::lp::{Envelope, Lp, LpId};
+use crate::kernel::parallel::horizon::{Horizons, Lookahead};
+use crate::kernel::parallel::lane::{Earliest, Lane};
+use crate::kernel::sequential::panic_message;
+use crate::kernel::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::kernel::time::{Span, Time};
+
+/// How many events pass between two looks at the world outside.
+pub(super) const EVENTS_PER_POLL: u64 = 1024;
+
+/// The task of the hub; group g of the spokes is task g + 1.
+pub(super) const HUB: u32 = 0;
+
+/// An LP that panicked.
+pub(super) struct Failure {
+    pub(super) key: EventKey,
+    pub(super) lp: LpId,
+    pub(super) message: String,
+}
+
+/// All lanes in one direction that were written in even or in odd phases.
+struct Lanes<M> {
+    lanes: Box<[CachePadded<Lane<M>>]>,
+    earliest: Earliest,
+}
+
+/// The LPs, and what is on its way between them.
+pub(super) struct Star<'a, L: Lp> {
+    /// The hub, then the groups of spokes.
+    groups: Box<[CachePadded<Mutex<Group<'a, L>>>]>,
+    spokes_per_group: u32,
+    /// The next event each group knows of, its lanes apart.
+    next: Earliest,
+    /// By the parity of the phase in which they are written; one lane per group, one per thread.
+    to_spokes: [Lanes<L::Message>; 2],
+    to_hub: [Lanes<L::Message>; 2],
+    /// The phase, written by the leader between phases.
+    phase: AtomicU32,
+    hub_horizon: AtomicU64,
+    spokes_horizon: AtomicU64,
+    hub_budget: u64,
+    failure: Mutex<Option<Failure>>,
+    failed: Box<[AtomicBool]>,
+}
+
+/// What a task may do beside handling events.
+pub(super) trait Desk<R> {
+    /// Which thread it is.
+    fn thread(&self) -> usize;
+
+    /// Where results go.
+    fn recorder(&mut self) -> &mut R;
+
+    /// So many events were handled; says whether the run is to end.
+    fn count(&mut self, events: u64) -> bool;
+}
+
+impl<'a, L: Lp> Star<'a, L> {
+    /// The first LP is the hub. In a phase it handles at most `hub_budget` events.
+    pub(super) fn new(
+        lps: &'a mut [L],
+        spokes_per_group: usize,
+        threads: usize,
+        hub_budget: u64,
+    ) -> Self {
+        let (hub, spokes) = lps.split_at_mut(1);
+        let mut groups = vec![Group::new(0, hub)];
+        for (index, spokes) in spokes.chunks_mut(spokes_per_group).enumerate() {
+            groups.push(Group::new((index * spokes_per_group) as u32 + 1, spokes));
+        }
+        let count = groups.len();
+        Star {
+            groups: groups.into_iter().map(|group| CachePadded::new(Mutex::new(group))).collect(),
+            spokes_per_group: spokes_per_group as u32,
+            next: Earliest::new(count),
+            to_spokes: [Lanes::new(count - 1), Lanes::new(count - 1)],
+            to_hub: [Lanes::new(threads), Lanes::new(threads)],
+            phase: AtomicU32::new(0),
+            hub_horizon: AtomicU64::new(0),
+            spokes_horizon: AtomicU64::new(0),
+            hub_budget,
+            failure: Mutex::new(None),
+            failed: (0..count).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// How many tasks a phase can have.
+    pub(super) fn tasks(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Lets all LPs start, in order.
+    pub(super) fn start(&self, recorder: &mut L::Recorder) {
+        for (task, group) in self.groups.iter().enumerate() {
+            let mut group = group.lock();
+            let start = AssertUnwindSafe(|| {
+                group.start(recorder, &mut |envelope| self.post(1, 0, envelope));
+            });
+            if let Err(payload) = catch_unwind(start) {
+                let message = panic_message(payload.as_ref());
+                self.fail(task, Failure { key: group.key(), lp: group.active(), message });
+                return;
+            }
+            self.next.set(task, time_of(group.next()));
+        }
+    }
+
+    /// Opens the next phase, with these horizons.
+    pub(super) fn set_phase(&self, phase: u32, horizons: Horizons) {
+        self.phase.store(phase, Ordering::Relaxed);
+        self.hub_horizon.store(horizons.hub.as_ns(), Ordering::Relaxed);
+        self.spokes_horizon.store(horizons.spokes.as_ns(), Ordering::Relaxed);
+    }
+
+    /// The earliest events that are known of after phase `phase`.
+    pub(super) fn next_events(&self, phase: u32) -> Horizons {
+        let sent = (phase % 2) as usize;
+        let groups = (1..self.groups.len()).map(|task| self.next.get(task));
+        Horizons {
+            hub: self.hub_next().min(self.to_hub[sent].earliest.min()),
+            spokes: groups.min().unwrap_or(Time::NEVER).min(self.to_spokes[sent].earliest.min()),
+        }
+    }
+
+    /// The next event of the hub, messages on their way apart.
+    pub(super) fn hub_next(&self) -> Time {
+        self.next.get(HUB as usize)
+    }
+
+    /// Whether the hub has anything to do before `horizon`, after phase `phase`.
+    pub(super) fn hub_is_due(&self, phase: u32, horizon: Time) -> bool {
+        let sent = (phase % 2) as usize;
+        self.hub_next() < horizon || self.to_hub[sent].earliest.min() < Time::NEVER
+    }
+
+    /// Whether the group of spokes with this task has.
+    pub(super) fn spokes_are_due(&self, task: u32, phase: u32, horizon: Time) -> bool {
+        let sent = (phase % 2) as usize;
+        self.next.get(task as usize) < horizon
+            || self.to_spokes[sent].earliest.get(task as usize - 1) < Time::NEVER
+    }
+
+    /// Does a task of the phase. A panic in it is noted down.
+    pub(super) fn run(&self, task: u32, desk: &mut impl Desk<L::Recorder>) {
+        let index = task as usize;
+        let work = AssertUnwindSafe(|| self.run_group(index, desk));
+        if let Err(payload) = catch_unwind(work) {
+            let group = self.groups[index].lock();
+            let message = panic_message(payload.as_ref());
+            self.fail(index, Failure { key: group.key(), lp: group.active(), message });
+        }
+    }
+
+    fn run_group(&self, task: usize, desk: &mut impl Desk<L::Recorder>) {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let (arrived, sent) = ((phase + 1) as usize % 2, phase as usize % 2);
+        let thread = desk.thread();
+        let mut group = self.groups[task].try_lock().expect("INV-10: one thread per task");
+        let (horizon, mut budget) = if task == HUB as usize {
+            for lane in 0..self.to_hub[arrived].lanes.len() {
+                self.to_hub[arrived].drain(lane, |envelope| group.accept(envelope));
+            }
+            (self.hub_horizon.load(Ordering::Relaxed), self.hub_budget)
+        } else {
+            let lanes = &self.to_spokes[arrived];
+            lanes.drain(task - 1, |envelope| group.accept(envelope));
+            (self.spokes_horizon.load(Ordering::Relaxed), u64::MAX)
+        };
+        if self.failed[task].load(Ordering::Relaxed) {
+            return;
+        }
+        loop {
+            let slice = budget.min(EVENTS_PER_POLL);
+            let mut post = |envelope| self.post(sent, thread, envelope);
+            let horizon = Time::from_ns(horizon);
+            let events = group.run_before(horizon, slice, desk.recorder(), &mut post);
+            budget -= events;
+            if desk.count(events) || events < slice || budget == 0 {
+                break;
+            }
+        }
+        self.next.set(task, time_of(group.next()));
+    }
+
+    /// Sends a message on its way, to be delivered in the next phase.
+    fn post(&self, sent: usize, thread: usize, envelope: Envelope<L::Message>) {
+        let (to, from) = (envelope.to.get(), envelope.key.source().get());
+        assert!(
+            to == 0 || from == 0,
+            "spokes talk to the hub only, but LP {from} sends to LP {to}"
+        );
+        if to == 0 {
+            self.to_hub[sent].push(thread, envelope);
+        } else {
+            self.to_spokes[sent].push(((to - 1) / self.spokes_per_group) as usize, envelope);
+        }
+    }
+
+    fn fail(&self, task: usize, failure: Failure) {
+        self.failed[task].store(true, Ordering::Relaxed);
+        self.next.set(task, Time::NEVER);
+        let mut first = self.failure.lock();
+        let order = |failure: &Failure| (failure.key, failure.lp);
+        if first.as_ref().is_none_or(|first| order(&failure) < order(first)) {
+            *first = Some(failure);
+        }
+    }
+
+    /// When the first panic happened. Everything else goes on until then, so that it is certain to be the first.
+    pub(super) fn failure_time(&self) -> Option<Time> {
+        self.failure.lock().as_ref().map(|failure| failure.key.time())
+    }
+
+    /// The first panic.
+    pub(super) fn take_failure(&self) -> Option<Failure> {
+        self.failure.lock().take()
+    }
+
+    /// The least promises of both sides.
+    pub(super) fn lookahead(lps: &[L]) -> Lookahead {
+        let spokes = lps.iter().skip(1).map(Lp::lookahead).min();
+        Lookahead { hub: lps[0].lookahead(), spokes: spokes.unwrap_or(Span::FOREVER) }
+    }
+
+    /// How many events were handled, and when the last of them was.
+    pub(super) fn totals(&self) -> (u64, Time) {
+        let (mut events, mut end) = (0, Time::ZERO);
+        for group in &self.groups {
+            let group = group.lock();
+            events += group.events();
+            end = end.max(group.key().time());
+        }
+        (events, end)
+    }
+}
+
+impl<M> Lanes<M> {
+    fn new(len: usize) -> Lanes<M> {
+        let lanes = (0..len).map(|_| CachePadded::new(Lane::new())).collect();
+        Lanes { lanes, earliest: Earliest::new(len) }
+    }
+
+    fn push(&self, lane: usize, envelope: Envelope<M>) {
+        self.earliest.lower(lane, envelope.key.time());
+        self.lanes[lane].push(envelope);
+    }
+
+    fn drain(&self, lane: usize, accept: impl FnMut(Envelope<M>)) {
+        if self.earliest.get(lane) < Time::NEVER {
+            self.lanes[lane].drain(accept);
+            self.earliest.set(lane, Time::NEVER);
+        }
+    }
+}
+
+fn time_of(key: EventKey) -> Time {
+    if key == EventKey::MAX { Time::NEVER } else { key.time() }
+}

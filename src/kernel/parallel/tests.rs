@@ -1,0 +1,147 @@
+//! The parallel executor against the sequential one, on toys in which a single reordering changes everything after it.
+
+use std::ops::ControlFlow;
+
+use rand::RngExt;
+
+use crate::kernel::parallel::{ParallelOptions, can_run_parallel, run};
+use crate::kernel::rng::{mix64, stream};
+use crate::kernel::sequential::{self, Finished, Observer, Stopped};
+use crate::kernel::sync::{AtomicU32, Ordering};
+use crate::kernel::time::{Span, Time};
+use crate::kernel::toys::{self, Digest, StarSpec, Toy};
+
+/// Stops after so many polls; 0 for never.
+struct StopAfter(AtomicU32);
+
+impl Observer<Digest> for StopAfter {
+    fn poll(&self, _: Time, _: &mut Digest) -> ControlFlow<()> {
+        match self.0.fetch_sub(1, Ordering::Relaxed) {
+            1 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn never() -> StopAfter {
+    StopAfter(AtomicU32::new(0))
+}
+
+fn parallel(
+    lps: &mut [Toy],
+    threads: usize,
+    options: ParallelOptions<'_>,
+) -> Result<Finished, Stopped> {
+    run(lps, &mut vec![Digest::default(); threads], &never(), options)
+}
+
+fn options(spokes_per_group: usize, seed: u64) -> ParallelOptions<'static> {
+    ParallelOptions {
+        spokes_per_group,
+        stealing: seed % 2 == 0,
+        hub_budget: [1, 7, 1 << 14][seed as usize % 3],
+        fuzz: (seed % 5 > 1).then_some(seed),
+        ..ParallelOptions::default()
+    }
+}
+
+fn spec(seed: u64) -> StarSpec {
+    let mut rng = stream(seed, 1);
+    let tick = [Span::ZERO, Span::from_ns(1), Span::from_ms(1)][rng.random_range(0..3)];
+    let mut lookahead = |choices: &[Span]| choices[rng.random_range(0..choices.len())];
+    let (none, short, long) = (Span::ZERO, Span::from_us(10), Span::from_ms(1));
+    let mut hub = lookahead(&[none, short, long]);
+    let spoke = lookahead(&[none, short, long, Span::from_ms(7), Span::FOREVER, Span::FOREVER]);
+    if hub == none && spoke == none {
+        hub = long;
+    }
+    let loop_ns = hub.as_ns() + if spoke == Span::FOREVER { 0 } else { spoke.as_ns() };
+    StarSpec {
+        spokes: rng.random_range(1..80),
+        jobs: rng.random_range(1..200),
+        seed,
+        hub,
+        spoke,
+        tick,
+        end: Time::from_ns((loop_ns + 2 * tick.as_ns()) * rng.random_range(2..40)),
+    }
+}
+
+#[test]
+fn every_schedule_gives_the_sequential_result() {
+    let seeds = std::env::var("FLEETSIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    for seed in 0..seeds.unwrap_or(60) {
+        let spec = spec(seed);
+        let mut twin = toys::star(spec);
+        let expected =
+            sequential::run(&mut twin, &mut Digest::default(), &never()).expect("no panics");
+        for threads in [1, 2, 3, 4, 7, 8, 16] {
+            let size = [1, 3, 32, 100][(seed as usize + threads) % 4];
+            let mut lps = toys::star(spec);
+            let finished = parallel(&mut lps, threads, options(size, mix64(seed + threads as u64)));
+            let context = format!("FLEETSIM_SEED={seed}, {threads} threads, {spec:?}");
+            assert_eq!(finished.expect(&context), expected, "{context}");
+            assert_eq!(toys::digest(&lps), toys::digest(&twin), "{context}");
+        }
+    }
+}
+
+/// The panic that the sequential executor meets first is reported, whatever else panics in the same phase or before.
+#[test]
+fn the_first_panic_is_reported_by_any_number_of_threads() {
+    for seed in 0..40 {
+        let spec = spec(seed);
+        let mut rng = stream(seed, 2);
+        let mut bombs = Vec::new();
+        for _ in 0..rng.random_range(1..5) {
+            let lp = rng.random_range(0..=spec.spokes) as usize;
+            bombs.push((lp, Time::from_ns(rng.random_range(0..=spec.end.as_ns()))));
+        }
+        let armed = || {
+            let mut lps = toys::star(spec);
+            bombs.iter().for_each(|&(lp, time)| toys::panic_at(&mut lps, lp, time));
+            lps
+        };
+        let expected = sequential::run(&mut armed(), &mut Digest::default(), &never());
+        let expected = expected.map_err(|stopped| stopped.to_string());
+        for threads in [1, 2, 3, 8] {
+            let result = parallel(&mut armed(), threads, options(3, seed));
+            assert_eq!(result.map_err(|stopped| stopped.to_string()), expected, "seed {seed}");
+        }
+    }
+}
+
+fn endless() -> StarSpec {
+    let (hub, spoke, tick) = (Span::from_ms(1), Span::from_ms(1), Span::from_us(10));
+    StarSpec { spokes: 20, jobs: 100, seed: 1, hub, spoke, tick, end: Time::MAX }
+}
+
+#[test]
+fn the_observer_can_stop_it() {
+    for threads in [1, 2, 4] {
+        let observer = StopAfter(AtomicU32::new(3));
+        let mut recorders = vec![Digest::default(); threads];
+        let stopped =
+            run(&mut toys::star(endless()), &mut recorders, &observer, ParallelOptions::default());
+        assert!(matches!(stopped, Err(Stopped::Halted)), "{stopped:?}");
+    }
+}
+
+#[test]
+fn a_panic_outside_any_lp_ends_the_run() {
+    for threads in [2, 4] {
+        let errand = || panic!("an errand of doom");
+        let options = ParallelOptions { errand: &errand, ..ParallelOptions::default() };
+        match parallel(&mut toys::star(endless()), threads, options) {
+            Err(Stopped::Broken { message }) => assert!(message.contains("doom"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn without_lookahead_there_is_no_parallel_run() {
+    let spec = StarSpec { hub: Span::ZERO, spoke: Span::ZERO, ..endless() };
+    assert!(!can_run_parallel(&toys::star(spec)));
+    assert!(can_run_parallel(&toys::star(StarSpec { spoke: Span::FOREVER, ..spec })));
+}
