@@ -6,8 +6,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use crate::cli::args::RunOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
@@ -38,7 +36,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         rows: match &results {
             Some(results) if job.config.run.rows > 0.0 => {
                 let rows = RowWriter::new(results.file(ROWS)?, job.config.run.rows);
-                Some(Mutex::new(rows.map_err(|error| Exit::Output(error.to_string()))?))
+                Some(rows.map_err(|error| Exit::Output(error.to_string()))?)
             }
             _ => None,
         },
@@ -63,7 +61,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         return Err(Exit::Input(format!("{}: {problem}", job.traffic.describe())));
     }
     if let Some(rows) = sink.rows {
-        rows.into_inner().finish().map_err(|error| unwritten(&error))?;
+        rows.finish().map_err(|error| unwritten(&error))?;
     }
     let context = Context {
         fleet: job.fleet.clone(),
@@ -127,14 +125,14 @@ fn print(
 
 /// Stores rows, shows progress, and listens to Ctrl-C.
 struct RunSink {
-    rows: Option<Mutex<RowWriter<BufWriter<File>>>>,
+    rows: Option<RowWriter<BufWriter<File>>>,
     progress: Progress,
 }
 
 impl Sink for RunSink {
     fn rows(&self, rows: &[Row]) -> io::Result<()> {
         match &self.rows {
-            Some(writer) => rows.iter().try_for_each(|row| writer.lock().add(row)),
+            Some(writer) => writer.add(rows),
             None => Ok(()),
         }
     }

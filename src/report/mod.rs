@@ -4,6 +4,7 @@
 
 mod json;
 mod number;
+mod row_writer;
 mod rows;
 mod series;
 mod summary;
@@ -12,7 +13,7 @@ mod workers;
 mod workload;
 
 pub use json::to_json;
-pub use rows::RowWriter;
+pub use row_writer::RowWriter;
 pub use series::write_series;
 pub use summary::{Context, Figures, Metric, Summary};
 pub use table::write_table;

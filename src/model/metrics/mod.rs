@@ -55,19 +55,35 @@ pub struct Totals {
 impl Totals {
     /// Adds the sums over other requests.
     pub fn add(&mut self, other: &Totals) {
-        self.arrived += other.arrived;
-        self.completed += other.completed;
-        self.rejected += other.rejected;
-        self.aborted += other.aborted;
-        self.prompt_tokens += other.prompt_tokens;
-        self.output_tokens += other.output_tokens;
-        self.aborted_tokens += other.aborted_tokens;
-        self.reused_tokens += other.reused_tokens;
-        self.first_reused_tokens += other.first_reused_tokens;
-        self.running_ns += other.running_ns;
-        self.residence_ns += other.residence_ns;
-        self.good += other.good;
-        self.good_tokens += other.good_tokens;
+        // All fields by name, so that a new one cannot be forgotten.
+        let Totals {
+            arrived,
+            completed,
+            rejected,
+            aborted,
+            prompt_tokens,
+            output_tokens,
+            aborted_tokens,
+            reused_tokens,
+            first_reused_tokens,
+            running_ns,
+            residence_ns,
+            good,
+            good_tokens,
+        } = *other;
+        self.arrived += arrived;
+        self.completed += completed;
+        self.rejected += rejected;
+        self.aborted += aborted;
+        self.prompt_tokens += prompt_tokens;
+        self.output_tokens += output_tokens;
+        self.aborted_tokens += aborted_tokens;
+        self.reused_tokens += reused_tokens;
+        self.first_reused_tokens += first_reused_tokens;
+        self.running_ns += running_ns;
+        self.residence_ns += residence_ns;
+        self.good += good;
+        self.good_tokens += good_tokens;
     }
 }
 
@@ -269,23 +285,42 @@ impl Recorder {
     }
 
     /// Adds what another recorder of the same run has seen: the result is that of one recorder for both.
-    pub fn merge(&mut self, mut other: Recorder) {
-        self.ttft.merge(&other.ttft);
-        self.ttst.merge(&other.ttst);
-        self.tpot.merge(&other.tpot);
-        self.itl.merge(&other.itl);
-        self.e2e.merge(&other.e2e);
-        self.isl.merge(&other.isl);
-        self.osl.merge(&other.osl);
-        self.totals.add(&other.totals);
-        for (number, interval) in other.series.take_before(Time::NEVER) {
+    pub fn merge(&mut self, other: Recorder) {
+        // All fields by name, so that a new one cannot be forgotten.
+        let Recorder {
+            ttft,
+            ttst,
+            tpot,
+            itl,
+            e2e,
+            isl,
+            osl,
+            slo: _,
+            totals,
+            mut series,
+            first_arrival,
+            last_end,
+            mut rows,
+            digest,
+            halt,
+            fraction,
+        } = other;
+        self.ttft.merge(&ttft);
+        self.ttst.merge(&ttst);
+        self.tpot.merge(&tpot);
+        self.itl.merge(&itl);
+        self.e2e.merge(&e2e);
+        self.isl.merge(&isl);
+        self.osl.merge(&osl);
+        self.totals.add(&totals);
+        for (number, interval) in series.take_before(Time::NEVER) {
             self.series.absorb(number, interval);
         }
-        self.first_arrival = self.first_arrival.into_iter().chain(other.first_arrival).min();
-        self.last_end = self.last_end.max(other.last_end);
-        self.rows.append(&mut other.rows);
-        self.digest.merge(other.digest);
-        self.halt |= other.halt;
-        self.fraction = self.fraction.or(other.fraction);
+        self.first_arrival = self.first_arrival.into_iter().chain(first_arrival).min();
+        self.last_end = self.last_end.max(last_end);
+        self.rows.append(&mut rows);
+        self.digest.merge(digest);
+        self.halt |= halt;
+        self.fraction = self.fraction.or(fraction);
     }
 }

@@ -29,21 +29,34 @@ pub struct Interval {
 
 impl Interval {
     /// Adds what another recorder saw of the same interval.
-    pub fn add(&mut self, mut other: Interval) {
-        self.arrived += other.arrived;
-        self.completed += other.completed;
-        self.output_tokens += other.output_tokens;
-        self.prefill_tokens += other.prefill_tokens;
+    pub fn add(&mut self, other: Interval) {
+        // All fields by name, so that a new one cannot be forgotten.
+        let Interval {
+            arrived,
+            completed,
+            output_tokens,
+            prefill_tokens,
+            mut ttft,
+            ttft_percentiles,
+            waiting,
+            running,
+            pinned_blocks,
+            queued,
+        } = other;
+        self.arrived += arrived;
+        self.completed += completed;
+        self.output_tokens += output_tokens;
+        self.prefill_tokens += prefill_tokens;
         if self.ttft.is_empty() {
-            self.ttft = other.ttft;
+            self.ttft = ttft;
         } else {
-            self.ttft.append(&mut other.ttft);
+            self.ttft.append(&mut ttft);
         }
-        self.ttft_percentiles = self.ttft_percentiles.or(other.ttft_percentiles);
-        self.waiting += other.waiting;
-        self.running += other.running;
-        self.pinned_blocks += other.pinned_blocks;
-        self.queued += other.queued;
+        self.ttft_percentiles = self.ttft_percentiles.or(ttft_percentiles);
+        self.waiting += waiting;
+        self.running += running;
+        self.pinned_blocks += pinned_blocks;
+        self.queued += queued;
     }
 
     /// Replaces the TTFTs, which are complete, by their percentiles.

@@ -6,6 +6,9 @@ use super::*;
 use crate::kernel::rng::{Stream, stream};
 use crate::model::request::{RequestId, WorkerId};
 
+/// How many random runs are recorded.
+const SEEDS: u64 = 40;
+
 const INTERVAL: Span = Span::from_ns(1000);
 
 /// What an engine or the coordinator tells its recorder when it handles an event.
@@ -136,11 +139,11 @@ fn record(events: &[Event], recorders: usize, rng: &mut Stream) -> (Recorder, us
         collector.collect(&mut recorder.series, Time::NEVER);
         assert!(recorder.series.intervals().is_empty());
     }
-    let mut merged = threads.into_iter().map(|(recorder, _)| recorder).reduce(|mut all, other| {
+    let merged = threads.into_iter().map(|(recorder, _)| recorder).reduce(|mut all, other| {
         all.merge(other);
         all
     });
-    let mut merged = merged.take().unwrap();
+    let mut merged = merged.unwrap();
     merged.series = collector.into_series();
     (merged, held)
 }
@@ -154,7 +157,7 @@ fn summary(distribution: &Distribution) -> impl PartialEq + std::fmt::Debug {
     (distribution.count(), extremes, moments, percentiles, buckets)
 }
 
-fn compare(one: &Recorder, several: &Recorder) {
+fn compare(one: &Recorder, several: &Recorder, context: &str) {
     for (one, several) in [
         (&one.ttft, &several.ttft),
         (&one.ttst, &several.ttst),
@@ -164,21 +167,20 @@ fn compare(one: &Recorder, several: &Recorder) {
         (&one.isl, &several.isl),
         (&one.osl, &several.osl),
     ] {
-        assert_eq!(summary(one), summary(several));
+        assert_eq!(summary(one), summary(several), "{context}");
     }
-    assert_eq!(one.totals, several.totals);
-    assert_eq!(one.digest, several.digest);
-    assert_eq!(
-        (one.first_arrival, one.last_end, one.halt),
-        (several.first_arrival, several.last_end, several.halt)
-    );
-    assert_eq!(one.series.intervals(), several.series.intervals());
+    let rest = |recorder: &Recorder| {
+        let Recorder { totals, digest, first_arrival, last_end, halt, .. } = *recorder;
+        (totals, digest, first_arrival, last_end, halt)
+    };
+    assert_eq!(rest(one), rest(several), "{context}");
+    assert_eq!(one.series.intervals(), several.series.intervals(), "{context}");
 }
 
 #[test]
 fn several_recorders_see_what_one_sees() {
     let mut halted = 0;
-    for seed in 0..60 {
+    for seed in 0..SEEDS {
         let mut rng = stream(seed, 0);
         let mut now = Time::ZERO;
         let events: Vec<Event> = (0..rng.random_range(0..800))
@@ -197,12 +199,13 @@ fn several_recorders_see_what_one_sees() {
         for interval in one.series.between(0, usize::MAX) {
             interval.settle();
         }
-        halted += u32::from(one.halt);
+        halted += u64::from(one.halt);
         for recorders in 1..=4 {
-            compare(&one, &record(&events, recorders, &mut rng).0);
+            let (several, _) = record(&events, recorders, &mut rng);
+            compare(&one, &several, &format!("seed {seed}, {recorders} recorders"));
         }
     }
-    assert!((1..60).contains(&halted));
+    assert!((1..SEEDS).contains(&halted), "{halted} halted");
 }
 
 #[test]
