@@ -41,7 +41,7 @@ pub trait Source: Send {
 
 /// Prepares requests before they are asked for. Which requests come, and in which order, does not depend on it.
 pub trait ReadAhead: Send + Sync {
-    /// Does a piece of the work, some 20 to 100 µs of it; false if enough is prepared, or somebody else is at it.
+    /// Does a piece of the work, some 5 to 100 µs of it; false if enough is prepared, or somebody else is at it.
     fn advance(&self) -> bool;
 }
 
