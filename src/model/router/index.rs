@@ -129,6 +129,9 @@ pub struct PrefixIndex {
 /// The nodes along one prompt, from the first block on: number, and one past the last block they share with it.
 pub(super) type Path = Vec<(u32, u32)>;
 
+/// Nodes with many holders along one prompt, the last first: one past the last block they share with it, and number.
+pub(super) type Crowds = Vec<(u32, u32)>;
+
 impl PrefixIndex {
     /// An empty index.
     pub fn new(layout: BlockLayout) -> PrefixIndex {
@@ -243,30 +246,30 @@ impl PrefixIndex {
         path.iter().rev().find(holds).map_or(0, |&(_, end)| end)
     }
 
-    /// Lists the workers that hold more of a walked sequence than some number of blocks, and gives that number: zero
-    /// unless so many workers hold that much that listing them all would take too long.
-    pub(super) fn holders(&self, path: &Path, workers: &mut Vec<u32>) -> u32 {
+    /// Lists the workers that hold something of a walked sequence, those with most first; in place of the workers of a
+    /// node which too many hold, the node is listed among the crowds.
+    pub(super) fn holders(&self, path: &Path, workers: &mut Vec<u32>, crowds: &mut Crowds) {
+        let mut size = 0;
         for &(id, end) in path.iter().rev() {
             match &self.nodes[id as usize].holders {
                 Holders::One(worker, _) => workers.push(*worker),
                 Holders::Few(list) => workers.extend(list.iter().map(|&(worker, _)| worker)),
-                Holders::Many(..) => return end,
+                // Whoever holds a node holds those before it, so crowds of one size are the same.
+                Holders::Many(set, _) if set.len() > size => {
+                    size = set.len();
+                    crowds.push((end, id));
+                }
+                Holders::Many(..) => {}
             }
         }
-        0
     }
 
-    /// Of `among`, the lowest of those workers that hold each of the nodes which too many hold to be listed; the workers
-    /// that hold most come first.
-    pub(super) fn first_holders<'a>(
-        &'a self,
-        path: &'a Path,
-        among: &'a WorkerSet,
-    ) -> impl Iterator<Item = u32> + 'a {
-        path.iter().rev().filter_map(move |&(id, _)| match &self.nodes[id as usize].holders {
-            Holders::Many(set, _) => set.first_common(among),
+    /// Who holds a node, if they are many.
+    pub(super) fn crowd(&self, node: u32) -> Option<&WorkerSet> {
+        match &self.nodes[node as usize].holders {
+            Holders::Many(set, _) => Some(set),
             Holders::One(..) | Holders::Few(_) => None,
-        })
+        }
     }
 
     /// How many nodes there are.
@@ -376,12 +379,14 @@ mod tests {
             let prompt = prompt(&mut rng);
             let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
             index.walk(&prompt.chain, blocks, &mut path);
-            let mut listed = Vec::new();
-            let beyond = index.holders(&path, &mut listed);
+            let (mut listed, mut crowds) = (Vec::new(), Crowds::new());
+            index.holders(&path, &mut listed, &mut crowds);
             for worker in 0..workers {
                 let expected = twin.overlap(worker, &prompt, blocks);
                 assert_eq!(index.overlap(&path, worker), expected);
-                assert!(expected <= beyond || listed.contains(&worker));
+                let holds = |&&(_, node): &&(u32, u32)| index.crowd(node).unwrap().contains(worker);
+                let crowd = crowds.iter().find(holds);
+                assert!(listed.contains(&worker) || expected == crowd.map_or(0, |&(end, _)| end));
             }
         }
         for (worker, prompt, first, blocks) in held.into_iter().rev() {

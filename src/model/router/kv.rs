@@ -14,7 +14,9 @@
 //! its end is.
 //!
 //! Looking at every worker for every request would cost more than anything else in a large fleet. The search visits only
-//! workers that could win: those that hold a rare part of the prompt, then the others in order of a lower bound.
+//! workers that could win (`search.rs`).
+
+mod search;
 
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ use crate::kernel::rng::Stream;
 use crate::kernel::tree::WinnerTree;
 use crate::model::kv::{BlockLayout, CacheChange};
 use crate::model::request::{RequestId, Visible, WorkerId};
-use crate::model::router::index::{Path, PrefixIndex};
+use crate::model::router::index::{Crowds, Path, PrefixIndex};
 use crate::model::router::load::weighted;
 use crate::model::router::set::WorkerSet;
 use crate::model::router::{Policy, Reads};
@@ -109,16 +111,20 @@ pub struct KvAware {
     /// What their active requests hold.
     active: PrefixIndex,
     in_flight: FxHashMap<RequestId, InFlight>,
-    /// The cost of each worker before any overlap, as ordered bits, if it is above zero.
-    base: WinnerTree<u64>,
+    /// The load of each worker as a [`key`], if it costs anything.
+    base: WinnerTree<u128>,
     /// The other workers: nothing to do as far as the cost is concerned.
     idle: WorkerSet,
+    /// Whether costs are without rounding errors.
+    exact: bool,
     /// Prefill tokens of each worker, if the least of them matters.
     prefill: Option<WinnerTree<u64>>,
     rng: Stream,
     cache_path: Path,
     active_path: Path,
     candidates: Vec<u32>,
+    cache_crowds: Crowds,
+    active_crowds: Crowds,
     /// The search in which each worker was looked at last, and how many searches there were.
     visited: Vec<u64>,
     searches: u64,
@@ -140,13 +146,16 @@ impl KvAware {
             cache: PrefixIndex::new(layout),
             active: PrefixIndex::new(layout),
             in_flight: FxHashMap::default(),
-            base: WinnerTree::new(workers as usize, u64::MAX),
+            base: WinnerTree::new(workers as usize, u128::MAX),
+            exact: search::is_exact(&config, layout.block_size),
             idle: WorkerSet::full(workers),
             prefill,
             rng,
             cache_path: Path::new(),
             active_path: Path::new(),
             candidates: Vec::new(),
+            cache_crowds: Crowds::new(),
+            active_crowds: Crowds::new(),
             visited: vec![0; workers as usize],
             searches: 0,
         }
@@ -193,53 +202,6 @@ impl KvAware {
         }
     }
 
-    /// The cheapest worker, without a look at all of them.
-    fn cheapest(&mut self, demand: Demand) -> u32 {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.clear();
-        let cached = self.cache.holders(&self.cache_path, &mut candidates);
-        let active = self.active.holders(&self.active_path, &mut candidates);
-        let mut best = Best::default();
-        self.searches += 1;
-        for &worker in &candidates {
-            if std::mem::replace(&mut self.visited[worker as usize], self.searches) == self.searches
-            {
-                continue;
-            }
-            best.offer(
-                self.cost(demand, worker),
-                self.loads[worker as usize].active_blocks,
-                worker,
-            );
-        }
-        // Whoever is not a candidate holds at most `cached` blocks in its cache and `active` in active requests.
-        let saved =
-            self.config.prefill_load_scale * self.config.overlap_score_credit * f64::from(cached);
-        let prompt = demand.prompt_tokens as f64 / f64::from(self.layout.block_size);
-        let fixed = self.config.prefill_load_scale * prompt + f64::from(demand.blocks);
-        // Idle workers differ only in their caches: of those that hold a node, the lowest is as good as any. Once one of
-        // them holds all that is left to hold, no busy worker can beat it, unless a credit above one makes prefill free
-        // for both.
-        let mut settled = false;
-        let first = self.idle.first();
-        for worker in self.cache.first_holders(&self.cache_path, &self.idle).chain(first) {
-            best.offer(self.cost(demand, worker), 0, worker);
-            settled |= self.config.overlap_score_credit <= 1.0
-                && self.cache.overlap(&self.cache_path, worker) >= cached;
-        }
-        if !settled {
-            let least = fixed - saved - f64::from(active);
-            let limit = best.limit(least);
-            self.base.visit_up_to(limit, |_, worker| {
-                let active_blocks = self.loads[worker as usize].active_blocks;
-                best.offer(self.cost(demand, worker), active_blocks, worker);
-                best.limit(least)
-            });
-        }
-        self.candidates = candidates;
-        best.worker
-    }
-
     /// A random one of the cheapest workers.
     fn any_cheapest(&mut self, demand: Demand) -> u32 {
         let (mut best, mut ties, mut chosen) = (f64::INFINITY, 0, 0);
@@ -281,47 +243,27 @@ impl KvAware {
         let base = self.config.prefill_load_scale * prefill
             + load.active_blocks as f64
             + self.config.decode_active_request_weight * load.requests as f64;
-        if base > 0.0 {
-            if self.base.get(worker) == u64::MAX {
+        let key = if base > 0.0 { key(base, load.active_blocks, worker) } else { u128::MAX };
+        let before = self.base.get(worker);
+        if key != before {
+            if before == u128::MAX {
                 self.idle.remove(worker);
+            } else if key == u128::MAX {
+                self.idle.insert(worker);
             }
-            // The bits of floats that are not negative sort like the floats.
-            self.base.set(worker, base.to_bits());
-        } else if self.base.get(worker) != u64::MAX {
-            self.idle.insert(worker);
-            self.base.set(worker, u64::MAX);
+            self.base.set(worker, key);
         }
     }
 }
 
-/// The cheapest worker so far: by cost, then active blocks, then number.
-struct Best {
-    cost: f64,
-    active_blocks: u64,
-    worker: u32,
+/// A load as it is compared: by what it adds to the cost, then by active blocks, then by the worker's number.
+fn key(base: f64, active_blocks: u64, worker: u32) -> u128 {
+    key_of_base(base) | u128::from(active_blocks) << 20 | u128::from(worker)
 }
 
-impl Default for Best {
-    fn default() -> Best {
-        Best { cost: f64::INFINITY, active_blocks: 0, worker: 0 }
-    }
-}
-
-impl Best {
-    fn offer(&mut self, cost: f64, active_blocks: u64, worker: u32) {
-        let cheaper = cost.total_cmp(&self.cost);
-        if cheaper.then((active_blocks, worker).cmp(&(self.active_blocks, self.worker))).is_lt() {
-            *self = Best { cost, active_blocks, worker };
-        }
-    }
-
-    /// The largest load, as ordered bits, of a worker that could still win when a request adds at least `least` to it,
-    /// with room for the rounding of sums.
-    fn limit(&self, least: f64) -> u64 {
-        let slack = 1e-9 * (1.0 + self.cost.abs() + least.abs());
-        // No worker in the tree is without load, so a limit of zero lets nobody in.
-        (self.cost + slack - least).clamp(0.0, f64::MAX).to_bits()
-    }
+fn key_of_base(base: f64) -> u128 {
+    // The bits of floats that are not negative sort like the floats.
+    u128::from(base.to_bits()) << 64
 }
 
 impl Policy for KvAware {
