@@ -4,6 +4,7 @@
 //! parts they hold, in their caches and for active requests, if any: within such a crowd the cost grows with the load
 //! alone, so that only the least loaded of each crowd can win.
 
+use crate::model::router::index::Book;
 use crate::model::router::kv::{Demand, KvAware, KvRouterConfig, key, key_of_base};
 use crate::model::router::set::{WorkerSet, common};
 
@@ -54,8 +55,11 @@ impl KvAware {
         self.candidates.clear();
         self.cache_crowds.clear();
         self.active_crowds.clear();
-        self.cache.holders(&self.cache_path, &mut self.candidates, &mut self.cache_crowds);
-        self.active.holders(&self.active_path, &mut self.candidates, &mut self.active_crowds);
+        for (book, crowds) in
+            [(Book::Cached, &mut self.cache_crowds), (Book::Active, &mut self.active_crowds)]
+        {
+            self.index.holders(book, &self.path, &mut self.candidates, crowds);
+        }
         let mut best = Best { cost: f64::INFINITY, active_blocks: 0, worker: 0, exact: self.exact };
         self.searches += 1;
         for &worker in &self.candidates {
@@ -68,11 +72,13 @@ impl KvAware {
         let prompt = demand.prompt_tokens as f64 / f64::from(self.layout.block_size);
         let fixed = scale * prompt + f64::from(demand.blocks);
         let everybody = (0, None);
-        let cached = self.cache_crowds.iter().map(|&(end, node)| (end, self.cache.crowd(node)));
+        let index = &self.index;
+        let cached = self.cache_crowds.iter();
+        let cached = cached.map(|&(end, node)| (end, index.crowd(Book::Cached, node)));
         for (cached, cache) in cached.chain([everybody]) {
             let saved = scale * self.config.overlap_score_credit * f64::from(cached);
             let active = self.active_crowds.iter();
-            let active = active.map(|&(end, node)| (end, self.active.crowd(node)));
+            let active = active.map(|&(end, node)| (end, index.crowd(Book::Active, node)));
             for (shared, active) in active.chain([everybody]) {
                 let least = fixed - saved - f64::from(shared);
                 self.search([cache, active], least, demand, &mut best);
