@@ -52,9 +52,15 @@ impl<K: Copy + Ord> WinnerTree<K> {
         }
     }
 
-    /// Shows every value that is at most `limit` to `visit`, roughly the smallest first; what it returns is the limit from
-    /// then on. Passing over what is larger costs one look at the root of it.
-    pub fn visit_up_to(&self, mut limit: K, mut visit: impl FnMut(K, u32) -> K) {
+    /// Shows every value below `limit` to `visit`, roughly the smallest first; what it returns is the limit from then on.
+    /// Passing over what is larger costs one look at the root of it, and so do owners of whom `holds` knows none: it is
+    /// asked about aligned ranges, by their first owner and their length, a power of two.
+    pub fn visit_below(
+        &self,
+        mut limit: K,
+        mut holds: impl FnMut(u32, u32) -> bool,
+        mut visit: impl FnMut(K, u32) -> K,
+    ) {
         // A path from the root to a leaf leaves one sibling behind per level.
         let mut open = [1; usize::BITS as usize];
         let mut len = 1;
@@ -62,7 +68,9 @@ impl<K: Copy + Ord> WinnerTree<K> {
             len -= 1;
             let index = open[len];
             let value = self.get(self.winners[index]);
-            if value > limit {
+            let height = self.leaves.ilog2() - index.ilog2();
+            let first = (index << height) - self.leaves;
+            if value >= limit || !holds(first as u32, 1 << height) {
                 continue;
             }
             if index >= self.leaves {
@@ -99,20 +107,29 @@ mod tests {
                 assert_eq!(Some(&tree.min()), twin.iter().min());
                 assert_eq!(tree.get(owner), value);
                 let limit = rng.random_range(0..10);
+                let among = rng.random_range(0..1_u32 << len);
+                let holds = |first, len| among >> first & ((1_u64 << len) - 1) as u32 != 0;
                 let mut visited = Vec::new();
-                tree.visit_up_to(limit, |value, owner| {
+                tree.visit_below(limit, holds, |value, owner| {
                     visited.push((value, owner));
                     limit
                 });
                 visited.sort_unstable_by_key(|&(_, owner)| owner);
-                let expected: Vec<(u64, u32)> =
-                    twin.iter().copied().filter(|&(value, _)| value <= limit).collect();
+                let expected = |&(value, owner): &(u64, u32)| value < limit && holds(owner, 1);
+                let expected: Vec<(u64, u32)> = twin.iter().copied().filter(expected).collect();
                 assert_eq!(visited, expected);
+                if tree.min().0 == u64::MAX {
+                    continue;
+                }
                 visited.clear();
-                tree.visit_up_to(u64::MAX, |value, owner| {
-                    visited.push((value, owner));
-                    0
-                });
+                tree.visit_below(
+                    u64::MAX,
+                    |_, _| true,
+                    |value, owner| {
+                        visited.push((value, owner));
+                        1
+                    },
+                );
                 assert_eq!(visited[0], tree.min());
                 assert!(visited[1..].iter().all(|&(value, _)| value == 0));
             }

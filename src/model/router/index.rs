@@ -4,6 +4,8 @@
 //! the identity of its first block. Where a sequence parts from a node in its middle, the node of its next block is found
 //! the same way. What a worker holds is closed under prefixes, so along a prompt the sets of holders only shrink, and how
 //! far a worker's copy reaches is where the prompt leaves the last node that lists it.
+//!
+//! Two books are kept in one tree, so that a prompt is looked up once: what the caches hold, and what active requests do.
 
 use std::sync::Arc;
 
@@ -11,110 +13,28 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::model::kv::BlockLayout;
+use crate::model::router::holders::Holders;
 use crate::model::router::set::WorkerSet;
 
-/// Up to this many workers a set is a sorted list, and can be walked.
-const FEW: usize = 16;
-
-/// How often each worker holds the blocks of a node.
-#[derive(Clone, Debug)]
-enum Holders {
-    One(u32, u32),
-    Few(Vec<(u32, u32)>),
-    /// Everybody who holds them, and how often beyond once.
-    Many(WorkerSet, FxHashMap<u32, u32>),
+/// Who counts as a holder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Book {
+    /// Workers whose prefix cache has the blocks.
+    Cached,
+    /// Workers with active requests that have the blocks.
+    Active,
 }
 
-impl Holders {
-    fn contains(&self, worker: u32) -> bool {
-        match self {
-            Holders::One(holder, _) => *holder == worker,
-            Holders::Few(list) => list.binary_search_by_key(&worker, |&(holder, _)| holder).is_ok(),
-            Holders::Many(set, _) => set.contains(worker),
-        }
-    }
-
-    /// Whether the worker is new.
-    fn add(&mut self, worker: u32) -> bool {
-        match self {
-            Holders::One(holder, count) if *holder == worker => *count += 1,
-            Holders::One(holder, count) => {
-                let mut list = vec![(*holder, *count), (worker, 1)];
-                list.sort_unstable();
-                *self = Holders::Few(list);
-                return true;
-            }
-            Holders::Few(list) => match list.binary_search_by_key(&worker, |&(holder, _)| holder) {
-                Ok(at) => list[at].1 += 1,
-                Err(at) => {
-                    list.insert(at, (worker, 1));
-                    if list.len() > FEW {
-                        let set = list.iter().map(|&(holder, _)| holder).collect();
-                        let often = list.iter().filter(|&&(_, count)| count > 1);
-                        let more = often.map(|&(holder, count)| (holder, count - 1)).collect();
-                        *self = Holders::Many(set, more);
-                    }
-                    return true;
-                }
-            },
-            Holders::Many(set, more) => {
-                if set.insert(worker) {
-                    return true;
-                }
-                *more.entry(worker).or_insert(0) += 1;
-            }
-        }
-        false
-    }
-
-    /// Whether the worker is gone. The set may then be empty.
-    fn remove(&mut self, worker: u32) -> bool {
-        match self {
-            Holders::One(holder, count) if *holder == worker => {
-                *count -= 1;
-                *count == 0
-            }
-            Holders::One(..) => false,
-            Holders::Few(list) => {
-                let Ok(at) = list.binary_search_by_key(&worker, |&(holder, _)| holder) else {
-                    return false;
-                };
-                list[at].1 -= 1;
-                if list[at].1 > 0 {
-                    return false;
-                }
-                list.remove(at);
-                if let [(holder, count)] = list[..] {
-                    *self = Holders::One(holder, count);
-                }
-                true
-            }
-            Holders::Many(set, more) => {
-                let Some(count) = more.get_mut(&worker) else { return set.remove(worker) };
-                *count -= 1;
-                if *count == 0 {
-                    more.remove(&worker);
-                }
-                false
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Holders::One(_, count) => *count == 0,
-            Holders::Few(list) => list.is_empty(),
-            Holders::Many(set, _) => set.is_empty(),
-        }
-    }
-}
-
+/// A run of blocks; as large as a line of the processor's cache, because each is found cold.
 #[derive(Debug)]
 struct Node {
     chain: Arc<[u64]>,
     first: u32,
     end: u32,
-    holders: Holders,
+    /// The link of the chain at the last block.
+    last: u64,
+    /// By book.
+    holders: [Holders; 2],
 }
 
 /// An index of prefixes by worker, counting how often each worker holds each block.
@@ -129,6 +49,27 @@ pub struct PrefixIndex {
 /// The nodes along one prompt, from the first block on: number, and one past the last block they share with it.
 pub(super) type Path = Vec<(u32, u32)>;
 
+/// Nodes with many holders along one prompt, the last first: one past the last block they share with it, and number.
+pub(super) type Crowds = Vec<(u32, u32)>;
+
+/// How many nodes a trail names.
+const TRAIL: usize = 4;
+
+/// No node.
+const NONE: u32 = u32::MAX;
+
+/// Where a sequence was entered: its first nodes and its last one. They outlive what is done to others, and keep their
+/// ends, but pieces may be cut off their fronts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trail([u32; TRAIL]);
+
+impl Trail {
+    fn push(&mut self, node: u32) {
+        let free = self.0.iter().position(|&id| id == NONE);
+        self.0[free.unwrap_or(TRAIL - 1)] = node;
+    }
+}
+
 impl PrefixIndex {
     /// An empty index.
     pub fn new(layout: BlockLayout) -> PrefixIndex {
@@ -136,18 +77,23 @@ impl PrefixIndex {
     }
 
     /// A worker holds the blocks `first..end` of a sequence (once more). Says how many it did not hold before.
-    pub fn add(&mut self, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> u32 {
+    pub fn add(
+        &mut self,
+        book: Book,
+        worker: u32,
+        chain: &Arc<[u64]>,
+        first: u32,
+        end: u32,
+    ) -> u32 {
         let (mut at, mut fresh) = (first, 0);
         while at < end {
-            let key = self.layout.key(chain, at);
-            let Some(&id) = self.index.get(&key) else {
-                let (chain, holders) = (Arc::clone(chain), Holders::One(worker, 1));
-                let id = self.nodes.insert(Node { chain, first: at, end, holders });
-                self.index.insert(key, id as u32);
+            let Some(&id) = self.index.get(&self.layout.key(chain, at)) else {
+                self.insert(book, worker, chain, at, end);
                 return fresh + end - at;
             };
-            let common = self.cut_common(id, chain, end);
-            if self.nodes[id as usize].holders.add(worker) {
+            let common = self.common(id, chain, end);
+            let id = self.cut(id, common);
+            if self.nodes[id as usize].holders[book as usize].add(worker) {
                 fresh += common - at;
             }
             at = common;
@@ -155,46 +101,110 @@ impl PrefixIndex {
         fresh
     }
 
+    /// As [`PrefixIndex::add`], for a sequence of `end` blocks that has just been walked.
+    pub(super) fn add_along(
+        &mut self,
+        book: Book,
+        worker: u32,
+        (chain, end): (&Arc<[u64]>, u32),
+        path: &Path,
+    ) -> (u32, Trail) {
+        let (mut at, mut fresh, mut trail) = (0, 0, Trail([NONE; TRAIL]));
+        for &(id, common) in path {
+            let id = self.cut(id, common);
+            if self.nodes[id as usize].holders[book as usize].add(worker) {
+                fresh += common - at;
+            }
+            trail.push(id);
+            at = common;
+        }
+        if at < end {
+            trail.push(self.insert(book, worker, chain, at, end));
+            fresh += end - at;
+        }
+        (fresh, trail)
+    }
+
+    fn insert(&mut self, book: Book, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> u32 {
+        let mut holders = [Holders::None, Holders::None];
+        holders[book as usize] = Holders::One(worker, 1);
+        let last = chain[self.layout.trace_block(end - 1)];
+        let node = Node { chain: Arc::clone(chain), first, end, last, holders };
+        let id = self.nodes.insert(node) as u32;
+        self.index.insert(self.layout.key(chain, first), id);
+        id
+    }
+
     /// A worker no longer holds the blocks `first..end` of a sequence (or once less). Says how many it has lost.
-    pub fn remove(&mut self, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> u32 {
+    pub fn remove(&mut self, book: Book, worker: u32, chain: &[u64], first: u32, end: u32) -> u32 {
         let (mut at, mut lost) = (first, 0);
-        if first < end && self.shrink(worker, chain, first, end) {
+        if first < end && self.shrink(book, worker, chain, first, end) {
             return end - first;
         }
         while at < end {
             let Some(&id) = self.index.get(&self.layout.key(chain, at)) else { return lost };
-            let common = self.cut_common(id, chain, end);
-            let node = &mut self.nodes[id as usize];
-            if node.holders.remove(worker) {
-                lost += common - at;
-                if node.holders.is_empty() {
-                    self.nodes.remove(id as usize);
-                    self.index.remove(&self.layout.key(chain, at));
-                }
-            }
+            let common = self.common(id, chain, end);
+            let id = self.cut(id, common);
+            lost += self.release(book, worker, id);
             at = common;
+        }
+        lost
+    }
+
+    /// As [`PrefixIndex::remove`], for a sequence of `end` blocks that left this trail.
+    pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail, end: u32) -> u32 {
+        let named = trail.0.iter().take_while(|&&id| id != NONE);
+        let Some(&last) = named.last() else { return 0 };
+        let mut named = trail.0.iter().copied();
+        let mut next = named.next();
+        let (mut at, mut lost) = (0, 0);
+        while at < end {
+            let id = match next {
+                Some(id) if id != NONE && self.nodes[id as usize].first == at => {
+                    next = named.next();
+                    id
+                }
+                // A piece that was cut off since, or that the trail leaves out; the last node has its identity.
+                _ => self.index[&self.layout.key(&self.nodes[last as usize].chain, at)],
+            };
+            at = self.nodes[id as usize].end;
+            lost += self.release(book, worker, id);
+        }
+        lost
+    }
+
+    /// A worker holds a node once less. Says how many blocks it has lost.
+    fn release(&mut self, book: Book, worker: u32, id: u32) -> u32 {
+        let node = &mut self.nodes[id as usize];
+        if !node.holders[book as usize].remove(worker) {
+            return 0;
+        }
+        let lost = node.end - node.first;
+        if node.holders.iter().all(Holders::is_empty) {
+            let node = self.nodes.remove(id as usize);
+            self.index.remove(&self.layout.key(&node.chain, node.first));
         }
         lost
     }
 
     /// Makes sure that a node starts at `first`, unless the blocks are the tail of one that the worker alone holds: then
     /// they are cut off, and that was all.
-    fn shrink(&mut self, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> bool {
+    fn shrink(&mut self, book: Book, worker: u32, chain: &[u64], first: u32, end: u32) -> bool {
         if self.index.contains_key(&self.layout.key(chain, first)) {
             return false;
         }
         let mut at = 0;
         while let Some(&id) = self.index.get(&self.layout.key(chain, at)) {
-            let node = &mut self.nodes[id as usize];
-            let limit = node.end.min(first + 1);
-            at = self.layout.common_blocks(chain, &node.chain, node.first, limit);
+            at = self.common(id, chain, first + 1);
             if at <= first {
                 continue;
             }
-            if node.end == end
-                && matches!(node.holders, Holders::One(holder, 1) if holder == worker)
-            {
+            let node = &mut self.nodes[id as usize];
+            let (holders, others) =
+                (&node.holders[book as usize], &node.holders[1 - book as usize]);
+            if node.end == end && others.is_empty() && holders.is_only(worker) {
                 node.end = first;
+                node.last = chain[self.layout.trace_block(first - 1)];
                 return true;
             }
             self.cut(id, first);
@@ -203,24 +213,30 @@ impl PrefixIndex {
         false
     }
 
-    /// Cuts a node that starts with a block of `chain` where the two part, or at `end`; says where.
-    fn cut_common(&mut self, id: u32, chain: &Arc<[u64]>, end: u32) -> u32 {
+    /// How far a sequence that has a node's first block agrees with it: one past the last common block, at most `end`.
+    fn common(&self, id: u32, chain: &[u64], end: u32) -> u32 {
         let node = &self.nodes[id as usize];
-        let limit = node.end.min(end);
-        let common = self.layout.common_blocks(chain, &node.chain, node.first, limit);
-        if common < node.end {
-            self.cut(id, common);
+        if node.end <= end && chain[self.layout.trace_block(node.end - 1)] == node.last {
+            return node.end;
         }
-        common
+        self.layout.common_blocks(chain, &node.chain, node.first, node.end.min(end))
     }
 
-    fn cut(&mut self, id: u32, at: u32) {
+    /// Makes a node end at `at`: what is behind keeps its number, the number of the piece in front is returned.
+    fn cut(&mut self, id: u32, at: u32) -> u32 {
         let node = &mut self.nodes[id as usize];
-        let (chain, holders, end) = (Arc::clone(&node.chain), node.holders.clone(), node.end);
-        node.end = at;
-        let key = self.layout.key(&chain, at);
-        let tail = self.nodes.insert(Node { chain, first: at, end, holders });
-        self.index.insert(key, tail as u32);
+        if node.end == at {
+            return id;
+        }
+        let last = node.chain[self.layout.trace_block(at - 1)];
+        let (chain, holders) = (Arc::clone(&node.chain), node.holders.clone());
+        let front = Node { chain, first: node.first, end: at, last, holders };
+        node.first = at;
+        let keys = [front.first, at].map(|first| self.layout.key(&front.chain, first));
+        let front = self.nodes.insert(front) as u32;
+        self.index.insert(keys[0], front);
+        self.index.insert(keys[1], id);
+        front
     }
 
     /// Lists the nodes along the first `blocks` blocks of a sequence.
@@ -229,44 +245,59 @@ impl PrefixIndex {
         let mut at = 0;
         while at < blocks {
             let Some(&id) = self.index.get(&self.layout.key(chain, at)) else { return };
-            let node = &self.nodes[id as usize];
-            let limit = node.end.min(blocks);
             // Where the prompt parts from this node, another one may start: a branch of whoever came later.
-            at = self.layout.common_blocks(chain, &node.chain, node.first, limit);
+            at = self.common(id, chain, blocks);
             path.push((id, at));
         }
     }
 
     /// How many leading blocks of a walked sequence a worker holds.
-    pub(super) fn overlap(&self, path: &Path, worker: u32) -> u32 {
-        let holds = |&&(id, _): &&(u32, u32)| self.nodes[id as usize].holders.contains(worker);
+    pub(super) fn overlap(&self, book: Book, path: &Path, worker: u32) -> u32 {
+        let holds = |&&(id, _): &&(u32, u32)| self.holders_of(book, id).contains(worker);
         path.iter().rev().find(holds).map_or(0, |&(_, end)| end)
     }
 
-    /// Lists the workers that hold more of a walked sequence than some number of blocks, and gives that number: zero
-    /// unless so many workers hold that much that listing them all would take too long.
-    pub(super) fn holders(&self, path: &Path, workers: &mut Vec<u32>) -> u32 {
-        for &(id, end) in path.iter().rev() {
-            match &self.nodes[id as usize].holders {
-                Holders::One(worker, _) => workers.push(*worker),
-                Holders::Few(list) => workers.extend(list.iter().map(|&(worker, _)| worker)),
-                Holders::Many(..) => return end,
-            }
-        }
-        0
+    /// How many leading blocks of a walked sequence anybody holds.
+    pub(super) fn longest(&self, book: Book, path: &Path) -> u32 {
+        let held = |&&(id, _): &&(u32, u32)| !self.holders_of(book, id).is_empty();
+        path.iter().rev().find(held).map_or(0, |&(_, end)| end)
     }
 
-    /// Of `among`, the lowest of those workers that hold each of the nodes which too many hold to be listed; the workers
-    /// that hold most come first.
-    pub(super) fn first_holders<'a>(
-        &'a self,
-        path: &'a Path,
-        among: &'a WorkerSet,
-    ) -> impl Iterator<Item = u32> + 'a {
-        path.iter().rev().filter_map(move |&(id, _)| match &self.nodes[id as usize].holders {
-            Holders::Many(set, _) => set.first_common(among),
-            Holders::One(..) | Holders::Few(_) => None,
-        })
+    /// Lists the workers that hold something of a walked sequence, those with most first; in place of the workers of a
+    /// node which too many hold, the node is listed among the crowds.
+    pub(super) fn holders(
+        &self,
+        book: Book,
+        path: &Path,
+        workers: &mut Vec<u32>,
+        crowds: &mut Crowds,
+    ) {
+        let mut size = 0;
+        for &(id, end) in path.iter().rev() {
+            match self.holders_of(book, id) {
+                Holders::None => {}
+                Holders::One(worker, _) => workers.push(*worker),
+                Holders::Few(list) => workers.extend(list.iter().map(|&(worker, _)| worker)),
+                // Whoever holds a node holds those before it, so crowds of one size are the same.
+                Holders::Many(many) if many.set.len() > size => {
+                    size = many.set.len();
+                    crowds.push((end, id));
+                }
+                Holders::Many(_) => {}
+            }
+        }
+    }
+
+    /// Who holds a node, if they are many.
+    pub(super) fn crowd(&self, book: Book, node: u32) -> Option<&WorkerSet> {
+        match self.holders_of(book, node) {
+            Holders::Many(many) => Some(&many.set),
+            _ => None,
+        }
+    }
+
+    fn holders_of(&self, book: Book, node: u32) -> &Holders {
+        &self.nodes[node as usize].holders[book as usize]
     }
 
     /// How many nodes there are.
@@ -340,61 +371,129 @@ mod tests {
         }
     }
 
-    /// With `counted`, workers add whole sequences, as often as they like; without, what they lack, as cache events say.
-    fn check(counted: bool, block_size: u32, workers: u32) {
+    /// What a worker holds by one of the books: which blocks, and the trail if the sequence was entered along its path.
+    struct Held {
+        book: Book,
+        worker: u32,
+        prompt: Prompt,
+        first: u32,
+        end: u32,
+        trail: Option<Trail>,
+    }
+
+    struct Rig {
+        index: PrefixIndex,
+        /// By book.
+        twins: [Counts; 2],
+        held: Vec<Held>,
+        path: Path,
+        rng: Stream,
+    }
+
+    impl Rig {
+        fn new(layout: BlockLayout, rng: Stream) -> Rig {
+            let twins = [(); 2].map(|()| Counts { layout, counts: BTreeMap::new() });
+            let (index, held, path) = (PrefixIndex::new(layout), Vec::new(), Path::new());
+            Rig { index, twins, held, path, rng }
+        }
+
+        /// Caches add what they lack, requests whole sequences, as often as they like.
+        fn add(&mut self, book: Book, worker: u32, prompt: Prompt, end: u32) {
+            let twin = &mut self.twins[book as usize];
+            let mut held = Held { book, worker, prompt, first: 0, end, trail: None };
+            if book == Book::Cached {
+                held.first = twin.overlap(worker, &held.prompt, end);
+            }
+            let expected = twin.add(worker, &held.prompt, held.first..end);
+            let chain = &held.prompt.chain;
+            let fresh = if book == Book::Active && self.rng.random_bool(0.8) {
+                self.index.walk(chain, end, &mut self.path);
+                let (fresh, trail) = self.index.add_along(book, worker, (chain, end), &self.path);
+                held.trail = Some(trail);
+                fresh
+            } else {
+                self.index.add(book, worker, chain, held.first, end)
+            };
+            assert_eq!(fresh, expected);
+            self.held.push(held);
+        }
+
+        fn remove(&mut self, at: usize) {
+            let Held { book, worker, prompt, first, end, trail } = self.held.remove(at);
+            let gone = self.twins[book as usize].remove(worker, &prompt, first..end);
+            if let Some(trail) = trail {
+                assert_eq!(self.index.remove_along(book, worker, trail, end), gone);
+                return;
+            }
+            // From the end, in one or two pieces, as evictions do.
+            let middle = self.rng.random_range(first..=end);
+            let pieces = [(middle, end), (first, middle)];
+            let pieces = pieces.into_iter().filter(|(first, end)| first < end);
+            let removed = pieces
+                .map(|(first, end)| self.index.remove(book, worker, &prompt.chain, first, end))
+                .sum::<u32>();
+            assert_eq!(removed, gone);
+        }
+
+        fn compare(&mut self, prompt: &Prompt, blocks: u32, workers: u32) {
+            self.index.walk(&prompt.chain, blocks, &mut self.path);
+            for book in [Book::Cached, Book::Active] {
+                let (mut listed, mut crowds) = (Vec::new(), Crowds::new());
+                self.index.holders(book, &self.path, &mut listed, &mut crowds);
+                let mut longest = 0;
+                for worker in 0..workers {
+                    let expected = self.twins[book as usize].overlap(worker, prompt, blocks);
+                    longest = longest.max(expected);
+                    assert_eq!(self.index.overlap(book, &self.path, worker), expected);
+                    let holds = |&&(_, node): &&(u32, u32)| {
+                        self.index.crowd(book, node).unwrap().contains(worker)
+                    };
+                    let crowd = crowds.iter().find(holds).map_or(0, |&(end, _)| end);
+                    assert!(listed.contains(&worker) || expected == crowd);
+                }
+                assert_eq!(self.index.longest(book, &self.path), longest);
+            }
+        }
+    }
+
+    fn check(block_size: u32, workers: u32) {
         let layout = BlockLayout { block_size, trace_block_size: 8 };
         let mut rng = stream(6, u64::from(block_size * workers));
-        let mut index = PrefixIndex::new(layout);
-        let mut twin = Counts { layout, counts: BTreeMap::new() };
-        let mut held: Vec<(u32, Prompt, u32, u32)> = Vec::new();
-        let mut path = Path::new();
-        for _ in 0..3000 {
+        let mut rig = Rig::new(layout, stream(7, u64::from(block_size * workers)));
+        for _ in 0..4000 {
             let worker = rng.random_range(0..workers);
             if rng.random_bool(0.55) {
+                let book = if rng.random_bool(0.5) { Book::Cached } else { Book::Active };
                 let prompt = prompt(&mut rng);
                 let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
-                let first = if counted { 0 } else { twin.overlap(worker, &prompt, blocks) };
-                let fresh = twin.add(worker, &prompt, first..blocks);
-                assert_eq!(index.add(worker, &prompt.chain, first, blocks), fresh);
-                held.push((worker, prompt, first, blocks));
-            } else if !held.is_empty() {
-                // What hangs on a prefix goes before it: with events, the last of some worker.
-                let at = rng.random_range(0..held.len());
-                let other = held[at].0;
-                let last = held.iter().rposition(|held| held.0 == other).unwrap();
-                let (worker, prompt, first, blocks) = held.remove(if counted { at } else { last });
-                let gone = twin.remove(worker, &prompt, first..blocks);
-                // From the end, in one or two pieces, as evictions do.
-                let middle = rng.random_range(first..=blocks);
-                let pieces = [(middle, blocks), (first, middle)];
-                let pieces = pieces.into_iter().filter(|(first, end)| first < end);
-                let removed = pieces
-                    .map(|(first, end)| index.remove(worker, &prompt.chain, first, end))
-                    .sum::<u32>();
-                assert_eq!(removed, gone);
+                rig.add(book, worker, prompt, blocks);
+            } else if !rig.held.is_empty() {
+                let at = rng.random_range(0..rig.held.len());
+                // In a cache, what hangs on a prefix goes before it: the last of some worker.
+                let Held { book, worker, .. } = rig.held[at];
+                let last = |held: &Held| held.book == book && held.worker == worker;
+                let last = rig.held.iter().rposition(last).unwrap();
+                rig.remove(if book == Book::Cached { last } else { at });
             }
             let prompt = prompt(&mut rng);
             let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
-            index.walk(&prompt.chain, blocks, &mut path);
-            let mut listed = Vec::new();
-            let beyond = index.holders(&path, &mut listed);
-            for worker in 0..workers {
-                let expected = twin.overlap(worker, &prompt, blocks);
-                assert_eq!(index.overlap(&path, worker), expected);
-                assert!(expected <= beyond || listed.contains(&worker));
-            }
+            rig.compare(&prompt, blocks, workers);
         }
-        for (worker, prompt, first, blocks) in held.into_iter().rev() {
-            index.remove(worker, &prompt.chain, first, blocks);
+        while !rig.held.is_empty() {
+            rig.remove(rig.held.len() - 1);
         }
-        assert!(index.is_empty());
+        assert!(rig.index.is_empty());
+    }
+
+    #[test]
+    fn a_node_fills_one_cache_line() {
+        assert_eq!(size_of::<Node>(), 64);
     }
 
     #[test]
     fn the_index_matches_counted_blocks() {
         for (block_size, workers) in [(4, 3), (8, 3), (3, 3), (20, 2), (8, 200)] {
-            check(true, block_size, workers);
-            check(false, block_size, workers);
+            check(block_size, workers);
         }
     }
 }

@@ -14,9 +14,9 @@
 //! its end is.
 //!
 //! Looking at every worker for every request would cost more than anything else in a large fleet. The search visits only
-//! workers that could win: those that hold a rare part of the prompt, then the others in order of a lower bound.
+//! workers that could win (`search.rs`).
 
-use std::sync::Arc;
+mod search;
 
 use rand::RngExt;
 use rustc_hash::FxHashMap;
@@ -25,7 +25,7 @@ use crate::kernel::rng::Stream;
 use crate::kernel::tree::WinnerTree;
 use crate::model::kv::{BlockLayout, CacheChange};
 use crate::model::request::{RequestId, Visible, WorkerId};
-use crate::model::router::index::{Path, PrefixIndex};
+use crate::model::router::index::{Book, Crowds, Path, PrefixIndex, Trail};
 use crate::model::router::load::weighted;
 use crate::model::router::set::WorkerSet;
 use crate::model::router::{Policy, Reads};
@@ -84,11 +84,11 @@ struct WorkerLoad {
 
 #[derive(Debug)]
 struct InFlight {
-    chain: Arc<[u64]>,
+    trail: Trail,
     /// Full blocks of the prompt that its chain names, and those it does not.
     named_blocks: u32,
     own_blocks: u32,
-    prefill_tokens: u64,
+    prefill_tokens: u32,
 }
 
 /// What the search for a worker needs to know of a request.
@@ -104,21 +104,23 @@ pub struct KvAware {
     config: KvRouterConfig,
     layout: BlockLayout,
     loads: Vec<WorkerLoad>,
-    /// What workers have cached.
-    cache: PrefixIndex,
-    /// What their active requests hold.
-    active: PrefixIndex,
+    /// What workers have cached, and what their active requests hold.
+    index: PrefixIndex,
     in_flight: FxHashMap<RequestId, InFlight>,
-    /// The cost of each worker before any overlap, as ordered bits, if it is above zero.
-    base: WinnerTree<u64>,
+    /// The load of each worker as a [`key`], if it costs anything.
+    base: WinnerTree<u128>,
     /// The other workers: nothing to do as far as the cost is concerned.
     idle: WorkerSet,
+    /// Whether costs are without rounding errors.
+    exact: bool,
     /// Prefill tokens of each worker, if the least of them matters.
     prefill: Option<WinnerTree<u64>>,
     rng: Stream,
-    cache_path: Path,
-    active_path: Path,
+    /// The nodes along the prompt last looked up.
+    path: Path,
     candidates: Vec<u32>,
+    cache_crowds: Crowds,
+    active_crowds: Crowds,
     /// The search in which each worker was looked at last, and how many searches there were.
     visited: Vec<u64>,
     searches: u64,
@@ -137,16 +139,17 @@ impl KvAware {
             config,
             layout,
             loads: vec![WorkerLoad::default(); workers as usize],
-            cache: PrefixIndex::new(layout),
-            active: PrefixIndex::new(layout),
+            index: PrefixIndex::new(layout),
             in_flight: FxHashMap::default(),
-            base: WinnerTree::new(workers as usize, u64::MAX),
+            base: WinnerTree::new(workers as usize, u128::MAX),
+            exact: search::is_exact(&config, layout.block_size),
             idle: WorkerSet::full(workers),
             prefill,
             rng,
-            cache_path: Path::new(),
-            active_path: Path::new(),
+            path: Path::new(),
             candidates: Vec::new(),
+            cache_crowds: Crowds::new(),
+            active_crowds: Crowds::new(),
             visited: vec![0; workers as usize],
             searches: 0,
         }
@@ -161,8 +164,7 @@ impl KvAware {
     fn look_up(&mut self, request: Visible<'_>) -> Demand {
         let prompt = &request.prompt;
         let named = self.layout.full_blocks(prompt.shared_tokens);
-        self.cache.walk(&prompt.chain, named, &mut self.cache_path);
-        self.active.walk(&prompt.chain, named, &mut self.active_path);
+        self.index.walk(&prompt.chain, named, &mut self.path);
         let blocks = self.layout.full_blocks(prompt.tokens);
         Demand { prompt_tokens: u64::from(prompt.tokens), blocks }
     }
@@ -171,11 +173,11 @@ impl KvAware {
     fn cost(&self, demand: Demand, worker: u32) -> f64 {
         let load = self.loads[worker as usize];
         let block_size = f64::from(self.layout.block_size);
-        let overlap = f64::from(self.cache.overlap(&self.cache_path, worker));
+        let overlap = f64::from(self.index.overlap(Book::Cached, &self.path, worker));
         let credit = self.config.overlap_score_credit * self.decay(demand, load);
         let prompt = (load.prefill_tokens + demand.prompt_tokens) as f64 / block_size;
         let prefill = (prompt - credit * overlap).max(0.0);
-        let shared = self.active.overlap(&self.active_path, worker);
+        let shared = self.index.overlap(Book::Active, &self.path, worker);
         let decode = (load.active_blocks + u64::from(demand.blocks - shared)) as f64;
         let requests = self.config.decode_active_request_weight * load.requests as f64;
         self.config.prefill_load_scale * prefill + decode + requests
@@ -191,53 +193,6 @@ impl KvAware {
             }
             _ => 1.0,
         }
-    }
-
-    /// The cheapest worker, without a look at all of them.
-    fn cheapest(&mut self, demand: Demand) -> u32 {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.clear();
-        let cached = self.cache.holders(&self.cache_path, &mut candidates);
-        let active = self.active.holders(&self.active_path, &mut candidates);
-        let mut best = Best::default();
-        self.searches += 1;
-        for &worker in &candidates {
-            if std::mem::replace(&mut self.visited[worker as usize], self.searches) == self.searches
-            {
-                continue;
-            }
-            best.offer(
-                self.cost(demand, worker),
-                self.loads[worker as usize].active_blocks,
-                worker,
-            );
-        }
-        // Whoever is not a candidate holds at most `cached` blocks in its cache and `active` in active requests.
-        let saved =
-            self.config.prefill_load_scale * self.config.overlap_score_credit * f64::from(cached);
-        let prompt = demand.prompt_tokens as f64 / f64::from(self.layout.block_size);
-        let fixed = self.config.prefill_load_scale * prompt + f64::from(demand.blocks);
-        // Idle workers differ only in their caches: of those that hold a node, the lowest is as good as any. Once one of
-        // them holds all that is left to hold, no busy worker can beat it, unless a credit above one makes prefill free
-        // for both.
-        let mut settled = false;
-        let first = self.idle.first();
-        for worker in self.cache.first_holders(&self.cache_path, &self.idle).chain(first) {
-            best.offer(self.cost(demand, worker), 0, worker);
-            settled |= self.config.overlap_score_credit <= 1.0
-                && self.cache.overlap(&self.cache_path, worker) >= cached;
-        }
-        if !settled {
-            let least = fixed - saved - f64::from(active);
-            let limit = best.limit(least);
-            self.base.visit_up_to(limit, |_, worker| {
-                let active_blocks = self.loads[worker as usize].active_blocks;
-                best.offer(self.cost(demand, worker), active_blocks, worker);
-                best.limit(least)
-            });
-        }
-        self.candidates = candidates;
-        best.worker
     }
 
     /// A random one of the cheapest workers.
@@ -281,47 +236,27 @@ impl KvAware {
         let base = self.config.prefill_load_scale * prefill
             + load.active_blocks as f64
             + self.config.decode_active_request_weight * load.requests as f64;
-        if base > 0.0 {
-            if self.base.get(worker) == u64::MAX {
+        let key = if base > 0.0 { key(base, load.active_blocks, worker) } else { u128::MAX };
+        let before = self.base.get(worker);
+        if key != before {
+            if before == u128::MAX {
                 self.idle.remove(worker);
+            } else if key == u128::MAX {
+                self.idle.insert(worker);
             }
-            // The bits of floats that are not negative sort like the floats.
-            self.base.set(worker, base.to_bits());
-        } else if self.base.get(worker) != u64::MAX {
-            self.idle.insert(worker);
-            self.base.set(worker, u64::MAX);
+            self.base.set(worker, key);
         }
     }
 }
 
-/// The cheapest worker so far: by cost, then active blocks, then number.
-struct Best {
-    cost: f64,
-    active_blocks: u64,
-    worker: u32,
+/// A load as it is compared: by what it adds to the cost, then by active blocks, then by the worker's number.
+fn key(base: f64, active_blocks: u64, worker: u32) -> u128 {
+    key_of_base(base) | u128::from(active_blocks) << 20 | u128::from(worker)
 }
 
-impl Default for Best {
-    fn default() -> Best {
-        Best { cost: f64::INFINITY, active_blocks: 0, worker: 0 }
-    }
-}
-
-impl Best {
-    fn offer(&mut self, cost: f64, active_blocks: u64, worker: u32) {
-        let cheaper = cost.total_cmp(&self.cost);
-        if cheaper.then((active_blocks, worker).cmp(&(self.active_blocks, self.worker))).is_lt() {
-            *self = Best { cost, active_blocks, worker };
-        }
-    }
-
-    /// The largest load, as ordered bits, of a worker that could still win when a request adds at least `least` to it,
-    /// with room for the rounding of sums.
-    fn limit(&self, least: f64) -> u64 {
-        let slack = 1e-9 * (1.0 + self.cost.abs() + least.abs());
-        // No worker in the tree is without load, so a limit of zero lets nobody in.
-        (self.cost + slack - least).clamp(0.0, f64::MAX).to_bits()
-    }
+fn key_of_base(base: f64) -> u128 {
+    // The bits of floats that are not negative sort like the floats.
+    u128::from(base.to_bits()) << 64
 }
 
 impl Policy for KvAware {
@@ -345,16 +280,17 @@ impl Policy for KvAware {
     fn prefilled(&mut self, worker: WorkerId, request: RequestId) {
         if let Some(in_flight) = self.in_flight.get_mut(&request) {
             let tokens = std::mem::take(&mut in_flight.prefill_tokens);
-            self.change(worker.0, |load| load.prefill_tokens -= tokens);
+            self.change(worker.0, |load| load.prefill_tokens -= u64::from(tokens));
         }
     }
 
     fn finished(&mut self, worker: WorkerId, request: RequestId) {
         if let Some(in_flight) = self.in_flight.remove(&request) {
-            let InFlight { chain, named_blocks, own_blocks, prefill_tokens } = in_flight;
-            let lost = self.active.remove(worker.0, &chain, 0, named_blocks) + own_blocks;
+            let InFlight { trail, named_blocks, own_blocks, prefill_tokens } = in_flight;
+            let lost = self.index.remove_along(Book::Active, worker.0, trail, named_blocks);
+            let lost = lost + own_blocks;
             self.change(worker.0, |load| {
-                load.prefill_tokens -= prefill_tokens;
+                load.prefill_tokens -= u64::from(prefill_tokens);
                 load.active_blocks -= u64::from(lost);
                 load.requests -= 1;
             });
@@ -364,9 +300,9 @@ impl Policy for KvAware {
     fn cache_changed(&mut self, worker: WorkerId, changes: &[CacheChange]) {
         for CacheChange { stored, chain, first, end } in changes {
             if *stored {
-                self.cache.add(worker.0, chain, *first, *end);
+                self.index.add(Book::Cached, worker.0, chain, *first, *end);
             } else {
-                self.cache.remove(worker.0, chain, *first, *end);
+                self.index.remove(Book::Cached, worker.0, chain, *first, *end);
             }
         }
     }
@@ -380,8 +316,7 @@ impl Policy for KvAware {
 
     fn uncached_tokens(&mut self, request: Visible<'_>) -> u32 {
         self.look_up(request);
-        // A node is there because somebody holds it, so the path is as long as the best overlap.
-        let best = self.cache_path.last().map_or(0, |&(_, end)| end);
+        let best = self.index.longest(Book::Cached, &self.path);
         request.prompt.tokens.saturating_sub(best * self.layout.block_size)
     }
 }
@@ -390,16 +325,18 @@ impl KvAware {
     /// Counts the request last looked at as a worker's, whoever chose it.
     pub fn assign(&mut self, request: Visible<'_>, worker: WorkerId) {
         let prompt = &request.prompt;
-        let cached = self.cache.overlap(&self.cache_path, worker.0) * self.layout.block_size;
-        let prefill_tokens = u64::from(prompt.tokens.saturating_sub(cached));
+        let cached =
+            self.index.overlap(Book::Cached, &self.path, worker.0) * self.layout.block_size;
+        let prefill_tokens = prompt.tokens.saturating_sub(cached);
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
         let own_blocks = self.layout.full_blocks(prompt.tokens) - named_blocks;
-        let fresh = self.active.add(worker.0, &prompt.chain, 0, named_blocks) + own_blocks;
-        let chain = Arc::clone(&prompt.chain);
-        let in_flight = InFlight { chain, named_blocks, own_blocks, prefill_tokens };
+        let named = (&prompt.chain, named_blocks);
+        let (fresh, trail) = self.index.add_along(Book::Active, worker.0, named, &self.path);
+        let fresh = fresh + own_blocks;
+        let in_flight = InFlight { trail, named_blocks, own_blocks, prefill_tokens };
         self.in_flight.insert(request.id, in_flight);
         self.change(worker.0, |load| {
-            load.prefill_tokens += prefill_tokens;
+            load.prefill_tokens += u64::from(prefill_tokens);
             load.active_blocks += u64::from(fresh);
             load.requests += 1;
         });
@@ -408,6 +345,8 @@ impl KvAware {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::kernel::rng::stream;
     use crate::kernel::time::Time;
@@ -467,14 +406,8 @@ mod tests {
                 if blocks > 0 && rng.random_bool(0.8) {
                     let chain = Arc::clone(&request.prompt.chain);
                     let change = CacheChange { stored: true, chain, first: 0, end: blocks };
-                    let known = policy.cache.overlap(
-                        &{
-                            let mut path = Path::new();
-                            policy.cache.walk(&change.chain, blocks, &mut path);
-                            path
-                        },
-                        worker.0,
-                    );
+                    policy.index.walk(&change.chain, blocks, &mut policy.path);
+                    let known = policy.index.overlap(Book::Cached, &policy.path, worker.0);
                     if known < blocks {
                         let change = CacheChange { first: known, ..change };
                         policy.cache_changed(worker, std::slice::from_ref(&change));
@@ -495,7 +428,11 @@ mod tests {
             for (worker, request) in open {
                 policy.finished(worker, request.id);
             }
-            assert!(policy.active.is_empty() && policy.in_flight.is_empty());
+            for (worker, change) in cached.into_iter().rev() {
+                let change = CacheChange { stored: false, ..change };
+                policy.cache_changed(worker, &[change]);
+            }
+            assert!(policy.index.is_empty() && policy.in_flight.is_empty());
             assert!(policy.loads.iter().all(|load| *load == WorkerLoad::default()));
             assert_eq!(policy.idle.len(), workers as usize);
         }

@@ -1,5 +1,6 @@
 //! Which worker gets a request.
 
+mod holders;
 mod index;
 mod kv;
 mod load;
@@ -8,7 +9,7 @@ mod round_robin;
 mod set;
 mod spec;
 
-pub use index::PrefixIndex;
+pub use index::{Book, PrefixIndex};
 pub use kv::{KvAware, KvRouterConfig, TieBreak};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};
 pub use queue::{QueueOrder, RouterQueue};

@@ -1,9 +1,11 @@
-//! A set of workers as bits: membership is one test, and 64 workers are passed over at once in a search.
+//! A set of workers as bits: membership is one test, and 4096 workers are passed over at once in a search.
 
 /// A set of workers.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct WorkerSet {
     words: Vec<u64>,
+    /// Which words are not zero, as bits.
+    used: Vec<u64>,
     len: usize,
 }
 
@@ -14,7 +16,6 @@ impl WorkerSet {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -24,7 +25,12 @@ impl WorkerSet {
     }
 
     pub(super) fn contains(&self, worker: u32) -> bool {
-        self.words.get(worker as usize / 64).is_some_and(|word| word >> (worker % 64) & 1 == 1)
+        self.word(worker) >> (worker % 64) & 1 == 1
+    }
+
+    /// The members among the 64 workers around one, as bits.
+    pub(super) fn word(&self, worker: u32) -> u64 {
+        self.words.get(worker as usize / 64).copied().unwrap_or(0)
     }
 
     /// Whether the worker is new.
@@ -32,9 +38,11 @@ impl WorkerSet {
         let index = worker as usize / 64;
         if index >= self.words.len() {
             self.words.resize(index + 1, 0);
+            self.used.resize(index / 64 + 1, 0);
         }
         let is_new = !self.contains(worker);
         self.words[index] |= 1 << (worker % 64);
+        self.used[index / 64] |= 1 << (index % 64);
         self.len += usize::from(is_new);
         is_new
     }
@@ -43,27 +51,38 @@ impl WorkerSet {
     pub(super) fn remove(&mut self, worker: u32) -> bool {
         let was_there = self.contains(worker);
         if was_there {
-            self.words[worker as usize / 64] &= !(1 << (worker % 64));
+            let index = worker as usize / 64;
+            self.words[index] &= !(1 << (worker % 64));
+            if self.words[index] == 0 {
+                self.used[index / 64] &= !(1 << (index % 64));
+            }
             self.len -= 1;
         }
         was_there
     }
-
-    /// The lowest worker.
-    pub(super) fn first(&self) -> Option<u32> {
-        lowest(self.words.iter().copied())
-    }
-
-    /// The lowest worker that is in both sets.
-    pub(super) fn first_common(&self, other: &WorkerSet) -> Option<u32> {
-        lowest(self.words.iter().zip(&other.words).map(|(a, b)| a & b))
-    }
 }
 
-fn lowest(words: impl Iterator<Item = u64>) -> Option<u32> {
-    let mut words = words.enumerate();
-    let (index, word) = words.find(|&(_, word)| word != 0)?;
-    Some(index as u32 * 64 + word.trailing_zeros())
+/// Those that are in all of these sets, of which there is at least one; in order.
+pub(super) fn common(sets: &[&WorkerSet]) -> impl Iterator<Item = u32> {
+    let all = |part: fn(&WorkerSet) -> &[u64], index| {
+        sets.iter().fold(u64::MAX, |all, set| all & part(set).get(index).copied().unwrap_or(0))
+    };
+    let groups = sets.first().map_or(0, |set| set.used.len());
+    let words = (0..groups).flat_map(move |group| {
+        bits(all(|set| &set.used, group)).map(move |bit| group * 64 + bit as usize)
+    });
+    words.flat_map(move |index| {
+        bits(all(|set| &set.words, index)).map(move |bit| index as u32 * 64 + bit)
+    })
+}
+
+/// The positions of the ones, from the lowest on.
+fn bits(mut word: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
 }
 
 impl FromIterator<u32> for WorkerSet {
@@ -87,18 +106,20 @@ mod tests {
     fn a_set_matches_a_tree_set() {
         let mut rng = stream(11, 0);
         let (mut set, mut twin) = (WorkerSet::default(), BTreeSet::new());
-        let other: WorkerSet = (0..300).filter(|worker| worker % 7 == 3).collect();
+        let other: WorkerSet = (0..9000).filter(|worker| worker % 7 == 3).collect();
         for _ in 0..5000 {
-            let worker = rng.random_range(0..300);
+            let worker = rng.random_range(0..9000);
             if rng.random_bool(0.4) {
                 assert_eq!(set.insert(worker), twin.insert(worker));
             } else {
                 assert_eq!(set.remove(worker), twin.remove(&worker));
             }
             assert_eq!((set.len(), set.is_empty()), (twin.len(), twin.is_empty()));
-            assert_eq!(set.first(), twin.first().copied());
-            let common = twin.iter().find(|&&worker| other.contains(worker));
-            assert_eq!(set.first_common(&other), common.copied());
+            assert_eq!(set.word(worker) >> (worker % 64) & 1 == 1, twin.contains(&worker));
+            let both = twin.iter().copied().filter(|&worker| other.contains(worker));
+            assert!(common(&[&set, &other]).eq(both.clone()));
+            assert!(common(&[&other, &set]).eq(both));
+            assert!(common(&[&set]).eq(twin.iter().copied()));
             assert_eq!(set.contains(worker), twin.contains(&worker));
         }
     }

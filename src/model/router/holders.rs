@@ -1,0 +1,125 @@
+//! Who holds one run of blocks, and how often.
+
+use rustc_hash::FxHashMap;
+
+use crate::model::router::set::WorkerSet;
+
+/// Up to this many workers a set is a sorted list, and can be walked.
+const FEW: usize = 16;
+
+/// How often each worker holds the blocks of a node. Most nodes have one holder or none, so that the others are kept
+/// elsewhere.
+#[derive(Clone, Debug)]
+pub(super) enum Holders {
+    None,
+    One(u32, u32),
+    #[expect(clippy::box_collection, reason = "a vector is too large to be kept in a node")]
+    Few(Box<Vec<(u32, u32)>>),
+    Many(Box<Many>),
+}
+
+/// Everybody who holds them, and how often beyond once.
+#[derive(Clone, Debug)]
+pub(super) struct Many {
+    pub(super) set: WorkerSet,
+    more: FxHashMap<u32, u32>,
+}
+
+impl Holders {
+    pub(super) fn contains(&self, worker: u32) -> bool {
+        match self {
+            Holders::None => false,
+            Holders::One(holder, _) => *holder == worker,
+            Holders::Few(list) => list.binary_search_by_key(&worker, |&(holder, _)| holder).is_ok(),
+            Holders::Many(many) => many.set.contains(worker),
+        }
+    }
+
+    /// Whether the worker is new.
+    pub(super) fn add(&mut self, worker: u32) -> bool {
+        match self {
+            Holders::None => {
+                *self = Holders::One(worker, 1);
+                return true;
+            }
+            Holders::One(holder, count) if *holder == worker => *count += 1,
+            Holders::One(holder, count) => {
+                let mut list = vec![(*holder, *count), (worker, 1)];
+                list.sort_unstable();
+                *self = Holders::Few(Box::new(list));
+                return true;
+            }
+            Holders::Few(list) => match list.binary_search_by_key(&worker, |&(holder, _)| holder) {
+                Ok(at) => list[at].1 += 1,
+                Err(at) => {
+                    list.insert(at, (worker, 1));
+                    if list.len() > FEW {
+                        let set = list.iter().map(|&(holder, _)| holder).collect();
+                        let often = list.iter().filter(|&&(_, count)| count > 1);
+                        let more = often.map(|&(holder, count)| (holder, count - 1)).collect();
+                        *self = Holders::Many(Box::new(Many { set, more }));
+                    }
+                    return true;
+                }
+            },
+            Holders::Many(many) => {
+                if many.set.insert(worker) {
+                    return true;
+                }
+                *many.more.entry(worker).or_insert(0) += 1;
+            }
+        }
+        false
+    }
+
+    /// Whether the worker is gone.
+    pub(super) fn remove(&mut self, worker: u32) -> bool {
+        match self {
+            Holders::One(holder, count) if *holder == worker => {
+                *count -= 1;
+                if *count > 0 {
+                    return false;
+                }
+                *self = Holders::None;
+            }
+            Holders::None | Holders::One(..) => return false,
+            Holders::Few(list) => {
+                let Ok(at) = list.binary_search_by_key(&worker, |&(holder, _)| holder) else {
+                    return false;
+                };
+                list[at].1 -= 1;
+                if list[at].1 > 0 {
+                    return false;
+                }
+                list.remove(at);
+                if let [(holder, count)] = list[..] {
+                    *self = Holders::One(holder, count);
+                }
+            }
+            Holders::Many(many) => {
+                let Some(count) = many.more.get_mut(&worker) else {
+                    let was_there = many.set.remove(worker);
+                    if many.set.is_empty() {
+                        *self = Holders::None;
+                    }
+                    return was_there;
+                };
+                *count -= 1;
+                if *count == 0 {
+                    many.more.remove(&worker);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether the worker is the only holder, and holds them once.
+    pub(super) fn is_only(&self, worker: u32) -> bool {
+        matches!(self, Holders::One(holder, 1) if *holder == worker)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Holders::None)
+    }
+}
