@@ -14,7 +14,7 @@ mod workload;
 pub use json::to_json;
 pub use rows::RowWriter;
 pub use series::write_series;
-pub use summary::{Context, Figures, Metric, Summary};
+pub use summary::{Context, Figures, LoadBalance, Metric, Summary};
 pub use table::write_table;
 pub use workers::write_workers;
 pub use workload::{write_workload, write_workload_json};

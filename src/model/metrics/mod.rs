@@ -12,7 +12,7 @@ mod slo;
 pub use digest::RowDigest;
 pub use distribution::Distribution;
 pub use row::{Row, Status};
-pub use series::{Interval, Series};
+pub use series::{Interval, LoadSpread, Series};
 pub use slo::Slo;
 
 use crate::kernel::time::{Span, Time};
