@@ -4,6 +4,7 @@
 
 mod json;
 mod number;
+pub mod plot;
 mod rows;
 mod series;
 mod summary;
