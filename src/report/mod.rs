@@ -8,6 +8,7 @@ pub mod plot;
 mod rows;
 mod series;
 mod summary;
+mod sweep;
 mod table;
 mod workers;
 mod workload;
@@ -16,6 +17,9 @@ pub use json::to_json;
 pub use rows::RowWriter;
 pub use series::write_series;
 pub use summary::{Context, Figures, LoadBalance, Metric, Summary};
+pub use sweep::{
+    SweepAxis, SweepRun, SweepWriter, sweep_chart, sweep_columns, sweep_to_json, write_sweep_table,
+};
 pub use table::write_table;
 pub use workers::write_workers;
 pub use workload::{write_workload, write_workload_json};

@@ -78,7 +78,7 @@ impl Chart {
     fn draw(&self, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
-        let (area, legend) = root.split_horizontally(SIZE.0 as i32 - self.legend_width());
+        let (area, legend) = root.split_horizontally(SIZE.0.cast_signed() - self.legend_width());
         let lines: Vec<Vec<(f64, f64)>> = self.lines.iter().map(|line| self.place(line)).collect();
         let points = || lines.iter().flatten();
         let x =
@@ -277,9 +277,10 @@ impl ValueFormatter<f64> for Scale {
         // Three digits, without zeros at the end.
         let decimals = (2.0 - (mark + 1e-9).floor()).clamp(0.0, 12.0) as usize;
         let text = number::fixed(10_f64.powf(*mark), decimals);
-        match text.contains('.') {
-            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-            false => text,
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text
         }
     }
 }
