@@ -457,6 +457,12 @@ fn mistakes_in_a_sweep_get_one_sentence() {
         assert!(error.starts_with("error: ") && error.contains(expected), "{args:?}: {stderr}");
         assert_eq!(names(folder.path()), before, "{args:?} left something behind");
     }
+}
+
+#[test]
+fn a_run_says_that_it_does_not_sweep() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s.toml"), SWEEP).unwrap();
     let output = run(folder.path(), &["run", "-c", "s.toml", "--out", "none"]);
     let note =
         "note: the table [sweep] is for `fleetsim sweep`: this run has the values beside it\n";
