@@ -40,9 +40,11 @@
 //! | [`fleet`] | the model as logical processes, and the one way to run it |
 //! | [`io`] | traces, configuration, result files |
 //! | [`report`] | outcomes as tables, JSON and CSV |
+//! | [`experiment`] | many runs that belong together |
 //! | [`cli`] | the command line |
 
 pub mod cli;
+pub mod experiment;
 pub mod fleet;
 pub mod io;
 pub mod kernel;

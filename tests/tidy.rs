@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fleetsim::experiment::sweep::Plan;
 use fleetsim::io::config::{Loaded, all_keys};
 
 /// Longest file, without its unit tests, and longest function, in lines.
@@ -305,9 +306,13 @@ fn every_shipped_configuration_resolves() {
     };
     let configurations: Vec<File> = files().into_iter().filter(is_configuration).collect();
     assert!(!configurations.is_empty());
-    for File { path, .. } in configurations {
+    for File { path, text } in configurations {
         let loaded = Loaded::load(Some(&root().join(&path)), &[]);
-        let job = loaded.and_then(|loaded| loaded.resolve());
-        job.unwrap_or_else(|error| panic!("{error}"));
+        let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
+        loaded.resolve().unwrap_or_else(|error| panic!("{error}"));
+        if text.contains("\n[sweep]\n") {
+            // All combinations and all plots.
+            Plan::new(&loaded, &[], &[]).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 }

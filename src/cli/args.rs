@@ -21,6 +21,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 a bug in fleetsim, 2 wrong argum
 pub(super) enum Command {
     /// Simulate a fleet serving a workload; without options, an hour of generated traffic on 8 workers.
     Run(Box<RunOptions>),
+    /// Simulate every combination of the values of some keys, and compare.
+    Sweep(Box<SweepOptions>),
     /// Look at workloads, make them, convert them, check them.
     #[command(subcommand)]
     Trace(TraceCommand),
@@ -155,6 +157,46 @@ pub(super) struct RunOptions {
     /// Print the report as JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `fleetsim sweep`.
+#[derive(clap::Args, Default, Debug)]
+pub(super) struct SweepOptions {
+    #[command(flatten)]
+    pub workload: WorkloadOptions,
+
+    /// Vary a key over values, such as router.policy=kv,random; repeatable, the last key varies fastest.
+    #[arg(long, value_name = "KEY=V1,V2")]
+    pub vary: Vec<String>,
+
+    /// Plot a column of sweep.csv over the last varied key with numbers or times; repeatable.
+    #[arg(long, value_name = "COLUMN")]
+    pub plot: Vec<String>,
+
+    /// Directory for the results, or `none`; the default is a new one under runs/.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Replace the results that are in the directory already.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Print nothing but errors.
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+
+    /// Print the reports of all runs as JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl SweepOptions {
+    /// See [`TraceOptions::overrides`].
+    pub(super) fn overrides(&self) -> Vec<(String, String)> {
+        let mut overrides = Overrides::default();
+        overrides.workload(&self.workload);
+        overrides.0
+    }
 }
 
 impl TraceOptions {

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+use crate::experiment::sweep::{Cause, SweepError};
 use crate::fleet::RunError;
 use crate::io::config::ConfigError;
 use crate::io::files::OutputError;
@@ -77,6 +78,31 @@ impl From<TraceError> for Exit {
             Problem::Write(io) if io.kind() == ErrorKind::BrokenPipe => Exit::ClosedPipe,
             Problem::Exists | Problem::Write(_) => Exit::Output(error.to_string()),
             _ => Exit::Input(error.to_string()),
+        }
+    }
+}
+
+impl From<SweepError> for Exit {
+    fn from(error: SweepError) -> Exit {
+        let text = error.to_string();
+        match Exit::from(error.cause) {
+            Exit::Bug(_) => Exit::Bug(text),
+            Exit::Usage(_) => Exit::Usage(text),
+            Exit::Input(_) => Exit::Input(text),
+            Exit::Output(_) => Exit::Output(text),
+            other @ (Exit::Interrupted | Exit::ClosedPipe) => other,
+        }
+    }
+}
+
+impl From<Cause> for Exit {
+    fn from(cause: Cause) -> Exit {
+        match cause {
+            Cause::Config(error) => error.into(),
+            Cause::Trace(error) => error.into(),
+            Cause::Run(error) => error.into(),
+            Cause::NoRequests(workload) => Exit::Input(workload),
+            Cause::Output(error) => Exit::Output(error.to_string()),
         }
     }
 }

@@ -5,6 +5,7 @@ mod exit;
 mod interrupt;
 mod progress;
 mod run;
+mod sweep;
 mod trace;
 
 pub use exit::{Exit, report_panic};
@@ -27,6 +28,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
     match args.command {
         None => run::run(&RunOptions::default()),
         Some(Command::Run(options)) => run::run(&options),
+        Some(Command::Sweep(options)) => sweep::sweep(&options),
         Some(Command::Trace(command)) => trace::trace(&command),
     }
 }

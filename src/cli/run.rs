@@ -20,15 +20,18 @@ use crate::report::{self, Context, RowWriter, Summary};
 /// The file of the per-request rows.
 const ROWS: &str = "requests.csv";
 
+/// The file of the report: also what tells a directory that may be replaced.
+const REPORT: &str = "report.json";
+
 /// The folder of results that were given no place of their own.
-const RUNS: &str = "runs";
+pub(super) const RUNS: &str = "runs";
 
 pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides())?;
     let job = loaded.resolve()?;
     let source = job.traffic.open(job.fleet.seed)?;
     let results = match out_dir(options, &job) {
-        Some(path) => Some(ResultDir::create(&path, options.force)?),
+        Some(path) => Some(ResultDir::create(&path, REPORT, options.force)?),
         None => None,
     };
     interrupt::listen();
@@ -97,7 +100,7 @@ fn store(
     results.write("series.csv", |out| report::write_series(out, summary, outcome))?;
     results.write("workers.csv", |out| report::write_workers(out, summary, outcome))?;
     let report = report::to_json(summary, outcome);
-    results.write("report.json", |out| {
+    results.write(REPORT, |out| {
         serde_json::to_writer_pretty(&mut *out, &report)?;
         out.write_all(b"\n")
     })?;

@@ -24,14 +24,11 @@ pub struct ResultDir {
 pub enum OutputError {
     /// There is something at the path already.
     Exists(PathBuf),
-    /// It may be replaced, but it does not look like results.
-    NotResults(PathBuf),
+    /// It may be replaced, but it does not look like results: it has no file of this name.
+    NotResults(PathBuf, &'static str),
     /// The file system says no.
     Io(PathBuf, io::Error),
 }
-
-/// A file that every directory of results has; only what has it may be replaced.
-const MARK: &str = "report.json";
 
 impl fmt::Display for OutputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,10 +40,10 @@ impl fmt::Display for OutputError {
                     path.display()
                 )
             }
-            OutputError::NotResults(path) => {
+            OutputError::NotResults(path, mark) => {
                 write!(
                     f,
-                    "{}: --force replaces only a directory with a {MARK} or an empty one",
+                    "{}: --force replaces only a directory with a {mark} or an empty one",
                     path.display()
                 )
             }
@@ -60,22 +57,23 @@ impl fmt::Display for OutputError {
 impl std::error::Error for OutputError {}
 
 impl ResultDir {
-    /// Starts to fill `path`, which must not exist, or with `force` must hold earlier results.
+    /// Starts to fill `path`, which must not exist, or with `force` must hold earlier results: a file named `mark`, which
+    /// is a file of every directory of results of this kind.
     ///
     /// # Errors
     /// If it may not be replaced, or the directory cannot be made.
-    pub fn create(path: &Path, force: bool) -> Result<ResultDir, OutputError> {
+    pub fn create(path: &Path, mark: &'static str, force: bool) -> Result<ResultDir, OutputError> {
         let path = path.to_owned();
         let replaces = match fs::symlink_metadata(&path) {
             Ok(_) if !force => return Err(OutputError::Exists(path)),
-            Ok(metadata) if !metadata.is_dir() || !holds_results(&path) => {
-                return Err(OutputError::NotResults(path));
+            Ok(metadata) if !metadata.is_dir() || !holds_results(&path, mark) => {
+                return Err(OutputError::NotResults(path, mark));
             }
             Ok(_) => true,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(OutputError::Io(path, error)),
         };
-        let Some(name) = path.file_name() else { return Err(OutputError::NotResults(path)) };
+        let Some(name) = path.file_name() else { return Err(OutputError::NotResults(path, mark)) };
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".partial-{}", std::process::id()));
@@ -152,9 +150,9 @@ impl Drop for ResultDir {
     }
 }
 
-fn holds_results(path: &Path) -> bool {
+fn holds_results(path: &Path, mark: &str) -> bool {
     let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    is_empty || path.join(MARK).is_file()
+    is_empty || path.join(mark).is_file()
 }
 
 /// `NAME-1` in the folder, or the first number that is free.
@@ -168,6 +166,8 @@ pub fn numbered(folder: &Path, name: &str) -> PathBuf {
 mod tests {
     use super::*;
 
+    const MARK: &str = "report.json";
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<String> =
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn fill(path: &Path, force: bool, text: &str) -> Result<PathBuf, OutputError> {
-        let results = ResultDir::create(path, force)?;
+        let results = ResultDir::create(path, MARK, force)?;
         results.write(MARK, |file| file.write_all(text.as_bytes()))?;
         results.finish()
     }
@@ -186,7 +186,7 @@ mod tests {
     fn results_appear_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
-        let results = ResultDir::create(&path, false).unwrap();
+        let results = ResultDir::create(&path, MARK, false).unwrap();
         results.write("x", |file| file.write_all(b"1")).unwrap();
         assert!(!path.exists());
         drop(results);
@@ -208,10 +208,10 @@ mod tests {
         let other = folder.path().join("mine");
         fs::create_dir(&other).unwrap();
         fs::write(other.join("thesis"), "x").unwrap();
-        assert!(matches!(fill(&other, true, "2"), Err(OutputError::NotResults(_))));
+        assert!(matches!(fill(&other, true, "2"), Err(OutputError::NotResults(..))));
         assert!(matches!(
             fill(&folder.path().join("mine/thesis"), true, ""),
-            Err(OutputError::NotResults(_))
+            Err(OutputError::NotResults(..))
         ));
         assert!(matches!(
             fill(&folder.path().join("mine/thesis/x"), true, ""),

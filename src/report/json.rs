@@ -83,6 +83,10 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("prefill_gpus_per_worker", json!(0)),
             ("prefill_worker_seconds", json!(0.0)),
             ("gpu_hours", json!(summary.gpu_hours)),
+            ("max_in_flight", json!(summary.in_flight_max)),
+            ("load_imbalance", json!(summary.load.map(|load| load.imbalance))),
+            ("load_cv", json!(summary.load.map(|load| load.cv))),
+            ("max_worker_load", json!(summary.load.map(|load| load.worker_max))),
         ],
     );
     if fleet.slo.is_set() {

@@ -4,10 +4,12 @@
 
 mod json;
 mod number;
+pub mod plot;
 mod row_writer;
 mod rows;
 mod series;
 mod summary;
+mod sweep;
 mod table;
 mod workers;
 mod workload;
@@ -15,7 +17,10 @@ mod workload;
 pub use json::to_json;
 pub use row_writer::RowWriter;
 pub use series::write_series;
-pub use summary::{Context, Figures, Metric, Summary};
+pub use summary::{Context, Figures, LoadBalance, Metric, Summary};
+pub use sweep::{
+    SweepAxis, SweepRun, SweepWriter, sweep_chart, sweep_columns, sweep_to_json, write_sweep_table,
+};
 pub use table::write_table;
 pub use workers::write_workers;
 pub use workload::{write_workload, write_workload_json};

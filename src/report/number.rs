@@ -2,10 +2,16 @@
 
 /// Two decimals and commas between thousands: `12,345.68`.
 pub(super) fn decimal(value: f64) -> String {
-    let text = format!("{value:.2}");
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "00"));
+    fixed(value, 2)
+}
+
+/// So many decimals, and commas between thousands.
+pub(super) fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    let whole = text.find('.').unwrap_or(text.len());
+    let (whole, fraction) = text.split_at(whole);
     let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
-    format!("{sign}{}.{fraction}", grouped(digits))
+    format!("{sign}{}{fraction}", grouped(digits))
 }
 
 /// Commas between thousands: `12,345`.
@@ -38,6 +44,7 @@ mod tests {
         assert_eq!(decimal(1_234_567.891), "1,234,567.89");
         assert_eq!(decimal(-1234.5), "-1,234.50");
         assert_eq!(decimal(0.0), "0.00");
+        assert_eq!((fixed(12_345.0, 0), fixed(0.5, 1)), ("12,345".to_owned(), "0.5".to_owned()));
         assert_eq!((count(999), count(1000)), ("999".to_owned(), "1,000".to_owned()));
     }
 }

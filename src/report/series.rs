@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::fleet::Outcome;
 use crate::report::Summary;
 
-const HEADER: [&str; 15] = [
+const HEADER: [&str; 19] = [
     "start_s",
     "arrived",
     "completed",
@@ -21,9 +21,14 @@ const HEADER: [&str; 15] = [
     "p50_ttft_ms",
     "p90_ttft_ms",
     "p99_ttft_ms",
+    "load_mean",
+    "load_max",
+    "load_std",
+    "load_imbalance",
 ];
 
-/// Writes the time series. Gauges (`queued` to `kv_usage`) are sums or shares over all workers at the end of an interval.
+/// Writes the time series. Gauges (`queued` to `kv_usage`) are sums or shares over all workers at the end of an interval,
+/// loads (`load_mean` to `load_imbalance`) are requests per worker.
 ///
 /// # Errors
 /// If `out` cannot be written.
@@ -39,7 +44,8 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
         let ttft =
             interval.ttft_percentiles.map(|ttft| ttft.map(|ns| (ns as f64 / 1e6).to_string()));
         let [p50, p90, p99] = ttft.unwrap_or_default();
-        let fields: [String; 15] = [
+        let load = interval.spread(fleet.workers);
+        let fields: [String; 19] = [
             (index as f64 * seconds).to_string(),
             interval.arrived.to_string(),
             interval.completed.to_string(),
@@ -55,6 +61,10 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
             p50,
             p90,
             p99,
+            load.mean.to_string(),
+            load.max.to_string(),
+            load.std.to_string(),
+            if load.mean > 0.0 { (load.max / load.mean).to_string() } else { String::new() },
         ];
         out.write_record(fields)?;
     }

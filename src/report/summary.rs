@@ -2,7 +2,7 @@
 
 use crate::fleet::{FleetSpec, Outcome};
 use crate::kernel::Span;
-use crate::model::metrics::Distribution;
+use crate::model::metrics::{Distribution, Interval};
 use crate::model::timing::TimingModel;
 
 /// What a report says about a run beside its outcome.
@@ -54,6 +54,33 @@ pub struct Figures {
 pub(super) const PERCENTILES: [(&str, f64); 6] =
     [("median", 50.0), ("p75", 75.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("p99_9", 99.9)];
 
+/// How evenly the router kept the workers busy, at the ends of the intervals of the time series. Every interval counts
+/// by its load, so that the last stragglers of a run weigh as little as they are.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LoadBalance {
+    /// Requests of the busiest worker / requests of the mean worker: 1 is even.
+    pub imbalance: f64,
+    /// Standard deviation over the workers / requests of the mean worker: 0 is even.
+    pub cv: f64,
+    /// The most requests that any worker had.
+    pub worker_max: u64,
+}
+
+impl LoadBalance {
+    /// Absent for a single worker, and if no interval ended with a request in a worker.
+    fn new(intervals: &[Interval], workers: u32) -> Option<LoadBalance> {
+        let (mut mean, mut max, mut std) = (0.0, 0.0, 0.0);
+        for spread in intervals.iter().map(|interval| interval.spread(workers)) {
+            mean += spread.mean;
+            max += spread.max;
+            std += spread.std;
+        }
+        let worker_max = intervals.iter().map(|interval| interval.load_max).max()?;
+        let balance = LoadBalance { imbalance: max / mean, cv: std / mean, worker_max };
+        (workers > 1 && mean > 0.0).then_some(balance)
+    }
+}
+
 /// Everything a report says.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -76,6 +103,10 @@ pub struct Summary {
     pub reused_ratio: Option<f64>,
     /// The same at the first admission.
     pub first_reused_ratio: Option<f64>,
+    /// The most requests in the router's queue and the workers together, at the ends of the intervals of the time series.
+    pub in_flight_max: u64,
+    /// How evenly the workers were loaded.
+    pub load: Option<LoadBalance>,
 }
 
 impl Summary {
@@ -84,6 +115,8 @@ impl Summary {
         let (recorder, totals) = (&outcome.recorder, outcome.recorder.totals);
         let duration = outcome.duration();
         let seconds = duration.as_secs();
+        let intervals = recorder.series.intervals();
+        let in_flight = |interval: &Interval| interval.queued + interval.waiting + interval.running;
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
         let gpus = f64::from(context.fleet.workers) * f64::from(context.fleet.gpus_per_worker);
@@ -107,6 +140,8 @@ impl Summary {
             gpu_hours: gpus * seconds / 3600.0,
             reused_ratio: ratio(totals.reused_tokens, totals.prompt_tokens),
             first_reused_ratio: ratio(totals.first_reused_tokens, totals.prompt_tokens),
+            in_flight_max: intervals.iter().map(in_flight).max().unwrap_or(0),
+            load: LoadBalance::new(intervals, context.fleet.workers),
             context,
         }
     }

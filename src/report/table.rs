@@ -98,7 +98,7 @@ fn threads(executed: Executed) -> String {
 }
 
 /// What the fleet did, in a few lines.
-fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> [String; 3] {
+fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
     let totals = outcome.recorder.totals;
     let run = format!(
         "{} of virtual time in {:.0} ms on {}; {} forward passes, {} events; {} GPU-hours",
@@ -119,7 +119,17 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> [String; 3]
     let slo = summary.context.fleet.slo.is_set() && totals.arrived > 0;
     let good = totals.good as f64 / totals.arrived.max(1) as f64;
     let good = if slo { format!("; {} within the SLO", percent(good)) } else { String::new() };
-    [run, requests + &good, format!("digest {:032x}", outcome.digest)]
+    let load = summary.load.map(|load| {
+        format!(
+            "load of workers: busiest / mean {}, standard deviation / mean {}; at most {} requests \
+             on one worker",
+            decimal(load.imbalance),
+            decimal(load.cv),
+            count(load.worker_max),
+        )
+    });
+    let digest = format!("digest {:032x}", outcome.digest);
+    [Some(run), Some(requests + &good), load, Some(digest)].into_iter().flatten().collect()
 }
 
 /// Seconds as people say them.

@@ -275,6 +275,7 @@ fn an_interrupt_leaves_nothing_behind() {
         &["run", "-c", "long.toml", "--out", "x"][..],
         &["trace", "generate", "x.jsonl", "-c", "long.toml"],
         &["trace", "stats", "-c", "long.toml"],
+        &["sweep", "-c", "long.toml", "--vary", "fleet.workers=8", "--out", "x", "--quiet"],
     ] {
         let child = fleetsim(folder.path(), args).stderr(Stdio::piped()).spawn().unwrap();
         // It listens before it starts to work, which takes hours; how long to wait does not decide the outcome.
@@ -315,4 +316,151 @@ fn shipped_configurations_run() {
         count += 1;
     }
     assert!(count >= 12, "only {count} configurations were found");
+}
+
+const SWEEP: &str = "[workload]\nrequests = 200\n[fleet]\nworkers = 4\n\n[sweep]\n\
+    router.policy = [\"kv\", \"round-robin\"]\n\
+    \"control_plane.feedback_latency\" = [0, \"5ms\"]\n\
+    plot = [\"p99_ttft_ms\"]\n";
+
+/// The cells of a CSV file, line by line.
+fn cells(path: &Path) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
+}
+
+/// The last key varies fastest, every line is what `run` says of that combination, and the results repeat themselves.
+#[test]
+fn a_sweep_runs_every_combination() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s.toml"), SWEEP).unwrap();
+    let args = ["sweep", "-c", "s.toml", "--vary", "fleet.workers=2,3", "--plot", "load_cv"];
+    let output = run(folder.path(), &args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let expected =
+        "run 2 of 8: router.policy=kv, control_plane.feedback_latency=0, fleet.workers=3";
+    assert_eq!((stderr.lines().count(), stderr.lines().nth(1)), (8, Some(expected)));
+    let table = text(&output.stdout);
+    assert!(
+        table.contains("round-robin") && table.ends_with("results in runs/sweep-1\n"),
+        "{table}"
+    );
+
+    let results = folder.path().join("runs/sweep-1");
+    assert_eq!(names(&results), ["config.toml", "load_cv.svg", "sweep.csv"]);
+    let lines = cells(&results.join("sweep.csv"));
+    assert_eq!(lines[0][..3], ["router.policy", "control_plane.feedback_latency", "fleet.workers"]);
+    let grid: Vec<String> = lines[1..].iter().map(|line| line[..3].join(" ")).collect();
+    let expected =
+        ["kv 0 2", "kv 0 3", "kv 5ms 2", "kv 5ms 3", "round-robin 0 2", "round-robin 0 3"];
+    assert_eq!((grid.len(), &grid[..6]), (8, &expected.map(str::to_owned)[..]));
+    let single =
+        ["run", "-c", "s.toml", "--router", "kv", "--workers", "3", "--json", "--out", "none"];
+    let report: Value = serde_json::from_slice(&run(folder.path(), &single).stdout).unwrap();
+    assert_eq!(lines[4].last().map(String::as_str), report["digest"].as_str());
+    let column = lines[0].iter().position(|name| name == "load_imbalance").unwrap();
+    assert_eq!(lines[4][column], report["load_imbalance"].to_string());
+
+    let config = results.join("config.toml");
+    let args = ["sweep", "--quiet", "--out", "again", "-c", config.to_str().unwrap()];
+    let output = run(folder.path(), &args);
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    for name in names(&results) {
+        let read = |folder: &Path| fs::read(folder.join(&name)).unwrap();
+        assert_eq!(read(&results), read(&folder.path().join("again")), "{name}");
+    }
+}
+
+#[test]
+fn a_sweep_as_json_has_the_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let args =
+        ["sweep", "--requests", "50", "--vary", "slo.ttft=10ms,10s", "--json", "--out", "none"];
+    let reports: Value = serde_json::from_slice(&run(folder.path(), &args).stdout).unwrap();
+    let good = |index: usize| reports[index]["goodput_completed_requests"].as_u64().unwrap();
+    assert_eq!(reports[1]["slo.ttft"], "10s");
+    assert!(good(0) < good(1), "{} and {}", good(0), good(1));
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[test]
+fn mistakes_in_a_sweep_get_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("s.toml", SWEEP);
+    write("key.toml", "[sweep]\nrouter.polciy = [\"kv\"]\n");
+    write("value.toml", "[sweep]\n\"router.policy\" = [\"kv\", \"kvv\"]\n");
+    write("list.toml", "[sweep]\nfleet.workers = 3\n");
+    write("twice.toml", "[sweep]\nfleet.workers = [3]\n\"fleet.workers\" = [4]\n");
+    write("plot.toml", "[sweep]\nfleet.workers = [3]\nplot = [\"p99_tfft_ms\"]\n");
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    write("mine/report.json", "{}");
+    let before = names(folder.path());
+    let cases: [(&[&str], i32, &str); 14] = [
+        (&[], 2, "sweep varies no key: say --vary KEY=V1,V2, or add the table [sweep] to the file"),
+        (
+            &["-c", "key.toml"],
+            2,
+            "key.toml:2:8: unknown key router.polciy; did you mean router.policy?",
+        ),
+        (
+            &["-c", "value.toml"],
+            2,
+            "value.toml:2:26: router.policy is \"kvv\", but has to be one of",
+        ),
+        (
+            &["-c", "list.toml"],
+            2,
+            "list.toml:2:17: fleet.workers is 3, but has to be a list of values",
+        ),
+        (
+            &["-c", "twice.toml"],
+            2,
+            "twice.toml:3:19: fleet.workers is [4], but has to be varied only once",
+        ),
+        (
+            &["-c", "plot.toml"],
+            2,
+            "plot.toml:3:9: sweep.plot is \"p99_tfft_ms\", but has to be one of",
+        ),
+        (&["-c", "plot.toml"], 2, "did you mean p99_ttft_ms?"),
+        (&["-c", "s.toml", "--set", "router.policy=kv"], 2, "router.policy varies in the sweep"),
+        (&["--vary", "fleet.workers"], 2, "--vary fleet.workers: has to be path=value,value"),
+        (&["--vary", "fleet=1"], 2, "--vary fleet=1: fleet is a section"),
+        (
+            &["--vary", "router.policy=kv,random", "--vary", "fleet.workers=4,0"],
+            2,
+            "run 2 of 4: router.policy=kv, fleet.workers=0: --vary fleet.workers=4,0: fleet.workers is 0",
+        ),
+        (
+            &["--vary", "router.policy=kv", "--plot", "load_cv"],
+            2,
+            "needs a varied key with numbers",
+        ),
+        (&["--vary", "workload.trace=none.jsonl"], 3, "none.jsonl: cannot be read"),
+        (
+            &["--vary", "fleet.workers=1", "--out", "mine", "--force"],
+            4,
+            "mine: --force replaces only a directory with a sweep.csv or an empty one",
+        ),
+    ];
+    for (args, code, expected) in cases {
+        let output = run(folder.path(), &[&["sweep"], args].concat());
+        let stderr = text(&output.stderr);
+        let error = stderr.lines().last().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(error.starts_with("error: ") && error.contains(expected), "{args:?}: {stderr}");
+        assert_eq!(names(folder.path()), before, "{args:?} left something behind");
+    }
+}
+
+#[test]
+fn a_run_says_that_it_does_not_sweep() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s.toml"), SWEEP).unwrap();
+    let output = run(folder.path(), &["run", "-c", "s.toml", "--out", "none"]);
+    let note =
+        "note: the table [sweep] is for `fleetsim sweep`: this run has the values beside it\n";
+    assert!(text(&output.stdout).ends_with(note), "{}", text(&output.stdout));
 }

@@ -63,6 +63,7 @@ fn every_fleet_keeps_the_rules() {
         }
         check_workers(case, &rows);
         check_slo(case, &rows, &outcome);
+        *seen.entry("uneven").or_insert(0) += u32::from(check_load(case, &rows, &outcome));
         *seen.entry("queued").or_insert(0) +=
             u32::from(outcome.recorder.series.intervals().iter().any(|i| i.queued > 0));
 
@@ -73,7 +74,7 @@ fn every_fleet_keeps_the_rules() {
     });
     if std::env::var_os("FLEETSIM_SEED").is_none() {
         // A fleet that never gets into trouble proves little.
-        assert!(seen.len() == 6 && seen.values().all(|&count| count > 30), "{seen:?}");
+        assert!(seen.len() == 7 && seen.values().all(|&count| count > 30), "{seen:?}");
     }
 }
 
@@ -86,6 +87,31 @@ fn check_numbers(rows: &[Row], outcome: &Outcome) {
     let ended = (totals.completed, totals.rejected, totals.aborted);
     let counted = (count(Status::Completed), count(Status::Rejected), count(Status::Aborted));
     assert_eq!(ended, counted);
+}
+
+/// What the series says about the load of the workers is what the rows say, wherever they tell when a request reached its
+/// worker. Whether some worker had more than another.
+fn check_load(case: &Case, rows: &[Row], outcome: &Outcome) -> bool {
+    let dispatch = case.spec.control_plane.dispatch;
+    if case.spec.router_queue.is_some() || dispatch.mean_extra > Span::ZERO {
+        return false;
+    }
+    let mut is_uneven = false;
+    let mut end = Time::ZERO;
+    for (index, interval) in outcome.recorder.series.intervals().iter().enumerate() {
+        end += case.spec.series_interval;
+        let mut loads = vec![0_u64; case.spec.workers as usize];
+        for row in rows.iter().filter(|row| row.arrival + dispatch.floor <= end && end <= row.end) {
+            loads[row.worker.index()] += 1;
+        }
+        let max = loads.iter().copied().max().unwrap_or(0);
+        let squares = loads.iter().map(|load| load * load).sum::<u64>();
+        assert_eq!(interval.load_max, max, "at the end of interval {index}");
+        assert_eq!(interval.load_squares, squares, "at the end of interval {index}");
+        assert_eq!(interval.waiting + interval.running, loads.iter().sum::<u64>());
+        is_uneven |= loads.iter().any(|&load| load != max);
+    }
+    is_uneven
 }
 
 /// When the requests of a shaped source come, by its definition.

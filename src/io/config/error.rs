@@ -22,6 +22,8 @@ pub(super) enum Problem {
     Syntax(String),
     /// An override is not an assignment.
     NotAnAssignment,
+    /// What a sweep varies is not a key and its values.
+    NotAVariation,
     /// There is no such key. `near` is one that looks like it, `sections` what there is at the top.
     UnknownKey { near: Option<String>, sections: Option<String> },
     /// A value that cannot be.
@@ -60,6 +62,9 @@ impl fmt::Display for ConfigError {
             Problem::Syntax(reason) => write!(f, "not TOML: {reason}"),
             Problem::NotAnAssignment => {
                 f.write_str("has to be path=value, such as router.policy=kv")
+            }
+            Problem::NotAVariation => {
+                f.write_str("has to be path=value,value, such as router.policy=kv,round-robin")
             }
             Problem::UnknownKey { near, sections } => {
                 write!(f, "unknown key {key}")?;

@@ -3,22 +3,30 @@
 use std::ops::Range;
 use std::path::Path;
 
+use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::io::config::error::{ConfigError, Problem};
+use crate::io::config::sweep::Sweep;
 use crate::io::config::text::{
     Columns, Config, Duration, Engine, Generate, Lengths, Router, Slo, Workload,
 };
 use crate::kernel::Span;
 
+/// The table that is about configurations and no part of one.
+const SWEEP: &str = "sweep";
+
 /// A layer that has been read: every key is known and every value has its type.
+#[derive(Clone)]
 pub(super) struct Layer {
     name: String,
     text: String,
     /// Whether positions in the text mean anything to the user.
     is_file: bool,
     table: toml::Table,
+    /// The table `[sweep]`, if there is one.
+    sweep: Option<Sweep>,
 }
 
 impl Layer {
@@ -46,14 +54,69 @@ impl Layer {
     }
 
     fn read(name: String, text: String, is_file: bool) -> Result<Layer, ConfigError> {
-        let mut layer = Layer { name, text, is_file, table: toml::Table::new() };
-        let document = DeTable::parse(&layer.text).map_err(|error| layer.syntax(&error))?;
+        let layer = Layer { name, text, is_file, table: toml::Table::new(), sweep: None };
+        let mut document = DeTable::parse(&layer.text).map_err(|error| layer.syntax(&error))?;
+        let sweep = document.get_mut().remove(SWEEP).filter(|_| is_file);
         layer.check_keys(document.get_ref(), "", &toml::Value::Table(schema()))?;
-        if let Err(error) = toml::from_str::<Config>(&layer.text) {
+        if let Err(error) = Config::deserialize(Deserializer::from(document.clone())) {
             return Err(layer.type_error(document.get_ref(), &error));
         }
-        layer.table = toml::from_str(&layer.text).map_err(|error| layer.syntax(&error))?;
-        Ok(layer)
+        let table = toml::Table::deserialize(Deserializer::from(document));
+        let table = table.map_err(|error| layer.syntax(&error))?;
+        let sweep = sweep.map(|sweep| Sweep::read(&layer, &sweep)).transpose()?;
+        Ok(Layer { table, sweep, ..layer })
+    }
+
+    /// What it says about sweeps.
+    pub(super) fn sweep(&self) -> Option<&Sweep> {
+        self.sweep.as_ref()
+    }
+
+    /// Whether it is a file.
+    pub(super) fn is_file(&self) -> bool {
+        self.is_file
+    }
+
+    /// A place in the layer as complaints name it.
+    pub(super) fn place(&self, offset: usize) -> String {
+        match self.position(offset) {
+            Some((line, column)) => format!("{}:{line}:{column}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// A value as it is written.
+    pub(super) fn slice(&self, value: &Spanned<DeValue<'_>>) -> &str {
+        &self.text[value.span()]
+    }
+
+    /// A complaint about a value: it has to be something else.
+    pub(super) fn complain_about(
+        &self,
+        key: &str,
+        span: Range<usize>,
+        expected: &str,
+    ) -> ConfigError {
+        let position = self.position(span.start);
+        let found = self.text[span].to_owned();
+        let problem = Problem::Value { found, expected: expected.to_owned() };
+        ConfigError::new(&self.name, position, key, problem)
+    }
+
+    /// A complaint about a key that stands at this offset: there is none of this name.
+    pub(super) fn unknown_key(&self, key: &str, offset: usize) -> ConfigError {
+        let near = nearest(key, &all_keys());
+        let sections = (!key.contains('.')).then(|| top_level().join(", "));
+        let problem = Problem::UnknownKey { near, sections };
+        ConfigError::new(&self.name, self.position(offset), key, problem)
+    }
+
+    /// A complaint about a value that was given to a section.
+    pub(super) fn is_section(&self, key: &str, span: Range<usize>) -> ConfigError {
+        let found = &self.text[span.clone()];
+        let reason = format!("is {found}, but is a section, so the path has to go on: {key}.KEY");
+        let problem = Problem::Contradiction(reason);
+        ConfigError::new(&self.name, self.position(span.start), key, problem)
     }
 
     pub(super) fn table(&self) -> &toml::Table {
@@ -97,29 +160,13 @@ impl Layer {
         for (key, value) in table {
             let full = join(path, key.get_ref());
             let Some(known) = schema.get(&**key.get_ref()) else {
-                let position = self.position(key.span().start);
-                let near = nearest(&full, &all_keys());
-                let sections = path.is_empty().then(|| top_level().join(", "));
-                let problem = Problem::UnknownKey { near, sections };
-                return Err(ConfigError::new(&self.name, position, &full, problem));
+                return Err(self.unknown_key(&full, key.span().start));
             };
             match (value.get_ref(), known) {
                 (DeValue::Table(table), toml::Value::Table(_)) => {
                     self.check_keys(table, &full, known)?;
                 }
-                (_, toml::Value::Table(_)) => {
-                    let found = self.text[value.span()].to_owned();
-                    let reason = format!(
-                        "is {found}, but is a section, so the path has to go on: {full}.KEY"
-                    );
-                    let position = self.position(value.span().start);
-                    return Err(ConfigError::new(
-                        &self.name,
-                        position,
-                        &full,
-                        Problem::Contradiction(reason),
-                    ));
-                }
+                (_, toml::Value::Table(_)) => return Err(self.is_section(&full, value.span())),
                 _ => {}
             }
         }
@@ -239,8 +286,8 @@ pub fn all_keys() -> Vec<String> {
     keys
 }
 
-fn top_level() -> [&'static str; 8] {
-    ["workload", "fleet", "engine", "router", "control_plane", "timing", "slo", "run"]
+fn top_level() -> [&'static str; 9] {
+    ["workload", "fleet", "engine", "router", "control_plane", "timing", "slo", "run", SWEEP]
 }
 
 /// The value of a key, given by its full path.
@@ -250,12 +297,12 @@ pub(super) fn lookup(table: &toml::Table, key: &str) -> Option<toml::Value> {
     names.try_fold(first, |value, name| value.get(name).cloned())
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// The candidate that differs least from `word`, if it is close enough to be meant.
-fn nearest(word: &str, candidates: &[String]) -> Option<String> {
+pub(super) fn nearest(word: &str, candidates: &[String]) -> Option<String> {
     let distance = |candidate: &String| strsim::damerau_levenshtein(word, candidate);
     let best = candidates.iter().min_by_key(|candidate| distance(candidate))?;
     (distance(best) <= (word.len() / 3).max(2)).then(|| best.clone())

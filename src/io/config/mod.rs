@@ -13,16 +13,19 @@ mod error;
 mod layer;
 mod notes;
 mod resolve;
+mod sweep;
 pub mod text;
 
 pub use error::ConfigError;
 pub use layer::all_keys;
 pub use resolve::Job;
+pub use sweep::{Sweep, SweepValue, Varied};
 
 use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::io::config::error::Problem;
 use crate::io::config::layer::Layer;
 use crate::io::config::text::Config;
 
@@ -47,6 +50,12 @@ impl Loaded {
         if let Some(path) = file {
             layers.push(Layer::from_file(path)?);
         }
+        Loaded { config: Config::default(), layers }.with(overrides)
+    }
+
+    /// The same with more overrides.
+    fn with(&self, overrides: &[(String, String)]) -> Result<Loaded, ConfigError> {
+        let mut layers = self.layers.clone();
         for (name, assignment) in overrides {
             layers.push(Layer::from_assignment(name, assignment)?);
         }
@@ -64,7 +73,43 @@ impl Loaded {
     /// # Errors
     /// If a value is out of its range, or two contradict each other.
     pub fn resolve(&self) -> Result<Job, ConfigError> {
+        let mut job = self.job()?;
+        if self.layers.iter().any(|layer| layer.sweep().is_some()) {
+            let note =
+                "the table [sweep] is for `fleetsim sweep`: this run has the values beside it";
+            job.notes.push(note.to_owned());
+        }
+        Ok(job)
+    }
+
+    fn job(&self) -> Result<Job, ConfigError> {
         Job::new(&self.config).map_err(|violation| self.place(violation))
+    }
+
+    /// What to sweep: the file's table, and on top of it what the command line says. `vary` are texts `KEY=V1,V2`, which
+    /// replace the values of a key in the file or come after those; `plot` are columns, which replace those in the file.
+    ///
+    /// # Errors
+    /// If there is no such key, a value is not of its type, an override sets a key that varies, or nothing varies.
+    pub fn sweep(&self, vary: &[String], plot: &[String]) -> Result<Sweep, ConfigError> {
+        let mut sweep = self.layers.iter().find_map(Layer::sweep).cloned().unwrap_or_default();
+        sweep.extend(vary, plot)?;
+        for Varied { key, .. } in &sweep.vary {
+            let mut options = self.layers.iter().filter(|layer| !layer.is_file());
+            if let Some(layer) = options.find(|layer| layer.defines(key)) {
+                let reason = "varies in the sweep: leave one of them out".to_owned();
+                return Err(layer.complain(key, Problem::Contradiction(reason)));
+            }
+        }
+        Ok(sweep)
+    }
+
+    /// The run number `run` of a sweep, counted from 0.
+    ///
+    /// # Errors
+    /// If a value is out of its range, or two contradict each other.
+    pub fn resolve_one_of(&self, sweep: &Sweep, run: usize) -> Result<Job, ConfigError> {
+        self.with(&sweep.assignments(run))?.job()
     }
 
     fn place(&self, violation: check::Violation) -> ConfigError {
@@ -91,12 +136,14 @@ fn merge(base: &mut toml::Table, over: &toml::Table) {
 /// The same configuration, independent of the folder in which it is read.
 pub fn relocatable(config: &Config) -> Config {
     let mut config = config.clone();
-    if let Some(trace) = &mut config.workload.trace
-        && let Ok(absolute) = std::path::absolute(&*trace)
-    {
-        *trace = absolute.display().to_string();
+    if let Some(trace) = &mut config.workload.trace {
+        *trace = absolute(trace);
     }
     config
+}
+
+fn absolute(path: &str) -> String {
+    std::path::absolute(path).map_or(path.to_owned(), |path| path.display().to_string())
 }
 
 /// The configuration as TOML, every value written out; reading it again gives the same.
@@ -153,7 +200,7 @@ mod tests {
             ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
             (
                 "x = 1",
-                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run",
+                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run, sweep",
             ),
             (
                 "[fleet]\nworkers = \"many\"",

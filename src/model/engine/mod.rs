@@ -413,9 +413,7 @@ impl Engine {
             // In order of arrival, but for those at the head that have been admitted before.
             let waiting =
                 self.waiting.partition_point(|&slot| self.sequences[slot as usize].arrived <= time);
-            interval.waiting += waiting as u64;
-            interval.running += running as u64;
-            interval.pinned_blocks += u64::from(pinned_blocks(time));
+            interval.add_worker(waiting as u64, running as u64, u64::from(pinned_blocks(time)));
         });
     }
 }

@@ -16,7 +16,7 @@ pub use collector::Collector;
 pub use digest::RowDigest;
 pub use distribution::Distribution;
 pub use row::{Row, Status};
-pub use series::{Interval, Series};
+pub use series::{Interval, LoadSpread, Series};
 pub use slo::Slo;
 
 use crate::kernel::time::{Span, Time};

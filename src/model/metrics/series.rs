@@ -25,6 +25,43 @@ pub struct Interval {
     pub pinned_blocks: u64,
     /// Requests waiting in the router, at the end of the interval.
     pub queued: u64,
+    /// The most requests that one worker had, waiting and running, at the end of the interval.
+    pub load_max: u64,
+    /// The squares of the requests that each worker had, summed. A sum of squares is at most the square of the sum, and
+    /// fewer than 2^32 requests fit into memory.
+    pub load_squares: u64,
+}
+
+impl Interval {
+    /// Counts what one worker holds at the end of the interval. Called once for every worker that holds anything.
+    pub fn add_worker(&mut self, waiting: u64, running: u64, pinned_blocks: u64) {
+        let load = waiting + running;
+        self.waiting += waiting;
+        self.running += running;
+        self.pinned_blocks += pinned_blocks;
+        self.load_max = self.load_max.max(load);
+        self.load_squares += load * load;
+    }
+
+    /// How unevenly the requests lie on `workers` workers.
+    pub fn spread(&self, workers: u32) -> LoadSpread {
+        let (workers, load) = (f64::from(workers), (self.waiting + self.running) as f64);
+        // Integers up to 2^64: nothing cancels before the last step.
+        let mean = load / workers;
+        let variance = (self.load_squares as f64 / workers - mean * mean).max(0.0);
+        LoadSpread { mean, max: self.load_max as f64, std: variance.sqrt() }
+    }
+}
+
+/// Requests per worker, waiting and running, over all workers at one moment.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct LoadSpread {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// The most.
+    pub max: f64,
+    /// Population standard deviation.
+    pub std: f64,
 }
 
 impl Interval {
@@ -42,6 +79,8 @@ impl Interval {
             running,
             pinned_blocks,
             queued,
+            load_max,
+            load_squares,
         } = other;
         self.arrived += arrived;
         self.completed += completed;
@@ -57,6 +96,8 @@ impl Interval {
         self.running += running;
         self.pinned_blocks += pinned_blocks;
         self.queued += queued;
+        self.load_max = self.load_max.max(load_max);
+        self.load_squares += load_squares;
     }
 
     /// Replaces the TTFTs, which are complete, by their percentiles.
@@ -243,6 +284,19 @@ mod tests {
         let tokens: Vec<u64> =
             series.intervals().iter().map(|interval| interval.output_tokens).collect();
         assert_eq!(tokens, [2, 4, 2], "at 8, 11, 14 and 26");
+    }
+
+    #[test]
+    fn the_spread_of_the_load_is_over_all_workers() {
+        let mut interval = Interval::default();
+        assert_eq!(interval.spread(4), LoadSpread::default());
+        interval.add_worker(1, 4, 7);
+        interval.add_worker(0, 3, 2);
+        assert_eq!((interval.waiting, interval.running, interval.pinned_blocks), (1, 7, 9));
+        // 5, 3, 0 and 0: the idle count.
+        let LoadSpread { mean, max, std } = interval.spread(4);
+        assert_eq!((mean, max), (2.0, 5.0));
+        assert!((std - 4.5_f64.sqrt()).abs() < 1e-12, "{std}");
     }
 
     #[test]

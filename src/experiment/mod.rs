@@ -1,0 +1,3 @@
+//! Many runs that belong together.
+
+pub mod sweep;

@@ -1,0 +1,198 @@
+//! A sweep: one configuration, run once for every combination of the values of some keys, one run after the other.
+//!
+//! All combinations are checked before the first one runs, so that a typo in the last does not cost an hour.
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::fleet::{self, RunError, Sink};
+use crate::io::config::{ConfigError, Job, Loaded, Sweep};
+use crate::io::trace::TraceError;
+use crate::kernel::Time;
+use crate::model::metrics::Row;
+use crate::report::plot::Chart;
+use crate::report::{Context, Summary, SweepAxis, SweepRun, sweep_chart, sweep_columns, to_json};
+
+/// A sweep that has been checked and can start.
+pub struct Plan {
+    sweep: Sweep,
+    jobs: Vec<Job>,
+}
+
+/// Why a sweep ended.
+#[derive(Debug)]
+pub struct SweepError {
+    /// The run it ended in, as people name it; nothing if it was none.
+    pub run: Option<String>,
+    /// What happened there.
+    pub cause: Cause,
+}
+
+/// What ends a sweep.
+#[derive(Debug)]
+pub enum Cause {
+    /// The configuration is not right.
+    Config(ConfigError),
+    /// The trace cannot be opened.
+    Trace(TraceError),
+    /// No request arrived; where they should have come from.
+    NoRequests(String),
+    /// The run failed or was interrupted.
+    Run(RunError),
+    /// The results of a run cannot be stored.
+    Output(io::Error),
+}
+
+/// Who looks on while a sweep goes on.
+pub trait Watch: Sync {
+    /// A run starts: its name, such as `run 3 of 30: router.policy=kv`, and how many requests it will have, if it is
+    /// known.
+    fn start(&mut self, name: &str, requests: Option<u64>);
+
+    /// See [`Sink::progress`]; a break ends the sweep.
+    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()>;
+
+    /// The run has ended well.
+    ///
+    /// # Errors
+    /// If its results cannot be stored; that ends the sweep.
+    fn finish(&mut self, run: &SweepRun) -> io::Result<()>;
+}
+
+impl fmt::Display for SweepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(run) = &self.run {
+            write!(f, "{run}: ")?;
+        }
+        match &self.cause {
+            Cause::Config(error) => write!(f, "{error}"),
+            Cause::Trace(error) => write!(f, "{error}"),
+            Cause::NoRequests(workload) => write!(
+                f,
+                "{workload}: no requests: look at workload.from, workload.until and the rate"
+            ),
+            Cause::Run(error) => write!(f, "{error}"),
+            Cause::Output(error) => write!(f, "the results cannot be written: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SweepError {}
+
+impl Plan {
+    /// Checks every combination. `vary` and `plot` are as for [`Loaded::sweep`].
+    ///
+    /// # Errors
+    /// If the sweep or one of its combinations is not right.
+    pub fn new(loaded: &Loaded, vary: &[String], plot: &[String]) -> Result<Plan, SweepError> {
+        let wrong = |error| SweepError { run: None, cause: Cause::Config(error) };
+        let sweep = loaded.sweep(vary, plot).map_err(wrong)?;
+        let mut plan = Plan { sweep, jobs: Vec::new() };
+        for run in 0..plan.sweep.runs() {
+            let job = loaded.resolve_one_of(&plan.sweep, run).map_err(|error| SweepError {
+                run: Some(plan.name(run)),
+                cause: Cause::Config(error),
+            })?;
+            plan.jobs.push(job);
+        }
+        plan.sweep.check_plots(&sweep_columns(plan.has_slo())).map_err(wrong)?;
+        Ok(plan)
+    }
+
+    /// What varies and what is plotted.
+    pub fn sweep(&self) -> &Sweep {
+        &self.sweep
+    }
+
+    /// The keys that vary.
+    pub fn keys(&self) -> Vec<&str> {
+        self.sweep.vary.iter().map(|varied| varied.key.as_str()).collect()
+    }
+
+    /// Whether any run has an SLO, so that goodput means something.
+    pub fn has_slo(&self) -> bool {
+        self.jobs.iter().any(|job| job.fleet.slo.is_set())
+    }
+
+    /// How people name a run, such as `run 3 of 30: router.policy=kv, fleet.workers=8`.
+    fn name(&self, run: usize) -> String {
+        let keys = self.sweep.vary.iter().map(|varied| &varied.key);
+        let values = keys.zip(self.sweep.values(run)).map(|(key, value)| format!("{key}={value}"));
+        let values = values.collect::<Vec<_>>().join(", ");
+        format!("run {} of {}: {values}", run + 1, self.sweep.runs())
+    }
+
+    /// Runs all combinations.
+    ///
+    /// # Errors
+    /// At the first run that does not end well.
+    pub fn run(&self, watch: &mut dyn Watch) -> Result<Vec<SweepRun>, SweepError> {
+        let mut runs = Vec::with_capacity(self.jobs.len());
+        for (number, job) in self.jobs.iter().enumerate() {
+            let name = self.name(number);
+            watch.start(&name, job.traffic.requests());
+            let values = self.sweep.values(number).into_iter().map(ToString::to_string).collect();
+            let done = run_one(job, values, watch)
+                .and_then(|run| watch.finish(&run).map(|()| run).map_err(Cause::Output));
+            runs.push(done.map_err(|cause| SweepError { run: Some(name), cause })?);
+        }
+        Ok(runs)
+    }
+
+    /// The plots that were asked for: the column of each and its chart.
+    pub fn charts(&self, runs: &[SweepRun]) -> Vec<(String, Chart)> {
+        let Some(index) = self.sweep.axis() else { return Vec::new() };
+        let varied = &self.sweep.vary[index];
+        let is_time = varied.values.iter().any(crate::io::config::SweepValue::is_time);
+        let axis = SweepAxis {
+            index,
+            label: varied.key.clone() + if is_time { " (ms)" } else { "" },
+            values: (0..runs.len())
+                .map(|run| self.sweep.values(run)[index].number().unwrap_or(f64::NAN))
+                .collect(),
+        };
+        let chart = |column: &str| (column.to_owned(), sweep_chart(column, &axis, runs));
+        self.sweep.plots().map(chart).collect()
+    }
+}
+
+fn run_one(job: &Job, values: Vec<String>, watch: &dyn Watch) -> Result<SweepRun, Cause> {
+    let source = job.traffic.open(job.fleet.seed).map_err(Cause::Trace)?;
+    #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
+    let start = Instant::now();
+    let fleet = &job.fleet;
+    let policy = job.router.build(fleet.workers, fleet.engine.layout, fleet.router_stream());
+    let outcome = fleet::run(fleet, source, policy, &Unstored(watch)).map_err(Cause::Run)?;
+    if outcome.recorder.totals.arrived == 0 {
+        return Err(Cause::NoRequests(job.traffic.describe()));
+    }
+    let context = Context {
+        fleet: fleet.clone(),
+        policy: job.router.name().to_owned(),
+        workload: job.traffic.describe(),
+        notes: job.notes.clone(),
+        wall: start.elapsed(),
+    };
+    let summary = Summary::new(context, &outcome);
+    match to_json(&summary, &outcome) {
+        Value::Object(report) => Ok(SweepRun { values, report }),
+        _ => unreachable!("a report is an object"),
+    }
+}
+
+/// Shows progress and stores no rows.
+struct Unstored<'a>(&'a dyn Watch);
+
+impl Sink for Unstored<'_> {
+    fn rows(&self, _: &[Row]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
+        self.0.progress(now, ended, fraction)
+    }
+}
