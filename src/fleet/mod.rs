@@ -45,8 +45,12 @@ use crate::model::workload::{Source, SourceError};
 /// evenly, few enough to look through in every phase.
 const GROUPS: usize = 64;
 
-/// How many arrivals per worker the coordinator works off in one phase if it need not wait for feedback.
-const ARRIVALS_PER_WORKER: u64 = 16;
+/// The same without feedback, where phases are long.
+const GROUPS_ALONE: usize = 256;
+
+/// The most arrivals that the coordinator works off in one phase if it need not wait for feedback: about what is read
+/// ahead for it.
+const READ_AHEAD: u64 = 4096;
 
 /// Where the results of a run go while it runs, and who may end it early.
 ///
@@ -206,11 +210,12 @@ fn execute(
         FleetLp::Worker(_) => None,
     };
     let workers = spec.workers as usize;
+    let groups = if lps[1].lookahead() == Span::FOREVER { GROUPS_ALONE } else { GROUPS };
     let options = ParallelOptions {
-        spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(GROUPS).min(64)),
+        spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
         stealing: !options.no_stealing,
         pin,
-        hub_budget: (ARRIVALS_PER_WORKER * u64::from(spec.workers)).clamp(2048, 1 << 16),
+        hub_budget: (2 * u64::from(spec.workers)).clamp(1024, READ_AHEAD),
         errand: &|| ahead.as_ref().is_some_and(|ahead| ahead.advance()),
         account,
         fuzz: options.fuzz,

@@ -235,7 +235,7 @@ impl Schedule {
                 .expect("at least one thread");
             let hub_first = (thread == 0).then_some(*threads);
             let others = (1..*threads).map(|offset| (thread + offset) % *threads);
-            let mut order = hub_first.into_iter().chain([thread, *threads]).chain(others);
+            let mut order = hub_first.into_iter().chain([thread]).chain(others).chain([*threads]);
             if let Some(ns) = order.find_map(|share| shares[share].pop()) {
                 *clock += ns;
             }

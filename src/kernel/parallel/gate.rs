@@ -11,10 +11,10 @@ use crate::kernel::sync::{
 
 /// Looks at the phase number between two calls of the idle work.
 const SPINS_PER_ERRAND: u32 = 32;
-/// How often a thread looks before it lets others have its core: about 20 µs.
-const SPINS: u32 = 1500;
+/// How often a thread looks before it lets others have its core: about 50 µs.
+const SPINS: u32 = 4000;
 /// How often it does that before it sleeps.
-const YIELDS: u32 = 100;
+const YIELDS: u32 = 2000;
 
 /// Somebody sleeps until the phase number changes.
 const SLEEPING: u32 = 1;

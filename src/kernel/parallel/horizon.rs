@@ -44,9 +44,27 @@ impl Lookahead {
         let spokes = reached.spokes.max(next.spokes);
         let hub = reached.hub.max(next.hub.min(spokes.saturating_add(self.spokes)));
         let spokes = reached.spokes.max(next.spokes.min(hub.saturating_add(self.hub)));
+        let bounds = Horizons {
+            hub: spokes.saturating_add(self.spokes),
+            spokes: hub.saturating_add(self.hub),
+        };
+        let Horizons { hub, spokes } = self.balance(bounds);
+        Horizons { hub: hub.max(reached.hub), spokes: spokes.max(reached.spokes) }
+    }
+
+    /// Takes back one side so far that the hub keeps its lead; see [`Lookahead::first`]. Without that, both sides would
+    /// take turns in being busy: a lead that is too large in one phase is too small in the next.
+    fn balance(self, bounds: Horizons) -> Horizons {
+        if self.spokes == Span::FOREVER {
+            return bounds;
+        }
+        let Horizons { hub: ahead, spokes: behind } = self.first();
+        let (hub, spokes) = (bounds.hub.as_ns(), bounds.spokes.as_ns());
+        let spokes_with_lead = hub.saturating_add(behind.as_ns()).saturating_sub(ahead.as_ns());
+        let hub_with_lead = spokes.saturating_add(ahead.as_ns()).saturating_sub(behind.as_ns());
         Horizons {
-            hub: spokes.saturating_add(self.spokes).max(reached.hub),
-            spokes: hub.saturating_add(self.hub).max(reached.spokes),
+            hub: Time::from_ns(hub.min(hub_with_lead)),
+            spokes: Time::from_ns(spokes.min(spokes_with_lead)),
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct ParallelOptions<'a> {
     pub stealing: bool,
     /// Whether each thread stays on one core.
     pub pin: bool,
-    /// How many events the hub handles in a phase while the spokes promise to send nothing.
+    /// About how many events the hub handles in a phase, or messages it sends, while the spokes promise to send nothing.
     pub hub_budget: u64,
     /// A piece of work for threads that have to wait; says whether there was one.
     pub errand: &'a (dyn Fn() -> bool + Sync),
@@ -237,7 +237,8 @@ where
             return own;
         }
         let others = (1..threads).map(|offset| (thread + offset) % threads);
-        hub().or_else(|| others.into_iter().find_map(|victim| self.gate.claim(victim)))
+        // What the hub knows is large and warm in the caches of thread 0: it is the last thing to take away.
+        others.into_iter().find_map(|victim| self.gate.claim(victim)).or_else(hub)
     }
 
     /// Between two phases, alone: opens the next one, or stops the run; says which. What is not worth sharing is done

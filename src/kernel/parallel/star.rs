@@ -16,6 +16,9 @@ use crate::kernel::time::{Span, Time};
 /// How many events pass between two looks at the world outside.
 pub(super) const EVENTS_PER_POLL: u64 = 1024;
 
+/// How many events pass between two looks at the budget: one of them may send a lot.
+const EVENTS_PER_SLICE: u64 = 64;
+
 /// The task of the hub; group g of the spokes is task g + 1.
 pub(super) const HUB: u32 = 0;
 
@@ -64,7 +67,7 @@ pub(super) trait Desk<R> {
 }
 
 impl<'a, L: Lp> Star<'a, L> {
-    /// The first LP is the hub. In a phase it handles at most `hub_budget` events.
+    /// The first LP is the hub. In a phase it handles events and sends messages up to about `hub_budget`.
     pub(super) fn new(
         lps: &'a mut [L],
         spokes_per_group: usize,
@@ -177,12 +180,16 @@ impl<'a, L: Lp> Star<'a, L> {
         if self.failed[task].load(Ordering::Relaxed) {
             return;
         }
+        let horizon = Time::from_ns(horizon);
         loop {
-            let slice = budget.min(EVENTS_PER_POLL);
-            let mut post = |envelope| self.post(sent, thread, envelope);
-            let horizon = Time::from_ns(horizon);
+            let mut posted = 0;
+            let mut post = |envelope| {
+                posted += 1;
+                self.post(sent, thread, envelope);
+            };
+            let slice = budget.min(EVENTS_PER_SLICE);
             let events = group.run_before(horizon, slice, desk.recorder(), &mut post);
-            budget -= events;
+            budget = budget.saturating_sub(events.max(posted));
             if desk.count(events) || events < slice || budget == 0 {
                 break;
             }

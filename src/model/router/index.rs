@@ -154,7 +154,7 @@ impl PrefixIndex {
     /// As [`PrefixIndex::remove`], for a sequence of `end` blocks that left this trail.
     pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail, end: u32) -> u32 {
         let named = trail.0.iter().take_while(|&&id| id != NONE);
-        let Some(&last) = named.last() else { return 0 };
+        let Some(&tail) = named.last() else { return 0 };
         let mut named = trail.0.iter().copied();
         let mut next = named.next();
         let (mut at, mut lost) = (0, 0);
@@ -165,7 +165,7 @@ impl PrefixIndex {
                     id
                 }
                 // A piece that was cut off since, or that the trail leaves out; the last node has its identity.
-                _ => self.index[&self.layout.key(&self.nodes[last as usize].chain, at)],
+                _ => self.index[&self.layout.key(&self.nodes[tail as usize].chain, at)],
             };
             at = self.nodes[id as usize].end;
             lost += self.release(book, worker, id);
@@ -275,7 +275,6 @@ impl PrefixIndex {
         let mut size = 0;
         for &(id, end) in path.iter().rev() {
             match self.holders_of(book, id) {
-                Holders::None => {}
                 Holders::One(worker, _) => workers.push(*worker),
                 Holders::Few(list) => workers.extend(list.iter().map(|&(worker, _)| worker)),
                 // Whoever holds a node holds those before it, so crowds of one size are the same.
@@ -283,7 +282,7 @@ impl PrefixIndex {
                     size = many.set.len();
                     crowds.push((end, id));
                 }
-                Holders::Many(_) => {}
+                Holders::None | Holders::Many(_) => {}
             }
         }
     }
