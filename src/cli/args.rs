@@ -23,6 +23,8 @@ pub(super) enum Command {
     Run(Box<RunOptions>),
     /// Simulate every combination of the values of some keys, and compare.
     Sweep(Box<SweepOptions>),
+    /// Tell how a run would scale to more threads, and what limits it.
+    Scaling(Box<ScalingOptions>),
     /// Look at workloads, make them, convert them, check them.
     #[command(subcommand)]
     Trace(TraceCommand),
@@ -112,9 +114,9 @@ pub(super) struct TraceOptions {
     pub preset: Option<String>,
 }
 
-/// Options of `fleetsim run`.
+/// Options that say what is simulated.
 #[derive(clap::Args, Default, Debug)]
-pub(super) struct RunOptions {
+pub(super) struct FleetOptions {
     #[command(flatten)]
     pub workload: WorkloadOptions,
 
@@ -137,6 +139,13 @@ pub(super) struct RunOptions {
     /// Let requests arrive X times faster [workload.speedup].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub speedup: Option<String>,
+}
+
+/// Options of `fleetsim run`.
+#[derive(clap::Args, Default, Debug)]
+pub(super) struct RunOptions {
+    #[command(flatten)]
+    pub fleet: FleetOptions,
 
     /// Threads to simulate on [run.threads].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -190,6 +199,47 @@ pub(super) struct SweepOptions {
     pub json: bool,
 }
 
+/// Options of `fleetsim scaling`.
+#[derive(clap::Args, Debug)]
+pub(super) struct ScalingOptions {
+    #[command(flatten)]
+    pub fleet: FleetOptions,
+
+    /// Numbers of threads to tell about; those up to the number of usable cores are measured too.
+    #[arg(long, value_name = "N,N", default_value = "1,2,4,8,16,32,64")]
+    #[arg(allow_negative_numbers = true)]
+    pub threads: String,
+
+    /// Run everything so often, and keep the least time of each.
+    #[arg(long, value_name = "N", default_value = "3", allow_negative_numbers = true)]
+    pub repeat: String,
+
+    /// Directory for the results, or `none`; the default is a new one under runs/.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Replace the results that are in the directory already.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Print nothing but errors.
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+
+    /// Print the figures as JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ScalingOptions {
+    /// See [`TraceOptions::overrides`].
+    pub(super) fn overrides(&self) -> Vec<(String, String)> {
+        let mut overrides = Overrides::default();
+        overrides.fleet(&self.fleet);
+        overrides.0
+    }
+}
+
 impl SweepOptions {
     /// See [`TraceOptions::overrides`].
     pub(super) fn overrides(&self) -> Vec<(String, String)> {
@@ -214,13 +264,8 @@ impl RunOptions {
     /// See [`TraceOptions::overrides`].
     pub(super) fn overrides(&self) -> Vec<(String, String)> {
         let mut overrides = Overrides::default();
-        overrides.text("--trace", "workload.trace", self.trace.as_deref());
-        overrides.value("--workers", "fleet.workers", self.workers.as_deref());
-        overrides.text("--router", "router.policy", self.router.as_deref());
-        overrides.value("--concurrency", "workload.concurrency", self.concurrency.as_deref());
-        overrides.value("--speedup", "workload.speedup", self.speedup.as_deref());
         overrides.value("--threads", "run.threads", self.threads.as_deref());
-        overrides.workload(&self.workload);
+        overrides.fleet(&self.fleet);
         overrides.0
     }
 }
@@ -243,6 +288,15 @@ impl Overrides {
         if let Some(value) = value {
             self.0.push((format!("{option} {value}"), format!("{key}={value}")));
         }
+    }
+
+    fn fleet(&mut self, options: &FleetOptions) {
+        self.text("--trace", "workload.trace", options.trace.as_deref());
+        self.value("--workers", "fleet.workers", options.workers.as_deref());
+        self.text("--router", "router.policy", options.router.as_deref());
+        self.value("--concurrency", "workload.concurrency", options.concurrency.as_deref());
+        self.value("--speedup", "workload.speedup", options.speedup.as_deref());
+        self.workload(&options.workload);
     }
 
     fn workload(&mut self, options: &WorkloadOptions) {

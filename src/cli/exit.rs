@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::experiment::sweep::{Cause, SweepError};
+use crate::experiment::{Cause, ExperimentError};
 use crate::fleet::RunError;
 use crate::io::config::ConfigError;
 use crate::io::files::OutputError;
@@ -82,27 +82,24 @@ impl From<TraceError> for Exit {
     }
 }
 
-impl From<SweepError> for Exit {
-    fn from(error: SweepError) -> Exit {
+impl From<ExperimentError> for Exit {
+    fn from(error: ExperimentError) -> Exit {
         let text = error.to_string();
-        match Exit::from(error.cause) {
+        let kind = match error.cause {
+            Cause::Config(error) => error.into(),
+            Cause::Trace(error) => error.into(),
+            Cause::Run(error) => error.into(),
+            Cause::Option(_) => Exit::Usage(String::new()),
+            Cause::NoRequests(_) => Exit::Input(String::new()),
+            Cause::Differ(..) => Exit::Bug(String::new()),
+            Cause::Output(_) => Exit::Output(String::new()),
+        };
+        match kind {
             Exit::Bug(_) => Exit::Bug(text),
             Exit::Usage(_) => Exit::Usage(text),
             Exit::Input(_) => Exit::Input(text),
             Exit::Output(_) => Exit::Output(text),
             other @ (Exit::Interrupted | Exit::ClosedPipe) => other,
-        }
-    }
-}
-
-impl From<Cause> for Exit {
-    fn from(cause: Cause) -> Exit {
-        match cause {
-            Cause::Config(error) => error.into(),
-            Cause::Trace(error) => error.into(),
-            Cause::Run(error) => error.into(),
-            Cause::NoRequests(workload) => Exit::Input(workload),
-            Cause::Output(error) => Exit::Output(error.to_string()),
         }
     }
 }

@@ -5,6 +5,8 @@ mod exit;
 mod interrupt;
 mod progress;
 mod run;
+mod scaling;
+mod screen;
 mod sweep;
 mod trace;
 
@@ -29,6 +31,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
         None => run::run(&RunOptions::default()),
         Some(Command::Run(options)) => run::run(&options),
         Some(Command::Sweep(options)) => sweep::sweep(&options),
+        Some(Command::Scaling(options)) => scaling::scaling(&options),
         Some(Command::Trace(command)) => trace::trace(&command),
     }
 }

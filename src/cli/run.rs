@@ -27,10 +27,10 @@ const REPORT: &str = "report.json";
 pub(super) const RUNS: &str = "runs";
 
 pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
-    let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides())?;
+    let loaded = Loaded::load(options.fleet.workload.config.as_deref(), &options.overrides())?;
     let job = loaded.resolve()?;
     let source = job.traffic.open(job.fleet.seed)?;
-    let results = match out_dir(options, &job) {
+    let results = match out_dir(options.out.as_deref(), &job.traffic.name()) {
         Some(path) => Some(ResultDir::create(&path, REPORT, options.force)?),
         None => None,
     };
@@ -81,11 +81,12 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     print(options, &summary, &outcome, path.as_deref()).map_err(|error| Exit::stdout(&error))
 }
 
-fn out_dir(options: &RunOptions, job: &Job) -> Option<PathBuf> {
-    match &options.out {
+/// Where results go, if anywhere: as the user says, or to a new directory of this name under [`RUNS`].
+pub(super) fn out_dir(out: Option<&Path>, name: &str) -> Option<PathBuf> {
+    match out {
         Some(path) if path == Path::new("none") => None,
-        Some(path) => Some(path.clone()),
-        None => Some(numbered(Path::new(RUNS), &job.traffic.name())),
+        Some(path) => Some(path.to_owned()),
+        None => Some(numbered(Path::new(RUNS), name)),
     }
 }
 

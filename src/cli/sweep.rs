@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::cli::args::SweepOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
-use crate::cli::progress::Progress;
-use crate::cli::run::RUNS;
+use crate::cli::run::{RUNS, out_dir};
+use crate::cli::screen::Screen;
+use crate::experiment;
 use crate::experiment::sweep::{Plan, Watch};
 use crate::io::config::{self, Loaded};
-use crate::io::files::{ResultDir, numbered};
+use crate::io::files::ResultDir;
 use crate::kernel::Time;
 use crate::report::{SweepRun, SweepWriter, sweep_to_json, write_sweep_table};
 
@@ -22,7 +23,7 @@ const RESULTS: &str = "sweep.csv";
 pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides())?;
     let plan = Plan::new(&loaded, &options.vary, &options.plot)?;
-    let results = match out_dir(options) {
+    let results = match out_dir(options.out.as_deref(), "sweep") {
         Some(path) => Some(ResultDir::create(&path, RESULTS, options.force)?),
         None => None,
     };
@@ -31,9 +32,8 @@ pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
         let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(RESULTS);
         Exit::Output(format!("{}: cannot be written: {error}", path.display()))
     };
-    let mut screen = Screen {
-        quiet: options.quiet,
-        progress: None,
+    let mut screen = SweepScreen {
+        screen: Screen::new(options.quiet),
         lines: match &results {
             Some(results) => {
                 let lines = SweepWriter::new(results.file(RESULTS)?, &plan.keys(), plan.has_slo());
@@ -43,21 +43,13 @@ pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
         },
     };
     let runs = plan.run(&mut screen);
-    screen.clear();
+    screen.screen.clear();
     let runs = runs?;
     let path = match results {
         Some(results) => Some(store(results, &loaded, &plan, &runs)?),
         None => None,
     };
     print(options, &plan, &runs, path.as_deref()).map_err(|error| Exit::stdout(&error))
-}
-
-fn out_dir(options: &SweepOptions) -> Option<PathBuf> {
-    match &options.out {
-        Some(path) if path == Path::new("none") => None,
-        Some(path) => Some(path.clone()),
-        None => Some(numbered(Path::new(RUNS), "sweep")),
-    }
 }
 
 fn store(
@@ -95,39 +87,23 @@ fn print(
     out.flush()
 }
 
-/// Names runs on stderr, shows their progress, stores their lines, and listens to Ctrl-C.
-struct Screen {
-    quiet: bool,
-    progress: Option<Progress>,
+/// What the terminal shows, and what is stored while the sweep goes on.
+struct SweepScreen {
+    screen: Screen,
     lines: Option<SweepWriter<BufWriter<File>>>,
 }
 
-impl Screen {
-    /// The bar of the last run goes away.
-    fn clear(&mut self) {
-        if let Some(progress) = self.progress.take() {
-            progress.finish();
-        }
-    }
-}
-
-impl Watch for Screen {
+impl experiment::Watch for SweepScreen {
     fn start(&mut self, name: &str, requests: Option<u64>) {
-        self.clear();
-        if !self.quiet {
-            // Nobody is left to hear of an error on stderr itself.
-            let _ = writeln!(io::stderr(), "{name}");
-        }
-        self.progress = Some(Progress::new(self.quiet, requests));
+        self.screen.start(name, requests);
     }
 
     fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
-        if let Some(progress) = &self.progress {
-            progress.update(now, ended, fraction);
-        }
-        if interrupt::is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.screen.progress(now, ended, fraction)
     }
+}
 
+impl Watch for SweepScreen {
     fn finish(&mut self, run: &SweepRun) -> io::Result<()> {
         match &mut self.lines {
             Some(lines) => lines.add(run),

@@ -1,3 +1,104 @@
 //! Many runs that belong together.
 
+pub mod scaling;
 pub mod sweep;
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::fleet::{self, FleetSpec, Outcome, RunError, Sink};
+use crate::io::config::{ConfigError, Job};
+use crate::io::trace::TraceError;
+use crate::kernel::Time;
+use crate::model::metrics::Row;
+
+/// Why an experiment ended.
+#[derive(Debug)]
+pub struct ExperimentError {
+    /// The run it ended in, as people name it; nothing if it was none.
+    pub run: Option<String>,
+    /// What happened there.
+    pub cause: Cause,
+}
+
+/// What ends an experiment.
+#[derive(Debug)]
+pub enum Cause {
+    /// The configuration is not right.
+    Config(ConfigError),
+    /// An option of the experiment is not right: a sentence.
+    Option(String),
+    /// The trace cannot be opened.
+    Trace(TraceError),
+    /// No request arrived; where they should have come from.
+    NoRequests(String),
+    /// The run failed or was interrupted.
+    Run(RunError),
+    /// Two runs that have to agree do not: a bug in the simulator. Their digests.
+    Differ(u128, u128),
+    /// The results of a run cannot be stored.
+    Output(io::Error),
+}
+
+/// Who looks on while an experiment goes on.
+pub trait Watch: Sync {
+    /// A run starts: its name, such as `run 3 of 30: router.policy=kv`, and how many requests it will have, if it is
+    /// known.
+    fn start(&mut self, name: &str, requests: Option<u64>);
+
+    /// See [`Sink::progress`]; a break ends the experiment.
+    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()>;
+}
+
+impl fmt::Display for ExperimentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(run) = &self.run {
+            write!(f, "{run}: ")?;
+        }
+        match &self.cause {
+            Cause::Config(error) => write!(f, "{error}"),
+            Cause::Option(sentence) => f.write_str(sentence),
+            Cause::Trace(error) => write!(f, "{error}"),
+            Cause::NoRequests(workload) => write!(
+                f,
+                "{workload}: no requests: look at workload.from, workload.until and the rate"
+            ),
+            Cause::Run(error) => write!(f, "{error}"),
+            Cause::Differ(digest, first) => {
+                write!(f, "the digest is {digest:032x}, but that of the first run was {first:032x}")
+            }
+            Cause::Output(error) => write!(f, "the results cannot be written: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ExperimentError {}
+
+/// Runs the job as `spec` says, and tells how long the simulation took. No rows are stored.
+fn simulate(job: &Job, spec: &FleetSpec, watch: &dyn Watch) -> Result<(Outcome, Duration), Cause> {
+    let source = job.traffic.open(spec.seed).map_err(Cause::Trace)?;
+    let policy = job.router.build(spec.workers, spec.engine.layout, spec.router_stream());
+    #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
+    let start = Instant::now();
+    let outcome = fleet::run(spec, source, policy, &Unstored(watch)).map_err(Cause::Run)?;
+    let wall = start.elapsed();
+    if outcome.recorder.totals.arrived == 0 {
+        return Err(Cause::NoRequests(job.traffic.describe()));
+    }
+    Ok((outcome, wall))
+}
+
+/// Shows progress and stores no rows.
+struct Unstored<'a>(&'a dyn Watch);
+
+impl Sink for Unstored<'_> {
+    fn rows(&self, _: &[Row]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
+        self.0.progress(now, ended, fraction)
+    }
+}

@@ -2,18 +2,12 @@
 //!
 //! All combinations are checked before the first one runs, so that a typo in the last does not cost an hour.
 
-use std::fmt;
 use std::io;
-use std::ops::ControlFlow;
-use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::fleet::{self, RunError, Sink};
-use crate::io::config::{ConfigError, Job, Loaded, Sweep};
-use crate::io::trace::TraceError;
-use crate::kernel::Time;
-use crate::model::metrics::Row;
+use crate::experiment::{Cause, ExperimentError, simulate};
+use crate::io::config::{Job, Loaded, Sweep};
 use crate::report::plot::Chart;
 use crate::report::{Context, Summary, SweepAxis, SweepRun, sweep_chart, sweep_columns, to_json};
 
@@ -23,39 +17,8 @@ pub struct Plan {
     jobs: Vec<Job>,
 }
 
-/// Why a sweep ended.
-#[derive(Debug)]
-pub struct SweepError {
-    /// The run it ended in, as people name it; nothing if it was none.
-    pub run: Option<String>,
-    /// What happened there.
-    pub cause: Cause,
-}
-
-/// What ends a sweep.
-#[derive(Debug)]
-pub enum Cause {
-    /// The configuration is not right.
-    Config(ConfigError),
-    /// The trace cannot be opened.
-    Trace(TraceError),
-    /// No request arrived; where they should have come from.
-    NoRequests(String),
-    /// The run failed or was interrupted.
-    Run(RunError),
-    /// The results of a run cannot be stored.
-    Output(io::Error),
-}
-
 /// Who looks on while a sweep goes on.
-pub trait Watch: Sync {
-    /// A run starts: its name, such as `run 3 of 30: router.policy=kv`, and how many requests it will have, if it is
-    /// known.
-    fn start(&mut self, name: &str, requests: Option<u64>);
-
-    /// See [`Sink::progress`]; a break ends the sweep.
-    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()>;
-
+pub trait Watch: crate::experiment::Watch {
     /// The run has ended well.
     ///
     /// # Errors
@@ -63,37 +26,17 @@ pub trait Watch: Sync {
     fn finish(&mut self, run: &SweepRun) -> io::Result<()>;
 }
 
-impl fmt::Display for SweepError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(run) = &self.run {
-            write!(f, "{run}: ")?;
-        }
-        match &self.cause {
-            Cause::Config(error) => write!(f, "{error}"),
-            Cause::Trace(error) => write!(f, "{error}"),
-            Cause::NoRequests(workload) => write!(
-                f,
-                "{workload}: no requests: look at workload.from, workload.until and the rate"
-            ),
-            Cause::Run(error) => write!(f, "{error}"),
-            Cause::Output(error) => write!(f, "the results cannot be written: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for SweepError {}
-
 impl Plan {
     /// Checks every combination. `vary` and `plot` are as for [`Loaded::sweep`].
     ///
     /// # Errors
     /// If the sweep or one of its combinations is not right.
-    pub fn new(loaded: &Loaded, vary: &[String], plot: &[String]) -> Result<Plan, SweepError> {
-        let wrong = |error| SweepError { run: None, cause: Cause::Config(error) };
+    pub fn new(loaded: &Loaded, vary: &[String], plot: &[String]) -> Result<Plan, ExperimentError> {
+        let wrong = |error| ExperimentError { run: None, cause: Cause::Config(error) };
         let sweep = loaded.sweep(vary, plot).map_err(wrong)?;
         let mut plan = Plan { sweep, jobs: Vec::new() };
         for run in 0..plan.sweep.runs() {
-            let job = loaded.resolve_one_of(&plan.sweep, run).map_err(|error| SweepError {
+            let job = loaded.resolve_one_of(&plan.sweep, run).map_err(|error| ExperimentError {
                 run: Some(plan.name(run)),
                 cause: Cause::Config(error),
             })?;
@@ -130,7 +73,7 @@ impl Plan {
     ///
     /// # Errors
     /// At the first run that does not end well.
-    pub fn run(&self, watch: &mut dyn Watch) -> Result<Vec<SweepRun>, SweepError> {
+    pub fn run(&self, watch: &mut dyn Watch) -> Result<Vec<SweepRun>, ExperimentError> {
         let mut runs = Vec::with_capacity(self.jobs.len());
         for (number, job) in self.jobs.iter().enumerate() {
             let name = self.name(number);
@@ -138,7 +81,7 @@ impl Plan {
             let values = self.sweep.values(number).into_iter().map(ToString::to_string).collect();
             let done = run_one(job, values, watch)
                 .and_then(|run| watch.finish(&run).map(|()| run).map_err(Cause::Output));
-            runs.push(done.map_err(|cause| SweepError { run: Some(name), cause })?);
+            runs.push(done.map_err(|cause| ExperimentError { run: Some(name), cause })?);
         }
         Ok(runs)
     }
@@ -160,39 +103,22 @@ impl Plan {
     }
 }
 
-fn run_one(job: &Job, values: Vec<String>, watch: &dyn Watch) -> Result<SweepRun, Cause> {
-    let source = job.traffic.open(job.fleet.seed).map_err(Cause::Trace)?;
-    #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
-    let start = Instant::now();
-    let fleet = &job.fleet;
-    let policy = job.router.build(fleet.workers, fleet.engine.layout, fleet.router_stream());
-    let outcome = fleet::run(fleet, source, policy, &Unstored(watch)).map_err(Cause::Run)?;
-    if outcome.recorder.totals.arrived == 0 {
-        return Err(Cause::NoRequests(job.traffic.describe()));
-    }
+fn run_one(
+    job: &Job,
+    values: Vec<String>,
+    watch: &dyn crate::experiment::Watch,
+) -> Result<SweepRun, Cause> {
+    let (outcome, wall) = simulate(job, &job.fleet, watch)?;
     let context = Context {
-        fleet: fleet.clone(),
+        fleet: job.fleet.clone(),
         policy: job.router.name().to_owned(),
         workload: job.traffic.describe(),
         notes: job.notes.clone(),
-        wall: start.elapsed(),
+        wall,
     };
     let summary = Summary::new(context, &outcome);
     match to_json(&summary, &outcome) {
         Value::Object(report) => Ok(SweepRun { values, report }),
         _ => unreachable!("a report is an object"),
-    }
-}
-
-/// Shows progress and stores no rows.
-struct Unstored<'a>(&'a dyn Watch);
-
-impl Sink for Unstored<'_> {
-    fn rows(&self, _: &[Row]) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
-        self.0.progress(now, ended, fraction)
     }
 }

@@ -7,6 +7,7 @@ mod number;
 pub mod plot;
 mod row_writer;
 mod rows;
+mod scaling;
 mod series;
 mod summary;
 mod sweep;
@@ -16,6 +17,9 @@ mod workload;
 
 pub use json::to_json;
 pub use row_writer::RowWriter;
+pub use scaling::{
+    Scaling, ScalingPoint, scaling_chart, scaling_to_json, write_scaling_csv, write_scaling_table,
+};
 pub use series::write_series;
 pub use summary::{Context, Figures, LoadBalance, Metric, Summary};
 pub use sweep::{

@@ -1,0 +1,244 @@
+//! How a run would scale to more threads: measured as far as this machine goes, predicted beyond.
+//!
+//! A run on one thread that takes down what every task costs gives the prediction. It is compared with runs on as many
+//! threads as there are cores. All runs have to give the same rows. Each is repeated and the least time kept: what
+//! another repetition took more was somebody else's. The repetitions take turns, so that a slow minute hits them all.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use crate::experiment::{Cause, ExperimentError, Watch, simulate};
+use crate::fleet::{Execution, ExecutionOptions, Outcome, Threads};
+use crate::io::config::Job;
+use crate::kernel::Account;
+use crate::report::{Scaling, ScalingPoint};
+
+/// The most threads that can be asked about, as for `run.threads`.
+const THREADS_MAX: usize = 1024;
+
+/// The most repetitions.
+const REPEAT_MAX: usize = 1000;
+
+/// A study that has been checked and can start.
+pub struct Plan {
+    job: Job,
+    /// Ascending.
+    threads: Vec<usize>,
+    repeat: usize,
+    /// That this process may use.
+    cores: usize,
+}
+
+/// A way to run the job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// The parallel executor on one thread, taking down what every task costs.
+    Account,
+    /// The sequential executor.
+    Sequential,
+    /// The parallel executor on so many threads.
+    Parallel(usize),
+}
+
+impl Way {
+    fn name(self) -> String {
+        match self {
+            Way::Account => "cost of every task, on 1 thread".to_owned(),
+            Way::Sequential => "sequential executor".to_owned(),
+            Way::Parallel(1) => "parallel executor on 1 thread".to_owned(),
+            Way::Parallel(threads) => format!("parallel executor on {threads} threads"),
+        }
+    }
+
+    /// How to run it; whether threads are pinned is the user's choice.
+    fn execution(self, pin: bool) -> Execution {
+        let threads = match self {
+            Way::Account | Way::Sequential => 1,
+            Way::Parallel(threads) => threads,
+        };
+        let options = ExecutionOptions {
+            parallel_alone: self != Way::Sequential,
+            account: self == Way::Account,
+            ..ExecutionOptions::default()
+        };
+        Execution { threads: Threads::Count(threads), pin, options }
+    }
+}
+
+impl Plan {
+    /// Checks what was asked for: `threads` is a list such as `1,2,4`, `repeat` a number.
+    ///
+    /// # Errors
+    /// If one of them is not right.
+    pub fn new(job: Job, threads: &str, repeat: &str) -> Result<Plan, ExperimentError> {
+        let wrong = |sentence| ExperimentError { run: None, cause: Cause::Option(sentence) };
+        let threads = thread_counts(threads).map_err(wrong)?;
+        let repeat = whole(repeat, REPEAT_MAX).ok_or_else(|| {
+            wrong(format!("--repeat {repeat}: has to be a whole number from 1 to {REPEAT_MAX}"))
+        })?;
+        let cores = available_parallelism().map_or(1, usize::from);
+        Ok(Plan { job, threads, repeat, cores })
+    }
+
+    /// What is run.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Runs everything.
+    ///
+    /// # Errors
+    /// If a run does not end well, cannot be parallel, or differs from the others.
+    pub fn run(&self, watch: &mut dyn Watch) -> Result<Scaling, ExperimentError> {
+        let ways = self.ways();
+        let mut least = vec![Duration::MAX; ways.len()];
+        let mut account: Option<Account> = None;
+        let mut digest = None;
+        for repetition in 1..=self.repeat {
+            for (&way, least) in ways.iter().zip(&mut least) {
+                let name = format!("repetition {repetition} of {}: {}", self.repeat, way.name());
+                watch.start(&name, self.job.traffic.requests());
+                let (outcome, wall) = self.run_one(way, digest, watch).map_err(|cause| {
+                    // What cannot be parallel is nothing about this one run.
+                    let run = (!matches!(cause, Cause::Option(_))).then_some(name);
+                    ExperimentError { run, cause }
+                })?;
+                digest = Some(outcome.digest);
+                *least = wall.min(*least);
+                match (&mut account, outcome.account) {
+                    (Some(account), Some(other)) => account.keep_least(&other),
+                    (account @ None, Some(first)) => *account = Some(first),
+                    (_, None) => {}
+                }
+            }
+        }
+        let account = account.expect("the first run takes down costs");
+        let wall = |way| ways.iter().position(|&other| other == way).map(|index| least[index]);
+        Ok(self.evaluate(&account, digest.expect("there was a run"), wall))
+    }
+
+    /// Everything that is run in a repetition, in order.
+    fn ways(&self) -> Vec<Way> {
+        let more = self.threads.iter().filter(|&&threads| 1 < threads && threads <= self.cores);
+        let more = more.map(|&threads| Way::Parallel(threads));
+        [Way::Account, Way::Sequential, Way::Parallel(1)].into_iter().chain(more).collect()
+    }
+
+    fn run_one(
+        &self,
+        way: Way,
+        digest: Option<u128>,
+        watch: &dyn Watch,
+    ) -> Result<(Outcome, Duration), Cause> {
+        let mut spec = self.job.fleet.clone();
+        spec.execution = way.execution(spec.execution.pin);
+        let (outcome, wall) = simulate(&self.job, &spec, watch)?;
+        if let Some(first) = digest
+            && first != outcome.digest
+        {
+            return Err(Cause::Differ(outcome.digest, first));
+        }
+        if way == Way::Account && outcome.account.as_ref().is_none_or(|a| a.phases() == 0) {
+            let sentence = "this run cannot be parallel: the router needs feedback and there is no \
+                            control-plane latency, so every decision depends on all events before \
+                            it; set control_plane.feedback_latency, such as --set \
+                            control_plane.feedback_latency=5ms, or choose a policy without \
+                            feedback, such as --router round-robin";
+            return Err(Cause::Option(sentence.to_owned()));
+        }
+        Ok((outcome, wall))
+    }
+
+    fn evaluate(
+        &self,
+        account: &Account,
+        digest: u128,
+        wall: impl Fn(Way) -> Option<Duration>,
+    ) -> Scaling {
+        let seconds = |way| wall(way).map(|wall| wall.as_secs_f64());
+        let alone = account.predict(1).time;
+        let point = |&threads: &usize| {
+            let prediction = account.predict(threads);
+            ScalingPoint {
+                threads,
+                predicted_speedup: alone / prediction.time,
+                measured_s: seconds(Way::Parallel(threads)),
+                predicted_s: prediction.time * 1e-9,
+                coordinator_lost: prediction.hub / prediction.time,
+                imbalance_lost: prediction.imbalance / prediction.time,
+                rendezvous_lost: prediction.rendezvous / prediction.time,
+            }
+        };
+        Scaling {
+            workload: self.job.traffic.name(),
+            workers: self.job.fleet.workers,
+            policy: self.job.router.name().to_owned(),
+            seed: self.job.fleet.seed,
+            repeat: self.repeat,
+            cores: self.cores,
+            digest,
+            work_s: account.work() * 1e-9,
+            coordinator_s: account.hub() * 1e-9,
+            reading_s: account.errand_work() * 1e-9,
+            span_s: account.span() * 1e-9,
+            phases: account.phases() as u64,
+            sequential_s: seconds(Way::Sequential).expect("it is always run"),
+            alone_s: seconds(Way::Parallel(1)).expect("it is always run"),
+            points: self.threads.iter().map(point).collect(),
+        }
+    }
+}
+
+/// A whole number from 1 to `most`.
+fn whole(text: &str, most: usize) -> Option<usize> {
+    text.trim().parse().ok().filter(|number| (1..=most).contains(number))
+}
+
+/// The numbers of a list such as `1,2,4`, in ascending order.
+fn thread_counts(list: &str) -> Result<Vec<usize>, String> {
+    let mut counts = Vec::new();
+    for text in list.split(',') {
+        let count = whole(text, THREADS_MAX).ok_or_else(|| {
+            format!(
+                "--threads {list}: {text:?} has to be a whole number from 1 to {THREADS_MAX}, as in 1,2,4"
+            )
+        })?;
+        if counts.contains(&count) {
+            return Err(format!("--threads {list}: {count} may be there only once"));
+        }
+        counts.push(count);
+    }
+    counts.sort_unstable();
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::config::Loaded;
+
+    #[test]
+    fn lists_of_threads() {
+        assert_eq!(thread_counts("8,1, 2").unwrap(), [1, 2, 8]);
+        for (list, expected) in [
+            ("1,0", "--threads 1,0: \"0\" has to be a whole number from 1 to 1024, as in 1,2,4"),
+            ("", "--threads : \"\" has to be a whole number from 1 to 1024, as in 1,2,4"),
+            ("1025", "--threads 1025: \"1025\" has to be"),
+            ("two", "--threads two: \"two\" has to be"),
+            ("-1", "--threads -1: \"-1\" has to be"),
+            ("2,4,2", "--threads 2,4,2: 2 may be there only once"),
+        ] {
+            let error = thread_counts(list).unwrap_err();
+            assert!(error.starts_with(expected), "{list}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_fits_the_cores_is_measured() {
+        let job = Loaded::load(None, &[]).and_then(|loaded| loaded.resolve()).unwrap();
+        let mut plan = Plan::new(job, "2,4,8", "1").unwrap();
+        plan.cores = 4;
+        let first = [Way::Account, Way::Sequential, Way::Parallel(1)];
+        assert_eq!(plan.ways(), [&first[..], &[Way::Parallel(2), Way::Parallel(4)]].concat());
+    }
+}

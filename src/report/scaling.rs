@@ -1,0 +1,340 @@
+//! How a run scales: `scaling.csv`, a table, JSON, and a plot.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use crate::report::number::{count, decimal, percent};
+use crate::report::plot::{Axis, Chart, Line};
+use crate::report::table::table;
+
+/// What a scaling study found. Times are in wall-clock seconds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Scaling {
+    /// A word for the workload.
+    pub workload: String,
+    /// Workers of the fleet.
+    pub workers: u32,
+    /// The router policy.
+    pub policy: String,
+    /// The seed.
+    pub seed: u64,
+    /// How often everything was run.
+    pub repeat: usize,
+    /// Usable cores of the machine it was measured on.
+    pub cores: usize,
+    /// The digest of all runs.
+    pub digest: u128,
+    /// All work on one thread, without any protocol.
+    pub work_s: f64,
+    /// The part of it that the coordinator does.
+    pub coordinator_s: f64,
+    /// The part of it that is reading ahead.
+    pub reading_s: f64,
+    /// The longest chain of tasks that wait for one another.
+    pub span_s: f64,
+    /// Phases of the run: all threads meet after each.
+    pub phases: u64,
+    /// The run on the sequential executor.
+    pub sequential_s: f64,
+    /// The run on the parallel executor with one thread.
+    pub alone_s: f64,
+    /// One for each number of threads, ascending, at least one.
+    pub points: Vec<ScalingPoint>,
+}
+
+/// A run on so many threads. What is lost is a share of the time of all threads, from 0 to 1.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ScalingPoint {
+    /// How many threads.
+    pub threads: usize,
+    /// Against the parallel executor on one thread.
+    pub predicted_speedup: f64,
+    /// How long it took, s; absent if the machine has not so many cores.
+    pub measured_s: Option<f64>,
+    /// How long it should take, s.
+    pub predicted_s: f64,
+    /// Lost while all wait for the coordinator.
+    pub coordinator_lost: f64,
+    /// Lost while all wait for the slowest group of workers.
+    pub imbalance_lost: f64,
+    /// Lost on meeting, and in phases too short to be shared.
+    pub rendezvous_lost: f64,
+}
+
+/// A column: its name in `scaling.csv` and JSON, and what it says of a point.
+type Column = (&'static str, fn(&Scaling, &ScalingPoint) -> Option<f64>);
+
+const COLUMNS: [Column; 7] = [
+    ("predicted_speedup", |_, point| Some(point.predicted_speedup)),
+    ("measured_speedup", Scaling::measured_speedup),
+    ("coordinator_lost", |_, point| Some(point.coordinator_lost)),
+    ("imbalance_lost", |_, point| Some(point.imbalance_lost)),
+    ("rendezvous_lost", |_, point| Some(point.rendezvous_lost)),
+    ("predicted_ms", |_, point| Some(point.predicted_s * 1e3)),
+    ("measured_ms", |_, point| point.measured_s.map(|seconds| seconds * 1e3)),
+];
+
+impl Scaling {
+    fn measured_speedup(&self, point: &ScalingPoint) -> Option<f64> {
+        point.measured_s.map(|seconds| self.alone_s / seconds)
+    }
+
+    /// The most that any number of threads gains, given the longest chain of tasks.
+    fn span_bound(&self) -> f64 {
+        self.work_s / self.span_s
+    }
+
+    /// The most that any number of threads gains if the coordinator never waits; nothing if it does nothing.
+    fn coordinator_bound(&self) -> Option<f64> {
+        (self.coordinator_s > 0.0).then(|| self.work_s / self.coordinator_s)
+    }
+
+    /// Mean work in a phase, s.
+    fn phase_s(&self) -> f64 {
+        (self.work_s - self.reading_s) / self.phases as f64
+    }
+
+    /// What keeps the run from being faster on the most threads that were asked about: a sentence.
+    fn limit(&self) -> String {
+        let point = self.points.last().expect("at least one point");
+        if point.threads == 1 {
+            return "on 1 thread nothing is lost to others".to_owned();
+        }
+        let losses = [
+            (point.coordinator_lost, "the coordinator, for which all workers wait"),
+            (point.imbalance_lost, "imbalance: all wait for the slowest group of workers"),
+            (
+                point.rendezvous_lost,
+                "rendezvous: phases are too short to be shared, or to pay for meeting after them",
+            ),
+        ];
+        let (share, what) =
+            losses.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("three losses");
+        let share = percent(share);
+        format!("on {} threads the largest loss, {share} of their time, is {what}", point.threads)
+    }
+}
+
+/// Writes `scaling.csv`: a line for each number of threads.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn write_scaling_csv(out: &mut impl Write, scaling: &Scaling) -> io::Result<()> {
+    let mut out = csv::Writer::from_writer(out);
+    out.write_record(["threads"].into_iter().chain(COLUMNS.map(|(name, _)| name)))?;
+    for point in &scaling.points {
+        let cells = COLUMNS.map(|(_, value)| {
+            value(scaling, point).map_or_else(String::new, |value| value.to_string())
+        });
+        out.write_record([point.threads.to_string()].into_iter().chain(cells))?;
+    }
+    out.flush()
+}
+
+/// Writes the figures for a terminal.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Result<()> {
+    let Scaling { work_s, phases, sequential_s, alone_s, .. } = *scaling;
+    writeln!(
+        out,
+        "fleetsim {} | scaling of {} on {} workers, {} router, seed {}; least of {} on {} cores",
+        env!("CARGO_PKG_VERSION"),
+        scaling.workload,
+        count(u64::from(scaling.workers)),
+        scaling.policy,
+        scaling.seed,
+        scaling.repeat,
+        scaling.cores,
+    )?;
+    writeln!(
+        out,
+        "work: {} ms; coordinator {}, reading ahead {}",
+        decimal(work_s * 1e3),
+        percent(scaling.coordinator_s / work_s),
+        percent(scaling.reading_s / work_s),
+    )?;
+    writeln!(
+        out,
+        "phases: {}, with {} µs of work on average",
+        count(phases),
+        decimal(scaling.phase_s() * 1e6)
+    )?;
+    let coordinator = scaling.coordinator_bound().map(decimal);
+    writeln!(
+        out,
+        "bounds on the speed-up: work / span {}, 1 / share of the coordinator {}",
+        decimal(scaling.span_bound()),
+        coordinator.as_deref().unwrap_or("none"),
+    )?;
+    writeln!(
+        out,
+        "parallel executor on one thread / sequential executor: {} ({} ms / {} ms)",
+        decimal(alone_s / sequential_s),
+        decimal(alone_s * 1e3),
+        decimal(sequential_s * 1e3),
+    )?;
+    writeln!(out, "limit: {}", scaling.limit())?;
+    let mut table = table(&[
+        "threads",
+        "predicted speed-up",
+        "measured",
+        "lost to coordinator",
+        "imbalance",
+        "rendezvous",
+    ]);
+    for point in &scaling.points {
+        table.add_row([
+            point.threads.to_string(),
+            decimal(point.predicted_speedup),
+            scaling.measured_speedup(point).map_or("-".to_owned(), decimal),
+            percent(point.coordinator_lost),
+            percent(point.imbalance_lost),
+            percent(point.rendezvous_lost),
+        ]);
+    }
+    writeln!(out, "{table}")
+}
+
+/// The figures as one object; `points` has an object for each number of threads.
+pub fn scaling_to_json(scaling: &Scaling) -> Value {
+    let point = |point: &ScalingPoint| {
+        let figures = COLUMNS.iter().filter_map(|(name, value)| {
+            Some(((*name).to_owned(), Value::from(value(scaling, point)?)))
+        });
+        let threads = ("threads".to_owned(), Value::from(point.threads));
+        Value::Object([threads].into_iter().chain(figures).collect::<Map<_, _>>())
+    };
+    let mut object = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "workload": scaling.workload,
+        "workers": scaling.workers,
+        "router_policy": scaling.policy,
+        "seed": scaling.seed,
+        "digest": format!("{:032x}", scaling.digest),
+        "repeat": scaling.repeat,
+        "cores": scaling.cores,
+        "work_ms": scaling.work_s * 1e3,
+        "coordinator_share": scaling.coordinator_s / scaling.work_s,
+        "reading_share": scaling.reading_s / scaling.work_s,
+        "span_ms": scaling.span_s * 1e3,
+        "span_bound": scaling.span_bound(),
+        "phases": scaling.phases,
+        "mean_phase_us": scaling.phase_s() * 1e6,
+        "sequential_ms": scaling.sequential_s * 1e3,
+        "parallel_alone_ms": scaling.alone_s * 1e3,
+        "parallel_alone_ratio": scaling.alone_s / scaling.sequential_s,
+        "limit": scaling.limit(),
+        "points": scaling.points.iter().map(point).collect::<Vec<_>>(),
+    });
+    if let Some(bound) = scaling.coordinator_bound() {
+        object["coordinator_bound"] = Value::from(bound);
+    }
+    object
+}
+
+/// Speed-up over threads: predicted, measured as far as it goes, and ideal.
+pub fn scaling_chart(scaling: &Scaling) -> Chart {
+    let line = |name: &str, speedup: &dyn Fn(&ScalingPoint) -> Option<f64>| Line {
+        name: name.to_owned(),
+        points: scaling
+            .points
+            .iter()
+            .filter_map(|point| Some((point.threads as f64, speedup(point)?)))
+            .collect(),
+    };
+    let workers = count(u64::from(scaling.workers));
+    Chart {
+        title: format!("{} on {workers} workers, {} router", scaling.workload, scaling.policy),
+        x: Axis { label: "threads".to_owned(), log: true },
+        y: Axis { label: "speed-up".to_owned(), log: true },
+        lines: vec![
+            line("predicted", &|point| Some(point.predicted_speedup)),
+            line("measured", &|point| scaling.measured_speedup(point)),
+            line("ideal", &|point| Some(point.threads as f64)),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scaling() -> Scaling {
+        let point = |threads, measured_s, predicted_s| ScalingPoint {
+            threads,
+            predicted_speedup: 8.0 / predicted_s,
+            measured_s,
+            predicted_s,
+            coordinator_lost: 0.25,
+            imbalance_lost: 0.5,
+            rendezvous_lost: 0.125,
+        };
+        Scaling {
+            workload: "toy".to_owned(),
+            workers: 1000,
+            policy: "kv".to_owned(),
+            seed: 1,
+            repeat: 3,
+            cores: 2,
+            digest: 255,
+            work_s: 8.0,
+            coordinator_s: 2.0,
+            reading_s: 1.0,
+            span_s: 4.0,
+            phases: 7000,
+            sequential_s: 5.0,
+            alone_s: 10.0,
+            points: vec![point(2, Some(8.0), 4.0), point(64, None, 2.0)],
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_empty() {
+        let mut text = Vec::new();
+        write_scaling_csv(&mut text, &scaling()).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "threads,predicted_speedup,measured_speedup,coordinator_lost,imbalance_lost,\
+             rendezvous_lost,predicted_ms,measured_ms\n\
+             2,2,1.25,0.25,0.5,0.125,4000,8000\n\
+             64,4,,0.25,0.5,0.125,2000,\n"
+        );
+        let json = scaling_to_json(&scaling());
+        assert_eq!(json["points"][0]["measured_speedup"], 1.25);
+        assert_eq!(json["points"][1].get("measured_speedup"), None);
+        assert_eq!((&json["span_bound"], &json["coordinator_bound"]), (&2.0.into(), &4.0.into()));
+        assert_eq!((&json["mean_phase_us"], &json["phases"]), (&1000.0.into(), &7000.into()));
+    }
+
+    #[test]
+    fn the_largest_loss_is_named() {
+        let mut text = Vec::new();
+        write_scaling_table(&mut text, &scaling()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for expected in [
+            "work: 8,000.00 ms; coordinator 25.0 %, reading ahead 12.5 %\n",
+            "phases: 7,000, with 1,000.00 µs of work on average\n",
+            "work / span 2.00, 1 / share of the coordinator 4.00\n",
+            "sequential executor: 2.00 (10,000.00 ms / 5,000.00 ms)\n",
+            "limit: on 64 threads the largest loss, 50.0 % of their time, is imbalance",
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
+        let mut other = scaling();
+        other.points[1].rendezvous_lost = 0.6;
+        assert!(other.limit().contains("60.0 % of their time, is rendezvous"));
+        other.points[1].coordinator_lost = 0.7;
+        assert!(other.limit().contains("is the coordinator"));
+    }
+
+    #[test]
+    fn the_chart_has_three_lines() {
+        let chart = scaling_chart(&scaling());
+        let line = |index: usize| chart.lines[index].points.clone();
+        assert_eq!(line(0), [(2.0, 2.0), (64.0, 4.0)]);
+        assert_eq!((line(1), line(2)), (vec![(2.0, 1.25)], vec![(2.0, 2.0), (64.0, 64.0)]));
+    }
+}
