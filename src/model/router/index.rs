@@ -154,7 +154,7 @@ impl PrefixIndex {
     /// As [`PrefixIndex::remove`], for a sequence of `end` blocks that left this trail.
     pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail, end: u32) -> u32 {
         let named = trail.0.iter().take_while(|&&id| id != NONE);
-        let Some(&tail) = named.last() else { return 0 };
+        let Some(&final_node) = named.last() else { return 0 };
         let mut named = trail.0.iter().copied();
         let mut next = named.next();
         let (mut at, mut lost) = (0, 0);
@@ -165,7 +165,7 @@ impl PrefixIndex {
                     id
                 }
                 // A piece that was cut off since, or that the trail leaves out; the last node has its identity.
-                _ => self.index[&self.layout.key(&self.nodes[tail as usize].chain, at)],
+                _ => self.index[&self.layout.key(&self.nodes[final_node as usize].chain, at)],
             };
             at = self.nodes[id as usize].end;
             lost += self.release(book, worker, id);
