@@ -244,7 +244,7 @@ where
     /// Between two phases, alone: opens the next one, or stops the run; says which. What is not worth sharing is done
     /// here.
     fn lead(&self, thread: usize) -> bool {
-        let mut leader = self.leader.try_lock().expect("INV-10: one leader");
+        let mut leader = self.leader.try_lock().expect("INV-12: one leader");
         let mut swept = self.events.load(Ordering::Relaxed);
         loop {
             let clock = Stopwatch::start(self.options.account.is_some());

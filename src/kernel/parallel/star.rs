@@ -166,7 +166,7 @@ impl<'a, L: Lp> Star<'a, L> {
         let phase = self.phase.load(Ordering::Relaxed);
         let (arrived, sent) = ((phase + 1) as usize % 2, phase as usize % 2);
         let thread = desk.thread();
-        let mut group = self.groups[task].try_lock().expect("INV-10: one thread per task");
+        let mut group = self.groups[task].try_lock().expect("INV-12: one thread per task");
         let (horizon, mut budget) = if task == HUB as usize {
             for lane in 0..self.to_hub[arrived].lanes.len() {
                 self.to_hub[arrived].drain(lane, |envelope| group.accept(envelope));
