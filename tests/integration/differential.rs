@@ -11,9 +11,11 @@ use fleetsim::io::ahead::Ahead;
 use fleetsim::io::config::Loaded;
 use fleetsim::kernel::Span;
 use fleetsim::kernel::rng::mix64;
+use fleetsim::model::kv::CacheChange;
 use fleetsim::model::metrics::Row;
-use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec};
-use fleetsim::model::workload::Source;
+use fleetsim::model::request::{Request, RequestId, Visible, WorkerId};
+use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec, Reads};
+use fleetsim::model::workload::{Source, SourceError};
 use fleetsim::report::{self, Context, Summary};
 
 use crate::support::swarm::Case;
@@ -91,6 +93,80 @@ fn every_thread_count_gives_the_sequential_report() {
         });
     }
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || parallel > 300, "{parallel} runs");
+}
+
+/// Panics when it has chosen so often.
+struct Bomb {
+    policy: Box<dyn Policy>,
+    left: u32,
+}
+
+impl Policy for Bomb {
+    fn reads(&self) -> Reads {
+        self.policy.reads()
+    }
+
+    fn choose(&mut self, request: Visible<'_>) -> WorkerId {
+        self.left = self.left.checked_sub(1).expect("a bomb in the router");
+        self.policy.choose(request)
+    }
+
+    fn prefilled(&mut self, worker: WorkerId, request: RequestId) {
+        self.policy.prefilled(worker, request);
+    }
+
+    fn finished(&mut self, worker: WorkerId, request: RequestId) {
+        self.policy.finished(worker, request);
+    }
+
+    fn cache_changed(&mut self, worker: WorkerId, changes: &[CacheChange]) {
+        self.policy.cache_changed(worker, changes);
+    }
+}
+
+/// Breaks off after so many requests.
+struct Torn {
+    source: Box<dyn Source>,
+    left: u32,
+}
+
+impl Source for Torn {
+    fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
+        self.left = self.left.checked_sub(1).ok_or("the trace is torn")?;
+        self.source.next_request()
+    }
+}
+
+/// Whatever ends a run early ends it with the same words on any number of threads, and soon.
+#[test]
+fn every_thread_count_gives_the_same_error() {
+    let mut errors = 0;
+    for seed in seeds(60) {
+        let mut case = Case::new(seed);
+        let left = (mix64(seed) % 40) as u32;
+        let mut reference = None;
+        for threads in [0, 1, 2, 3, 8] {
+            case.spec.execution = match threads {
+                0 => Execution::sequential(),
+                _ => on(
+                    threads,
+                    ExecutionOptions { fuzz: Some(seed), ..ExecutionOptions::default() },
+                ),
+            };
+            let (mut source, mut policy) = (case.source(), case.policy());
+            if seed.is_multiple_of(2) {
+                policy = Box::new(Bomb { policy, left });
+            } else {
+                source = Box::new(Ahead::new(Box::new(Torn { source, left })));
+            }
+            let result = fleet::run(&case.spec, source, policy, &Nowhere);
+            let found = result.map(|outcome| outcome.digest).map_err(|error| error.to_string());
+            errors += u32::from(found.is_err());
+            let expected = reference.get_or_insert_with(|| found.clone());
+            assert_eq!(&found, expected, "FLEETSIM_SEED={seed}, {threads} threads");
+        }
+    }
+    assert!(std::env::var_os("FLEETSIM_SEED").is_some() || errors > 100, "{errors} errors");
 }
 
 /// The real conversation trace with every policy, with and without latency.
