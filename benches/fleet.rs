@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fleetsim::fleet::{self, Sink};
+use fleetsim::fleet::{self, Sink, Threads};
 use fleetsim::io::config::{Job, Loaded};
 use fleetsim::model::metrics::Row;
 
@@ -50,7 +50,8 @@ const HOUR: [(&str, &[&str]); 6] = [
     ),
 ];
 
-const IDEAL: [&str; 3] = [
+const IDEAL: [&str; 4] = [
+    "run.threads=1",
     "workload.preset=conversation",
     "control_plane.dispatch_latency=0",
     "control_plane.feedback_latency=0",
@@ -70,9 +71,10 @@ fn scaling(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scaling");
     for policy in ["round-robin", "kv"] {
         let router = format!("router.policy={policy}");
-        let small = ["workload.preset=conversation", "workload.requests=1000", &router];
+        let small =
+            ["workload.preset=conversation", "run.threads=1", "workload.requests=1000", &router];
         let large = [
-            &small[..1],
+            &small[..2],
             &["workload.requests=12800", "workload.copies=128", "fleet.workers=1024", &router],
         ]
         .concat();
@@ -85,9 +87,36 @@ fn scaling(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The same load per worker on fleets of four sizes, with the parallel executor on every power of two of threads that the
+/// machine has. Rows of equal size are strong scaling; from 1,024 workers on one thread to 4,096 on four is weak scaling.
+fn threads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("threads");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for policy in ["round-robin", "kv"] {
+        for workers in [64_u64, 1024, 4096, 16384] {
+            let mut job = job(&[
+                "workload.preset=conversation",
+                "workload.copy_spread=30s",
+                &format!("workload.copies={}", workers / 8),
+                &format!("workload.requests={}", 20 * workers),
+                &format!("fleet.workers={workers}"),
+                &format!("router.policy={policy}"),
+            ]);
+            group.throughput(Throughput::Elements(20 * workers));
+            for threads in (0..).map(|power| 1 << power).take_while(|&threads| threads <= cores) {
+                job.fleet.execution.threads = Threads::Count(threads);
+                job.fleet.execution.options.parallel_alone = true;
+                let name = format!("{policy}_{workers}_workers_{threads}_threads");
+                group.bench_function(name, |bencher| bencher.iter(|| run(&job)));
+            }
+        }
+    }
+    group.finish();
+}
+
 fn config() -> Criterion {
     Criterion::default().measurement_time(Duration::from_secs(3)).sample_size(10)
 }
 
-criterion_group! { name = benches; config = config(); targets = hour, scaling }
+criterion_group! { name = benches; config = config(); targets = hour, scaling, threads }
 criterion_main!(benches);
