@@ -49,8 +49,17 @@ pub struct PrefixIndex {
 /// The nodes along one prompt, from the first block on: number, and one past the last block they share with it.
 pub(super) type Path = Vec<(u32, u32)>;
 
-/// Nodes with many holders along one prompt, the last first: one past the last block they share with it, and number.
-pub(super) type Crowds = Vec<(u32, u32)>;
+/// The holders of a node, if they are many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowd {
+    /// How many leading blocks of the prompt they hold.
+    pub(super) end: u32,
+    pub(super) node: u32,
+    pub(super) members: usize,
+}
+
+/// The crowds along one prompt, the last node first.
+pub(super) type Crowds = Vec<Crowd>;
 
 /// How many nodes a trail names.
 const TRAIL: usize = 4;
@@ -263,24 +272,24 @@ impl PrefixIndex {
         path.iter().rev().find(held).map_or(0, |&(_, end)| end)
     }
 
-    /// Lists the workers that hold something of a walked sequence, those with most first; in place of the workers of a
-    /// node which too many hold, the node is listed among the crowds.
+    /// Shows the workers that hold something of a walked sequence to `visit`, with the number of leading blocks that they
+    /// hold; those with most come first, and may come again with less. Nodes that too many hold are listed instead.
     pub(super) fn holders(
         &self,
         book: Book,
         path: &Path,
-        workers: &mut Vec<u32>,
+        mut visit: impl FnMut(u32, u32),
         crowds: &mut Crowds,
     ) {
         let mut size = 0;
-        for &(id, end) in path.iter().rev() {
-            match self.holders_of(book, id) {
-                Holders::One(worker, _) => workers.push(*worker),
-                Holders::Few(list) => workers.extend(list.iter().map(|&(worker, _)| worker)),
+        for &(node, end) in path.iter().rev() {
+            match self.holders_of(book, node) {
+                Holders::One(worker, _) => visit(*worker, end),
+                Holders::Few(list) => list.iter().for_each(|&(worker, _)| visit(worker, end)),
                 // Whoever holds a node holds those before it, so crowds of one size are the same.
                 Holders::Many(many) if many.set.len() > size => {
                     size = many.set.len();
-                    crowds.push((end, id));
+                    crowds.push(Crowd { end, node, members: size });
                 }
                 Holders::None | Holders::Many(_) => {}
             }
@@ -438,17 +447,19 @@ mod tests {
             self.index.walk(&prompt.chain, blocks, &mut self.path);
             for book in [Book::Cached, Book::Active] {
                 let (mut listed, mut crowds) = (Vec::new(), Crowds::new());
-                self.index.holders(book, &self.path, &mut listed, &mut crowds);
+                let list = |worker, end| listed.push((worker, end));
+                self.index.holders(book, &self.path, list, &mut crowds);
                 let mut longest = 0;
                 for worker in 0..workers {
                     let expected = self.twins[book as usize].overlap(worker, prompt, blocks);
                     longest = longest.max(expected);
                     assert_eq!(self.index.overlap(book, &self.path, worker), expected);
-                    let holds = |&&(_, node): &&(u32, u32)| {
-                        self.index.crowd(book, node).unwrap().contains(worker)
+                    let holds = |crowd: &&Crowd| {
+                        self.index.crowd(book, crowd.node).unwrap().contains(worker)
                     };
-                    let crowd = crowds.iter().find(holds).map_or(0, |&(end, _)| end);
-                    assert!(listed.contains(&worker) || expected == crowd);
+                    let crowd = crowds.iter().find(holds).map_or(0, |crowd| crowd.end);
+                    let first = listed.iter().find(|listed| listed.0 == worker);
+                    assert_eq!(first.map_or(crowd, |&(_, end)| end), expected);
                 }
                 assert_eq!(self.index.longest(book, &self.path), longest);
             }

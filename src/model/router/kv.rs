@@ -118,12 +118,8 @@ pub struct KvAware {
     rng: Stream,
     /// The nodes along the prompt last looked up.
     path: Path,
-    candidates: Vec<u32>,
-    cache_crowds: Crowds,
-    active_crowds: Crowds,
-    /// The search in which each worker was looked at last, and how many searches there were.
-    visited: Vec<u64>,
-    searches: u64,
+    /// Parts of it that many hold, by book.
+    crowds: [Crowds; 2],
 }
 
 impl KvAware {
@@ -141,17 +137,13 @@ impl KvAware {
             loads: vec![WorkerLoad::default(); workers as usize],
             index: PrefixIndex::new(layout),
             in_flight: FxHashMap::default(),
-            base: WinnerTree::new(workers as usize, u128::MAX),
+            base: WinnerTree::new(workers as usize, NO_LOAD),
             exact: search::is_exact(&config, layout.block_size),
             idle: WorkerSet::full(workers),
             prefill,
             rng,
             path: Path::new(),
-            candidates: Vec::new(),
-            cache_crowds: Crowds::new(),
-            active_crowds: Crowds::new(),
-            visited: vec![0; workers as usize],
-            searches: 0,
+            crowds: [Crowds::new(), Crowds::new()],
         }
     }
 
@@ -236,18 +228,21 @@ impl KvAware {
         let base = self.config.prefill_load_scale * prefill
             + load.active_blocks as f64
             + self.config.decode_active_request_weight * load.requests as f64;
-        let key = if base > 0.0 { key(base, load.active_blocks, worker) } else { u128::MAX };
+        let key = if base > 0.0 { key(base, load.active_blocks, worker) } else { NO_LOAD };
         let before = self.base.get(worker);
         if key != before {
-            if before == u128::MAX {
+            if before == NO_LOAD {
                 self.idle.remove(worker);
-            } else if key == u128::MAX {
+            } else if key == NO_LOAD {
                 self.idle.insert(worker);
             }
             self.base.set(worker, key);
         }
     }
 }
+
+/// In place of the key of a worker whose load costs nothing.
+const NO_LOAD: u128 = u128::MAX;
 
 /// A load as it is compared: by what it adds to the cost, then by active blocks, then by the worker's number.
 fn key(base: f64, active_blocks: u64, worker: u32) -> u128 {

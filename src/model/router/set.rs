@@ -60,29 +60,54 @@ impl WorkerSet {
         }
         was_there
     }
+
+    /// The lowest that is in all three sets.
+    pub(super) fn first_common(&self, b: &WorkerSet, c: &WorkerSet) -> Option<u32> {
+        for (group, &used) in self.used.iter().enumerate() {
+            let common = |set: &WorkerSet| set.used.get(group).copied().unwrap_or(0);
+            for bit in Ones(used & common(b) & common(c)) {
+                let index = group * 64 + bit as usize;
+                let word = self.words[index] & b.words[index] & c.words[index];
+                if word != 0 {
+                    return Some(index as u32 * 64 + word.trailing_zeros());
+                }
+            }
+        }
+        None
+    }
+
+    /// Calls for everybody who is in one of the sets, in order: bit 0 of the second argument says whether in the first
+    /// set, bit 1 whether in the second.
+    pub(super) fn for_each_of_either(
+        sets: [Option<&WorkerSet>; 2],
+        mut call: impl FnMut(u32, usize),
+    ) {
+        static EMPTY: WorkerSet = WorkerSet { words: Vec::new(), used: Vec::new(), len: 0 };
+        let [a, b] = sets.map(|set| set.unwrap_or(&EMPTY));
+        for group in 0..a.used.len().max(b.used.len()) {
+            let used = [a, b].map(|set| set.used.get(group).copied().unwrap_or(0));
+            for bit in Ones(used[0] | used[1]) {
+                let first = (group as u32 * 64 + bit) * 64;
+                let [a, b] = [a.word(first), b.word(first)];
+                for bit in Ones(a | b) {
+                    call(first + bit, (a >> bit & 1 | (b >> bit & 1) << 1) as usize);
+                }
+            }
+        }
+    }
 }
 
-/// Those that are in all of these sets, of which there is at least one; in order.
-pub(super) fn common(sets: &[&WorkerSet]) -> impl Iterator<Item = u32> {
-    let all = |part: fn(&WorkerSet) -> &[u64], index| {
-        sets.iter().fold(u64::MAX, |all, set| all & part(set).get(index).copied().unwrap_or(0))
-    };
-    let groups = sets.first().map_or(0, |set| set.used.len());
-    let words = (0..groups).flat_map(move |group| {
-        bits(all(|set| &set.used, group)).map(move |bit| group * 64 + bit as usize)
-    });
-    words.flat_map(move |index| {
-        bits(all(|set| &set.words, index)).map(move |bit| index as u32 * 64 + bit)
-    })
-}
+/// The positions of the ones in a word, from the lowest on.
+struct Ones(u64);
 
-/// The positions of the ones, from the lowest on.
-fn bits(mut word: u64) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let bit = word.trailing_zeros();
-        word &= word.wrapping_sub(1);
+impl Iterator for Ones {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let bit = self.0.trailing_zeros();
+        self.0 &= self.0.wrapping_sub(1);
         (bit < 64).then_some(bit)
-    })
+    }
 }
 
 impl FromIterator<u32> for WorkerSet {
@@ -117,9 +142,17 @@ mod tests {
             assert_eq!((set.len(), set.is_empty()), (twin.len(), twin.is_empty()));
             assert_eq!(set.word(worker) >> (worker % 64) & 1 == 1, twin.contains(&worker));
             let both = twin.iter().copied().filter(|&worker| other.contains(worker));
-            assert!(common(&[&set, &other]).eq(both.clone()));
-            assert!(common(&[&other, &set]).eq(both));
-            assert!(common(&[&set]).eq(twin.iter().copied()));
+            assert_eq!(set.first_common(&other, &other), both.clone().next());
+            assert_eq!(other.first_common(&set, &set), both.clone().next());
+            assert_eq!(set.first_common(&set, &set), twin.first().copied());
+            let mut seen = Vec::new();
+            WorkerSet::for_each_of_either([Some(&set), Some(&other)], |worker, member| {
+                assert_eq!(member & 1 == 1, twin.contains(&worker));
+                assert_eq!(member & 2 == 2, other.contains(worker));
+                seen.push(worker);
+            });
+            assert!(seen.is_sorted());
+            assert_eq!(seen.len(), set.len() + other.len() - both.count());
             assert_eq!(set.contains(worker), twin.contains(&worker));
         }
     }

@@ -4,12 +4,12 @@
 //! parts they hold, in their caches and for active requests, if any: within such a crowd the cost grows with the load
 //! alone, so that only the least loaded of each crowd can win.
 
-use crate::model::router::index::Book;
-use crate::model::router::kv::{Demand, KvAware, KvRouterConfig, key, key_of_base};
-use crate::model::router::set::{WorkerSet, common};
+use crate::model::router::index::{Book, Crowd, Crowds};
+use crate::model::router::kv::{Demand, KvAware, KvRouterConfig, NO_LOAD, key, key_of_base};
+use crate::model::router::set::WorkerSet;
 
 /// Up to this many members a crowd is gone through one by one rather than in the order of loads.
-const SMALL: usize = 256;
+const SMALL: usize = 128;
 
 /// The cheapest worker so far: by cost, then active blocks, then number.
 struct Best {
@@ -49,58 +49,111 @@ pub(super) fn is_exact(config: &KvRouterConfig, block_size: u32) -> bool {
         && short(config.decode_active_request_weight)
 }
 
+/// What a request that was looked up adds to a load, in cost.
+struct Added {
+    config: KvRouterConfig,
+    /// Without any blocks that a worker holds.
+    fixed: f64,
+}
+
+impl Added {
+    /// On a worker that has so many leading blocks cached, and so many in active requests; or less.
+    fn least(&self, cached: u32, active: u32) -> f64 {
+        let saved = self.config.prefill_load_scale * self.config.overlap_score_credit;
+        self.fixed - saved * f64::from(cached) - f64::from(active)
+    }
+}
+
 impl KvAware {
     /// The cheapest worker.
     pub(super) fn cheapest(&mut self, demand: Demand) -> u32 {
-        self.candidates.clear();
-        self.cache_crowds.clear();
-        self.active_crowds.clear();
-        for (book, crowds) in
-            [(Book::Cached, &mut self.cache_crowds), (Book::Active, &mut self.active_crowds)]
-        {
-            self.index.holders(book, &self.path, &mut self.candidates, crowds);
-        }
-        let mut best = Best { cost: f64::INFINITY, active_blocks: 0, worker: 0, exact: self.exact };
-        self.searches += 1;
-        for &worker in &self.candidates {
-            let visited = &mut self.visited[worker as usize];
-            if std::mem::replace(visited, self.searches) != self.searches {
-                self.offer(demand, worker, &mut best);
-            }
-        }
-        let scale = self.config.prefill_load_scale;
         let prompt = demand.prompt_tokens as f64 / f64::from(self.layout.block_size);
-        let fixed = scale * prompt + f64::from(demand.blocks);
-        let everybody = (0, None);
-        let index = &self.index;
-        let cached = self.cache_crowds.iter();
-        let cached = cached.map(|&(end, node)| (end, index.crowd(Book::Cached, node)));
-        for (cached, cache) in cached.chain([everybody]) {
-            let saved = scale * self.config.overlap_score_credit * f64::from(cached);
-            let active = self.active_crowds.iter();
-            let active = active.map(|&(end, node)| (end, index.crowd(Book::Active, node)));
-            for (shared, active) in active.chain([everybody]) {
-                let least = fixed - saved - f64::from(shared);
-                self.search([cache, active], least, demand, &mut best);
-            }
+        let fixed = self.config.prefill_load_scale * prompt + f64::from(demand.blocks);
+        let added = Added { config: self.config, fixed };
+        let mut best = Best { cost: f64::INFINITY, active_blocks: 0, worker: 0, exact: self.exact };
+        let longest = [Book::Cached, Book::Active].map(|book| self.index.longest(book, &self.path));
+        for book in [Book::Cached, Book::Active] {
+            let mut crowds = std::mem::take(&mut self.crowds[book as usize]);
+            crowds.clear();
+            let offer = |worker, end| {
+                let mut blocks = longest;
+                blocks[book as usize] = end;
+                let load = self.base.get(worker);
+                if load == NO_LOAD || load < best.limit(added.least(blocks[0], blocks[1])) {
+                    self.offer(demand, worker, &mut best);
+                }
+            };
+            self.index.holders(book, &self.path, offer, &mut crowds);
+            self.crowds[book as usize] = crowds;
+        }
+        self.search([None, None], added.least(0, 0), demand, &mut best);
+        let [cached, active] = &self.crowds;
+        let small = |crowds: &Crowds| match crowds[..] {
+            [] => true,
+            [crowd] => crowd.members <= self.loads.len().div_ceil(SMALL),
+            _ => false,
+        };
+        if small(cached) && small(active) {
+            self.search_small([cached.first(), active.first()], &added, demand, &mut best);
+        } else {
+            self.search_crowds(&added, demand, &mut best);
         }
         best.worker
     }
 
-    /// Offers everybody in both sets who could win when the request adds at least `least` to the load.
-    fn search(&self, sets: [Option<&WorkerSet>; 2], least: f64, demand: Demand, best: &mut Best) {
-        let limit = best.limit(least);
-        if !self.idle.is_empty() && limit > 0 {
-            // Of those without load, the lowest is as good as any.
-            let idle = match sets {
-                [Some(a), Some(b)] => common(&[&self.idle, a, b]).next(),
-                [Some(set), None] | [None, Some(set)] => common(&[&self.idle, set]).next(),
-                [None, None] => common(&[&self.idle]).next(),
-            };
-            if let Some(worker) = idle {
-                self.offer(demand, worker, best);
+    /// Offers everybody in at most one crowd by either book who could win.
+    fn search_small(
+        &self,
+        [cached, active]: [Option<&Crowd>; 2],
+        added: &Added,
+        demand: Demand,
+        best: &mut Best,
+    ) {
+        let end = |crowd: Option<&Crowd>| crowd.map_or(0, |crowd| crowd.end);
+        let (cached_blocks, active_blocks) = (end(cached), end(active));
+        // By membership: bit 0 in the one by caches, bit 1 in the one by active requests.
+        let least = [0, 1, 2, 3]
+            .map(|member| added.least(cached_blocks * (member & 1), active_blocks * (member >> 1)));
+        let sets = [(Book::Cached, cached), (Book::Active, active)];
+        let sets = sets.map(|(book, crowd)| self.index.crowd(book, crowd?.node));
+        for (member, sets) in [(3, sets), (1, [sets[0], None]), (2, [None, sets[1]])] {
+            if sets.iter().any(Option::is_some) {
+                self.offer_idle(sets, least[member], demand, best);
             }
         }
+        let mut limits = least.map(|least| best.limit(least));
+        let least_load = self.base.min().0;
+        if limits[1..].iter().all(|&limit| limit <= least_load) {
+            return;
+        }
+        WorkerSet::for_each_of_either(sets, |worker, member| {
+            if self.base.get(worker) < limits[member] {
+                self.offer(demand, worker, best);
+                limits = least.map(|least| best.limit(least));
+            }
+        });
+    }
+
+    /// Offers the best of those in every combination of crowds, unless somebody else is better.
+    fn search_crowds(&self, added: &Added, demand: Demand, best: &mut Best) {
+        let everybody = (0, None);
+        let list = |book| {
+            let crowds = self.crowds[book as usize].iter();
+            let sets = crowds.map(move |crowd| (crowd.end, self.index.crowd(book, crowd.node)));
+            sets.chain([everybody])
+        };
+        for (cached, cache) in list(Book::Cached) {
+            for (shared, active) in list(Book::Active) {
+                if cache.is_some() || active.is_some() {
+                    self.search([cache, active], added.least(cached, shared), demand, best);
+                }
+            }
+        }
+    }
+
+    /// Offers everybody in both sets who could win when the request adds at least `least` to the load.
+    fn search(&self, sets: [Option<&WorkerSet>; 2], least: f64, demand: Demand, best: &mut Best) {
+        self.offer_idle(sets, least, demand, best);
         let first_limit = best.limit(least);
         if self.base.min().0 >= first_limit {
             return;
@@ -113,22 +166,38 @@ impl KvAware {
             }
             limit
         };
-        let least_members = sets.iter().flatten().map(|set| set.len()).min();
-        if least_members.is_some_and(|members| members <= SMALL) {
-            let mut visit = |worker| _ = visit(self.base.get(worker), worker);
-            match sets {
-                [Some(a), Some(b)] => common(&[a, b]).for_each(visit),
-                [Some(set), None] | [None, Some(set)] => common(&[set]).for_each(&mut visit),
-                [None, None] => {}
-            }
-            return;
-        }
         let holds = |first: u32, len: u32| {
             let members = |set: &&WorkerSet| set.word(first) >> (first % 64);
             let common = sets.iter().flatten().map(members).fold(u64::MAX, |all, set| all & set);
             len > 64 || common << (64 - len) != 0
         };
-        self.base.visit_below(first_limit, holds, visit);
+        let smallest = sets.iter().flatten().min_by_key(|set| set.len());
+        match smallest {
+            Some(set) if set.len() <= self.loads.len().div_ceil(SMALL) => {
+                WorkerSet::for_each_of_either([Some(set), None], |worker, _| {
+                    if holds(worker, 1) {
+                        visit(self.base.get(worker), worker);
+                    }
+                });
+            }
+            _ => self.base.visit_below(first_limit, holds, visit),
+        }
+    }
+
+    /// Of those in both sets without load, the lowest is as good as any.
+    fn offer_idle(
+        &self,
+        sets: [Option<&WorkerSet>; 2],
+        least: f64,
+        demand: Demand,
+        best: &mut Best,
+    ) {
+        if !self.idle.is_empty() && best.limit(least) > 0 {
+            let [a, b] = sets.map(|set| set.unwrap_or(&self.idle));
+            if let Some(worker) = self.idle.first_common(a, b) {
+                self.offer(demand, worker, best);
+            }
+        }
     }
 
     fn offer(&self, demand: Demand, worker: u32, best: &mut Best) {
