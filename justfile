@@ -12,6 +12,11 @@ deny:
 soak seeds="20000":
     FLEETSIM_SEEDS={{seeds}} cargo test --release --test integration
 
+# Every interleaving of the lock-free parts of the parallel executor (half a minute on two cores, once compiled).
+loom:
+    RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo test --release --lib --target-dir target/loom models
+
 # Benchmarks; compares with the last run.
 bench *args:
     cargo bench {{args}}

@@ -9,12 +9,16 @@ use crate::kernel::sync::{
     AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Thread, current, park, spin_loop, yield_now,
 };
 
+#[cfg(all(test, loom))]
+#[path = "models.rs"]
+mod models;
+
 /// Looks at the phase number between two calls of the idle work.
 const SPINS_PER_ERRAND: u32 = 32;
 /// How often a thread looks before it lets others have its core: about 50 µs.
 const SPINS: u32 = 4000;
 /// How often it does that before it sleeps.
-const YIELDS: u32 = 2000;
+const YIELDS: u32 = if cfg!(loom) { 0 } else { 2000 };
 
 /// Somebody sleeps until the phase number changes.
 const SLEEPING: u32 = 1;

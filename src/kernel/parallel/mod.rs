@@ -47,7 +47,7 @@ pub struct ParallelOptions<'a> {
     /// A piece of work for threads that have to wait; says whether there was one.
     pub errand: &'a (dyn Fn() -> bool + Sync),
     /// Takes down what every task costs, if there is one thread.
-    pub account: Option<&'a Mutex<Account>>,
+    pub account: Option<&'a parking_lot::Mutex<Account>>,
     /// Gives up the core at random moments drawn from this seed, to try many schedules.
     pub fuzz: Option<u64>,
 }
