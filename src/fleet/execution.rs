@@ -3,7 +3,7 @@
 use std::thread::available_parallelism;
 
 /// With feedback, smaller fleets have too few events between two phases; see docs/performance.md.
-const WORKERS_WORTH_SHARING: u32 = 256;
+const WORKERS_WORTH_SHARING: u32 = 2048;
 
 /// How many threads a run asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -88,9 +88,10 @@ impl Execution {
             Threads::Auto if !has_feedback => {
                 executed(cores, "all usable cores: nobody waits for feedback")
             }
-            Threads::Auto if workers < WORKERS_WORTH_SHARING => {
-                executed(1, "fewer than 256 workers with feedback are too little to share")
-            }
+            Threads::Auto if workers < WORKERS_WORTH_SHARING => executed(
+                1,
+                "with feedback, fewer than 2,048 workers have too little to share between two phases",
+            ),
             Threads::Auto => executed(cores, "all usable cores"),
         }
     }

@@ -6,7 +6,7 @@ use crate::kernel::parallel::star::{HUB, Star};
 use crate::kernel::time::{Span, Time};
 
 /// Phases with fewer events than this on average are not worth a rendezvous; see docs/performance.md.
-pub(super) const EVENTS_WORTH_SHARING: f64 = 4.0;
+pub(super) const EVENTS_WORTH_SHARING: f64 = 8.0;
 /// The average is over so many phases, roughly.
 pub(super) const MEMORY: f64 = 32.0;
 
