@@ -15,15 +15,15 @@ fn fleetsim(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn run(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> Output {
     fleetsim(folder, args).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -276,6 +276,7 @@ fn an_interrupt_leaves_nothing_behind() {
         &["trace", "generate", "x.jsonl", "-c", "long.toml"],
         &["trace", "stats", "-c", "long.toml"],
         &["sweep", "-c", "long.toml", "--vary", "fleet.workers=8", "--out", "x", "--quiet"],
+        &["scaling", "-c", "long.toml", "--out", "x", "--quiet"],
     ] {
         let child = fleetsim(folder.path(), args).stderr(Stdio::piped()).spawn().unwrap();
         // It listens before it starts to work, which takes hours; how long to wait does not decide the outcome.
@@ -324,7 +325,7 @@ const SWEEP: &str = "[workload]\nrequests = 200\n[fleet]\nworkers = 4\n\n[sweep]
     plot = [\"p99_ttft_ms\"]\n";
 
 /// The cells of a CSV file, line by line.
-fn cells(path: &Path) -> Vec<Vec<String>> {
+pub(crate) fn cells(path: &Path) -> Vec<Vec<String>> {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }

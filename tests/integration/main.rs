@@ -6,6 +6,7 @@ mod differential;
 mod oracle;
 mod properties;
 mod reference;
+mod scaling;
 mod support;
 mod theory;
 mod traces;
