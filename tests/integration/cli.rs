@@ -276,6 +276,7 @@ fn an_interrupt_leaves_nothing_behind() {
         &["trace", "generate", "x.jsonl", "-c", "long.toml"],
         &["trace", "stats", "-c", "long.toml"],
         &["sweep", "-c", "long.toml", "--vary", "fleet.workers=8", "--out", "x", "--quiet"],
+        &["scaling", "-c", "long.toml", "--out", "x", "--quiet"],
     ] {
         let child = fleetsim(folder.path(), args).stderr(Stdio::piped()).spawn().unwrap();
         // It listens before it starts to work, which takes hours; how long to wait does not decide the outcome.
