@@ -9,6 +9,7 @@ mod scaling;
 mod screen;
 mod sweep;
 mod trace;
+mod watchdog;
 
 pub use exit::{Exit, report_panic};
 

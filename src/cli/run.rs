@@ -10,6 +10,7 @@ use crate::cli::args::RunOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
+use crate::cli::watchdog::Watchdog;
 use crate::fleet::{self, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
 use crate::io::files::{ResultDir, numbered};
@@ -44,6 +45,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
             _ => None,
         },
         progress: Progress::new(options.quiet, job.traffic.requests()),
+        watchdog: Watchdog::start(job.fleet.seed),
     };
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
     let start = Instant::now();
@@ -131,6 +133,7 @@ fn print(
 struct RunSink {
     rows: Option<RowWriter<BufWriter<File>>>,
     progress: Progress,
+    watchdog: Watchdog,
 }
 
 impl Sink for RunSink {
@@ -143,6 +146,7 @@ impl Sink for RunSink {
 
     fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
         self.progress.update(now, ended, fraction);
+        self.watchdog.beat(now);
         if interrupt::is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
