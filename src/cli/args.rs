@@ -141,16 +141,9 @@ pub(super) struct FleetOptions {
     pub speedup: Option<String>,
 }
 
-/// Options of `fleetsim run`.
+/// Options that say where results go.
 #[derive(clap::Args, Default, Debug)]
-pub(super) struct RunOptions {
-    #[command(flatten)]
-    pub fleet: FleetOptions,
-
-    /// Threads to simulate on [run.threads].
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub threads: Option<String>,
-
+pub(super) struct OutputOptions {
     /// Directory for the results, or `none`; the default is a new one under runs/.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -163,9 +156,23 @@ pub(super) struct RunOptions {
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 
-    /// Print the report as JSON instead of a table.
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `fleetsim run`.
+#[derive(clap::Args, Default, Debug)]
+pub(super) struct RunOptions {
+    #[command(flatten)]
+    pub fleet: FleetOptions,
+
+    /// Threads to simulate on [run.threads].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub threads: Option<String>,
+
+    #[command(flatten)]
+    pub output: OutputOptions,
 }
 
 /// Options of `fleetsim sweep`.
@@ -182,21 +189,8 @@ pub(super) struct SweepOptions {
     #[arg(long, value_name = "COLUMN")]
     pub plot: Vec<String>,
 
-    /// Directory for the results, or `none`; the default is a new one under runs/.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-
-    /// Replace the results that are in the directory already.
-    #[arg(long)]
-    pub force: bool,
-
-    /// Print nothing but errors.
-    #[arg(short, long, conflicts_with = "json")]
-    pub quiet: bool,
-
-    /// Print the reports of all runs as JSON instead of a table.
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: OutputOptions,
 }
 
 /// Options of `fleetsim scaling`.
@@ -214,21 +208,8 @@ pub(super) struct ScalingOptions {
     #[arg(long, value_name = "N", default_value = "3", allow_negative_numbers = true)]
     pub repeat: String,
 
-    /// Directory for the results, or `none`; the default is a new one under runs/.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-
-    /// Replace the results that are in the directory already.
-    #[arg(long)]
-    pub force: bool,
-
-    /// Print nothing but errors.
-    #[arg(short, long, conflicts_with = "json")]
-    pub quiet: bool,
-
-    /// Print the figures as JSON instead of a table.
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: OutputOptions,
 }
 
 impl ScalingOptions {

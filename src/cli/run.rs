@@ -31,8 +31,8 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.fleet.workload.config.as_deref(), &options.overrides())?;
     let job = loaded.resolve()?;
     let source = job.traffic.open(job.fleet.seed)?;
-    let results = match out_dir(options.out.as_deref(), &job.traffic.name()) {
-        Some(path) => Some(ResultDir::create(&path, REPORT, options.force)?),
+    let results = match out_dir(options.output.out.as_deref(), &job.traffic.name()) {
+        Some(path) => Some(ResultDir::create(&path, REPORT, options.output.force)?),
         None => None,
     };
     interrupt::listen();
@@ -44,7 +44,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
             }
             _ => None,
         },
-        progress: Progress::new(options.quiet, job.traffic.requests()),
+        progress: Progress::new(options.output.quiet, job.traffic.requests()),
         watchdog: Watchdog::start(job.fleet.seed),
     };
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
@@ -117,10 +117,10 @@ fn print(
     path: Option<&Path>,
 ) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    if options.json {
+    if options.output.json {
         serde_json::to_writer_pretty(&mut out, &report::to_json(summary, outcome))?;
         writeln!(out)?;
-    } else if !options.quiet {
+    } else if !options.output.quiet {
         report::write_table(&mut out, summary, outcome)?;
         if let Some(path) = path {
             writeln!(out, "results in {}", path.display())?;

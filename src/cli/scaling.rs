@@ -22,12 +22,12 @@ pub(super) fn scaling(options: &ScalingOptions) -> Result<(), Exit> {
     let file = options.fleet.workload.config.as_deref();
     let job = Loaded::load(file, &options.overrides())?.resolve()?;
     let plan = Plan::new(job, &options.threads, &options.repeat)?;
-    let results = match out_dir(options.out.as_deref(), "scaling") {
-        Some(path) => Some(ResultDir::create(&path, RESULTS, options.force)?),
+    let results = match out_dir(options.output.out.as_deref(), "scaling") {
+        Some(path) => Some(ResultDir::create(&path, RESULTS, options.output.force)?),
         None => None,
     };
     interrupt::listen();
-    let mut screen = Screen::new(options.quiet);
+    let mut screen = Screen::new(options.output.quiet);
     let scaling = plan.run(&mut screen);
     screen.clear();
     let scaling = scaling?;
@@ -49,10 +49,10 @@ fn store(results: ResultDir, plan: &Plan, scaling: &Scaling) -> Result<PathBuf, 
 
 fn print(options: &ScalingOptions, scaling: &Scaling, path: Option<&Path>) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    if options.json {
+    if options.output.json {
         serde_json::to_writer_pretty(&mut out, &scaling_to_json(scaling))?;
         writeln!(out)?;
-    } else if !options.quiet {
+    } else if !options.output.quiet {
         write_scaling_table(&mut out, scaling)?;
         if let Some(path) = path {
             writeln!(out, "results in {}", path.display())?;

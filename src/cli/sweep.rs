@@ -23,8 +23,8 @@ const RESULTS: &str = "sweep.csv";
 pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides())?;
     let plan = Plan::new(&loaded, &options.vary, &options.plot)?;
-    let results = match out_dir(options.out.as_deref(), "sweep") {
-        Some(path) => Some(ResultDir::create(&path, RESULTS, options.force)?),
+    let results = match out_dir(options.output.out.as_deref(), "sweep") {
+        Some(path) => Some(ResultDir::create(&path, RESULTS, options.output.force)?),
         None => None,
     };
     interrupt::listen();
@@ -33,7 +33,7 @@ pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
         Exit::Output(format!("{}: cannot be written: {error}", path.display()))
     };
     let mut screen = SweepScreen {
-        screen: Screen::new(options.quiet),
+        screen: Screen::new(options.output.quiet),
         lines: match &results {
             Some(results) => {
                 let lines = SweepWriter::new(results.file(RESULTS)?, &plan.keys(), plan.has_slo());
@@ -75,10 +75,10 @@ fn print(
     path: Option<&Path>,
 ) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    if options.json {
+    if options.output.json {
         serde_json::to_writer_pretty(&mut out, &sweep_to_json(&plan.keys(), runs))?;
         writeln!(out)?;
-    } else if !options.quiet {
+    } else if !options.output.quiet {
         write_sweep_table(&mut out, &plan.keys(), runs, plan.has_slo())?;
         if let Some(path) = path {
             writeln!(out, "results in {}", path.display())?;
