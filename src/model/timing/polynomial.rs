@@ -34,12 +34,9 @@ impl Polynomial {
 
     /// Lower bounds of the two parts, in whole ns.
     pub(super) fn floors(&self) -> (u64, u64) {
-        let [a, b, c] = self.prefill;
-        // The smallest value over x >= 1: at 1, or at the vertex when the curve opens upwards.
-        let vertex = if a > 0.0 { (-b / (2.0 * a)).max(1.0) } else { 1.0 };
-        let lowest = evaluate([a, b, c], vertex).min(evaluate([a, b, c], 1.0));
-        let prefill = if a < 0.0 { 0.0 } else { lowest.max(0.0) };
-        (floor_ns(prefill), floor_ns(self.decode_min_ms))
+        let prefill = lowest(self.prefill, 1.0, f64::INFINITY);
+        let decode = lowest(self.decode, 0.0, 1.0).max(self.decode_min_ms);
+        (floor_ns(prefill), floor_ns(decode))
     }
 }
 
@@ -110,6 +107,19 @@ fn evaluate([a, b, c]: [f64; 3], x: f64) -> f64 {
     a * (x * x) + b * x + c
 }
 
+/// A lower bound of a quadratic between two places: its value at one of them, or at its vertex. One that falls forever
+/// has none, and gets zero.
+fn lowest(coefficients: [f64; 3], first: f64, last: f64) -> f64 {
+    let [a, b, _] = coefficients;
+    if last == f64::INFINITY && (a < 0.0 || (a <= 0.0 && b < 0.0)) {
+        return 0.0;
+    }
+    let end = if last == f64::INFINITY { first } else { last };
+    let vertex = if a > 0.0 { (-b / (2.0 * a)).clamp(first, last) } else { first };
+    [first, vertex, end].map(|x| evaluate(coefficients, x)).into_iter().fold(f64::INFINITY, f64::min)
+}
+
+/// Whole ns that are below what any way to evaluate the curve is rounded to.
 fn floor_ns(ms: f64) -> u64 {
-    (ms * 1e6).floor() as u64
+    (ms.max(0.0) * 1e6 * (1.0 - 1e-9)) as u64
 }
