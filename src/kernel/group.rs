@@ -74,9 +74,12 @@ impl<'a, L: Lp> Group<'a, L> {
         recorder: &mut L::Recorder,
         post: &mut impl FnMut(Envelope<L::Message>),
     ) {
+        // Nobody has handled anything yet, so that no message is too early.
+        let lookahead = std::mem::replace(&mut self.lookahead, vec![Span::ZERO; self.lps.len()]);
         for index in 0..self.lps.len() {
             self.handle(index, false, recorder, post, L::start);
         }
+        self.lookahead = lookahead;
     }
 
     /// Handles events as long as they are before `horizon` and at most `budget`; says how many it were. What LPs send to

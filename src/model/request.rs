@@ -97,6 +97,23 @@ pub struct Request {
     pub priority_jump: f64,
 }
 
+/// A request in the report of a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mention {
+    /// Its number.
+    pub id: RequestId,
+    /// What its prompt begins with: the first link of its chain. Something of its own if there is none.
+    pub root: u64,
+}
+
+impl Request {
+    /// How a worker speaks of it.
+    pub fn mention(&self) -> Mention {
+        let root = self.prompt.chain.first().copied().unwrap_or_else(|| mix64(self.id.0));
+        Mention { id: self.id, root }
+    }
+}
+
 /// What anybody but the engine that serves it may know of a request.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Visible<'a> {

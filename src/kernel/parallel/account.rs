@@ -19,7 +19,8 @@ const RENDEZVOUS_DOUBLING_NS: f64 = 100.0;
 /// The costs of a run on one thread.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Account {
-    /// The groups of spokes.
+    /// The aides of the hub, and the groups of spokes.
+    aides: u32,
     groups: u32,
     phases: Vec<Phase>,
     tasks: Vec<Task>,
@@ -60,8 +61,8 @@ pub struct Prediction {
 }
 
 impl Account {
-    pub(super) fn new(groups: usize) -> Account {
-        Account { groups: groups as u32, ..Account::default() }
+    pub(super) fn new(aides: u32, groups: u32) -> Account {
+        Account { aides, groups, ..Account::default() }
     }
 
     pub(super) fn task(&mut self, task: u32, ns: f64) {
@@ -114,6 +115,12 @@ impl Account {
         hub.map(|task| f64::from(task.ns)).sum()
     }
 
+    /// The part of it that its aides do, ns.
+    pub fn aides(&self) -> f64 {
+        let aides = self.tasks.iter().filter(|task| is_aide(task, self.aides));
+        aides.map(|task| f64::from(task.ns)).sum()
+    }
+
     /// The part of it that is reading ahead, ns.
     pub fn errand_work(&self) -> f64 {
         self.errands
@@ -121,8 +128,14 @@ impl Account {
 
     /// The longest chain of tasks that have to wait for one another, ns: no number of threads is faster.
     pub fn span(&self) -> f64 {
-        let longest = |tasks: &[Task]| tasks.iter().map(|task| task.ns).fold(0.0, f32::max);
-        self.each_phase().map(|(_, tasks)| f64::from(longest(tasks))).sum()
+        let groups = |tasks| longest(tasks, |task| task.task > self.aides);
+        self.each_phase().map(|(_, tasks)| self.hub_chain(tasks).max(groups(tasks))).sum()
+    }
+
+    /// The hub in a phase, and the longest of its aides, for whom it waits.
+    fn hub_chain(&self, tasks: &[Task]) -> f64 {
+        let aide = longest(tasks, |task| is_aide(task, self.aides));
+        aide + longest(tasks, |task| task.task == HUB)
     }
 
     fn each_phase(&self) -> impl Iterator<Item = (&Phase, &[Task])> {
@@ -139,7 +152,7 @@ impl Account {
         let mut prediction = Prediction { threads, work: self.work(), ..Prediction::default() };
         let mut idle = 0.0;
         let mut events_per_phase = None;
-        let mut schedule = Schedule::new(threads, self.groups);
+        let mut schedule = Schedule::new(threads, self.aides, self.groups);
         let rendezvous = RENDEZVOUS_NS + RENDEZVOUS_DOUBLING_NS * ((threads as f64) / 2.0).log2();
         for (phase, tasks) in self.each_phase() {
             let work: f64 = tasks.iter().map(|task| f64::from(task.ns)).sum();
@@ -156,9 +169,7 @@ impl Account {
                 idle += work * (threads - 1) as f64;
                 continue;
             }
-            let hub =
-                tasks.iter().find(|task| task.task == HUB).map_or(0.0, |task| f64::from(task.ns));
-            let span = schedule.play(tasks);
+            let (span, hub) = (schedule.play(tasks), self.hub_chain(tasks));
             let claims = CLAIM_NS * tasks.len() as f64 / threads as f64;
             let even = work / threads as f64;
             prediction.time += span + claims + rendezvous + plan;
@@ -204,44 +215,74 @@ impl Stopwatch {
 /// Threads that claim tasks as the real ones do.
 struct Schedule {
     threads: usize,
+    aides: u32,
     groups: u32,
     clocks: Vec<f64>,
-    shares: Vec<Vec<f64>>,
+    /// The tasks of each thread, the next one last.
+    shares: Vec<Vec<Task>>,
 }
 
 impl Schedule {
-    fn new(threads: usize, groups: u32) -> Schedule {
-        let shares = vec![Vec::new(); threads + 1];
-        Schedule { threads, groups, clocks: vec![0.0; threads], shares }
+    fn new(threads: usize, aides: u32, groups: u32) -> Schedule {
+        let shares = vec![Vec::new(); threads];
+        Schedule { threads, aides, groups, clocks: vec![0.0; threads], shares }
     }
 
     /// How long the tasks of a phase take.
     fn play(&mut self, tasks: &[Task]) -> f64 {
-        let Schedule { threads, groups, clocks, shares } = self;
+        let Schedule { threads, aides, groups, clocks, shares } = self;
         clocks.fill(0.0);
-        // The next task of a share is its last entry.
+        let (mut hub, mut unprepared) = (None, 0);
         for task in tasks.iter().rev() {
-            let share = match task.task {
-                HUB => *threads,
-                task => share_of(task - 1, *groups, *threads),
+            let thread = match task.task {
+                HUB => {
+                    hub = Some(f64::from(task.ns));
+                    continue;
+                }
+                aide if aide <= *aides => {
+                    unprepared += 1;
+                    share_of(aide - 1, *aides, *threads)
+                }
+                group => share_of(group - 1 - *aides, *groups, *threads),
             };
-            shares[share].push(f64::from(task.ns));
+            shares[thread].push(*task);
         }
+        // From when on the hub can run.
+        let mut prepared = 0.0_f64;
         for _ in tasks {
             let (thread, clock) = clocks
                 .iter_mut()
                 .enumerate()
                 .min_by(|a, b| a.1.total_cmp(b.1))
                 .expect("at least one thread");
-            let hub_first = (thread == 0).then_some(*threads);
-            let others = (1..*threads).map(|offset| (thread + offset) % *threads);
-            let mut order = hub_first.into_iter().chain([thread]).chain(others).chain([*threads]);
-            if let Some(ns) = order.find_map(|share| shares[share].pop()) {
-                *clock += ns;
+            let is_open = unprepared == 0 && *clock >= prepared;
+            let own = if is_open && thread == 0 && hub.is_some() {
+                None
+            } else {
+                (0..*threads).find_map(|offset| shares[(thread + offset) % *threads].pop())
+            };
+            if let Some(task) = own {
+                *clock += f64::from(task.ns);
+                if is_aide(&task, *aides) {
+                    unprepared -= 1;
+                    prepared = prepared.max(*clock);
+                }
+            } else if let Some(ns) = hub.take() {
+                *clock = clock.max(prepared) + ns;
             }
         }
         clocks.iter().copied().fold(0.0, f64::max)
     }
+}
+
+/// The cost of the longest of some tasks.
+fn longest(tasks: &[Task], which: impl Fn(&Task) -> bool) -> f64 {
+    let costs = tasks.iter().filter(|task| which(task)).map(|task| task.ns);
+    f64::from(costs.fold(0.0, f32::max))
+}
+
+fn is_aide(task: &Task, aides: u32) -> bool {
+    (1..=aides).contains(&task.task)
 }
 
 #[cfg(test)]
@@ -250,7 +291,7 @@ mod tests {
 
     /// A run of equal phases: so many groups with 1000 ns each, and the hub.
     fn account(groups: u32, hub: f64, phases: usize) -> Account {
-        let mut account = Account::new(groups as usize);
+        let mut account = Account::new(0, groups);
         for _ in 0..phases {
             (1..=groups).for_each(|task| account.task(task, 1000.0));
             account.task(HUB, hub);
@@ -283,6 +324,24 @@ mod tests {
         assert!(prediction.hub > 10.0 * (prediction.imbalance + prediction.rendezvous));
         assert!((account.hub() / account.work() - 0.5).abs() < 1e-6);
         assert!((account.span() - 1_600_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn the_hub_waits_for_its_aides() {
+        let mut account = Account::new(4, 8);
+        for _ in 0..100 {
+            (1..=4).for_each(|task| account.task(task, 500.0));
+            (5..=12).for_each(|task| account.task(task, 1000.0));
+            account.task(HUB, 1000.0);
+            account.end_phase(13, 0.0);
+        }
+        assert!((account.span() - 150_000.0).abs() < 1.0, "an aide, then the hub");
+        assert!((account.aides() - 200_000.0).abs() < 1.0);
+        let time = |threads| account.predict(threads).time / 100.0;
+        // One of many threads does an aide and the hub, another one a group.
+        assert!((1500.0..2000.0).contains(&time(16)), "{}", time(16));
+        // Two aides, then a thousand at a time until all is done.
+        assert!((5500.0..6200.0).contains(&time(2)), "{}", time(2));
     }
 
     #[test]

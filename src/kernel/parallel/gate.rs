@@ -34,6 +34,8 @@ const PHASE: u32 = 2;
 ///   can't change until the claimant has called [`Gate::finish`].
 /// - `remaining`: everybody releases what they have done and the last one, the next leader, acquires all of it.
 /// - `phase`: released after the cursors; wakes those who wait, who find their tasks through the cursors.
+/// - `unprepared` and the cursor of the last share: whoever does the last of the tasks that come first has acquired what
+///   the others of them did, and releases it with the cursor.
 /// - `tasks` is relaxed: it is read under a claim and written by the leader only.
 pub(super) struct Gate {
     /// Tasks claimed or not, but not finished; one more for the leader while it opens the phase.
@@ -44,6 +46,9 @@ pub(super) struct Gate {
     /// What each thread is meant to do.
     shares: Box<[CachePadded<Share>]>,
     tasks: Box<[AtomicU32]>,
+    /// How many tasks have to be done before the last share may be claimed, and what its cursor is then.
+    unprepared: CachePadded<AtomicU32>,
+    prepared: AtomicU64,
     sleepers: Mutex<Vec<Thread>>,
     spins: u32,
 }
@@ -63,6 +68,8 @@ impl Gate {
             stopped: AtomicBool::new(false),
             shares: (0..shares).map(|_| share()).collect(),
             tasks: (0..tasks).map(|_| AtomicU32::new(0)).collect(),
+            unprepared: CachePadded::new(AtomicU32::new(0)),
+            prepared: AtomicU64::new(0),
             sleepers: Mutex::new(Vec::new()),
             spins: if spin { SPINS } else { 0 },
         }
@@ -95,22 +102,34 @@ impl Gate {
         self.remaining.fetch_sub(tasks, Ordering::AcqRel) == tasks
     }
 
-    /// Opens a phase: `shares` yields the tasks of each share. The leader itself counts as one more unfinished task.
-    pub(super) fn open(&self, tasks: &[u32], ends: &[u32]) {
+    /// Opens a phase: `ends` says where the tasks of each share end. The last share can be claimed when `first` of the
+    /// others were [`Gate::prepare`]d. The leader itself counts as one more unfinished task.
+    pub(super) fn open(&self, tasks: &[u32], ends: &[u32], first: u32) {
         debug_assert_eq!(ends.len(), self.shares.len());
         for (slot, task) in self.tasks.iter().zip(tasks) {
             slot.store(*task, Ordering::Relaxed);
         }
         self.remaining.store(tasks.len() as u32 + 1, Ordering::Relaxed);
+        let last = ends.len() - 1;
+        let word = |start: u32, end: u32| u64::from(end) << 32 | u64::from(start);
+        self.unprepared.store(first, Ordering::Relaxed);
+        self.prepared.store(word(ends[last - 1], ends[last]), Ordering::Relaxed);
         let mut start = 0;
-        for (share, &end) in self.shares.iter().zip(ends) {
-            if start < end {
-                let word = u64::from(end) << 32 | u64::from(start);
-                share.cursor.store(word, Ordering::Release);
+        for (index, (share, &end)) in self.shares.iter().zip(ends).enumerate() {
+            if start < end && (index < last || first == 0) {
+                share.cursor.store(word(start, end), Ordering::Release);
             }
             start = end;
         }
         self.wake();
+    }
+
+    /// One of the tasks that come before the last share is done, though not yet finished.
+    pub(super) fn prepare(&self) {
+        if self.unprepared.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let word = self.prepared.load(Ordering::Relaxed);
+            self.shares[self.shares.len() - 1].cursor.store(word, Ordering::Release);
+        }
     }
 
     /// Ends the run for everybody.

@@ -1,5 +1,7 @@
 //! What happens between two phases: how far the next one goes, and whether it is worth sharing.
 
+use std::ops::Range;
+
 use crate::kernel::lp::Lp;
 use crate::kernel::parallel::horizon::{Horizons, Lookahead};
 use crate::kernel::parallel::star::{HUB, Star};
@@ -10,9 +12,15 @@ pub(super) const EVENTS_WORTH_SHARING: f64 = 8.0;
 /// The average is over so many phases, roughly.
 pub(super) const MEMORY: f64 = 32.0;
 
-/// Which thread a group of spokes belongs to, as long as nobody steals it: groups side by side stay together.
-pub(super) fn share_of(group: u32, groups: u32, threads: usize) -> usize {
-    (group as usize * threads) / groups as usize
+/// Which thread a task of a kind belongs to, as long as nobody steals it: tasks side by side stay together.
+pub(super) fn share_of(task: u32, tasks: u32, threads: usize) -> usize {
+    (task as usize * threads) / tasks as usize
+}
+
+/// The tasks of a kind that belong to a thread; see [`share_of`].
+fn share(thread: usize, threads: usize, tasks: usize) -> Range<usize> {
+    let start = |thread: usize| (thread * tasks).div_ceil(threads);
+    start(thread)..start(thread + 1)
 }
 
 /// The state of the protocol between two phases. Only the thread that finished the last task of a phase uses it.
@@ -27,6 +35,8 @@ pub(super) struct Leader {
     /// The tasks of the next phase, the hub last, and where the share of each thread ends; the last share is the hub's.
     pub(super) tasks: Vec<u32>,
     pub(super) ends: Vec<u32>,
+    /// How many of them are aides of the hub.
+    pub(super) aides: u32,
     threads: usize,
     events: u64,
     events_per_phase: f64,
@@ -44,6 +54,7 @@ impl Leader {
             phases: 0,
             tasks: Vec::new(),
             ends: Vec::new(),
+            aides: 0,
             threads,
             events: 0,
             events_per_phase: f64::INFINITY,
@@ -90,20 +101,27 @@ impl Leader {
     fn select<L: Lp>(&mut self, star: &Star<'_, L>) {
         self.tasks.clear();
         self.ends.clear();
-        let groups = star.tasks() - 1;
-        let mut group = 0;
-        for thread in 1..=self.threads {
-            // Where the share of the next thread starts; see `share_of`.
-            for group in group..(thread * groups).div_ceil(self.threads) {
-                let task = group as u32 + 1;
+        self.aides = 0;
+        let aides = star.aides() as usize;
+        let groups = star.tasks() - 1 - aides;
+        for thread in 0..self.threads {
+            // What comes first is done first: the hub waits for its aides.
+            for aide in share(thread, self.threads, aides) {
+                let task = aide as u32 + 1;
+                if star.aide_is_due(task, self.phase, self.horizons.hub) {
+                    self.tasks.push(task);
+                    self.aides += 1;
+                }
+            }
+            for group in share(thread, self.threads, groups) {
+                let task = (aides + group) as u32 + 1;
                 if star.spokes_are_due(task, self.phase, self.horizons.spokes) {
                     self.tasks.push(task);
                 }
             }
-            group = (thread * groups).div_ceil(self.threads);
             self.ends.push(self.tasks.len() as u32);
         }
-        if star.hub_is_due(self.phase, self.horizons.hub) {
+        if self.aides > 0 || star.hub_is_due(self.phase, self.horizons.hub) {
             self.tasks.push(HUB);
         }
         self.ends.push(self.tasks.len() as u32);

@@ -1,6 +1,7 @@
 //! The parallel executor: the LPs of a star on several threads, with the result of the sequential executor.
 //!
-//! LP 0 is the hub, the others are spokes: they talk to the hub only. The README beside this file has the protocol.
+//! LP 0 is the hub. Those that follow and say so are its aides, the others are spokes, which talk to the hub and its aides
+//! only. The README beside this file has the protocol.
 
 mod account;
 mod gate;
@@ -96,7 +97,7 @@ where
     let star = Star::new(lps, options.spokes_per_group, threads, options.hub_budget);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     if let Some(account) = options.account {
-        *account.lock() = Account::new(star.tasks() - 1);
+        *account.lock() = Account::new(star.aides(), star.tasks() as u32 - 1 - star.aides());
     }
     let run = Run {
         gate: Gate::new(threads + 1, star.tasks(), threads <= cores),
@@ -210,6 +211,9 @@ where
                 let mut task = Some(task);
                 while let Some(next) = task {
                     self.star.run(next, &mut seat);
+                    if self.star.is_aide(next) {
+                        self.gate.prepare();
+                    }
                     finished += 1;
                     task = self.claim(thread);
                 }
@@ -260,8 +264,8 @@ where
                 self.sweep();
             }
             if leader.is_worth_sharing(events) {
-                let Leader { tasks, ends, .. } = &*leader;
-                self.gate.open(tasks, ends);
+                let Leader { tasks, ends, aides, .. } = &*leader;
+                self.gate.open(tasks, ends, *aides);
                 return true;
             }
             self.run_alone(&leader, thread, clock);

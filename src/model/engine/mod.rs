@@ -42,11 +42,11 @@ pub struct Outcome {
     /// When the pass ends.
     pub end: Time,
     /// Requests whose first token comes out.
-    pub prefilled: Vec<RequestId>,
+    pub prefilled: Vec<Mention>,
     /// Requests that end with it.
-    pub finished: Vec<RequestId>,
+    pub finished: Vec<Mention>,
     /// Requests that ended when the pass was composed, without having taken part in one.
-    pub refused: Vec<RequestId>,
+    pub refused: Vec<Mention>,
     /// Changes of the prefix cache, in order; only if the engine was built to tell.
     pub changes: Vec<CacheChange>,
 }
@@ -293,7 +293,7 @@ impl Engine {
                 1 => {
                     sequence.first_token = Some(end);
                     recorder.first_token(end, end.since(sequence.request.arrival));
-                    self.outcome.prefilled.push(sequence.request.id);
+                    self.outcome.prefilled.push(sequence.request.mention());
                     self.one_token.push((slot, sequence.admission));
                 }
                 generated => {
@@ -376,7 +376,7 @@ impl Engine {
         let sequence = &mut self.sequences[slot as usize];
         sequence.stop_running(end);
         self.pool.release(sequence.computed, None, &mut sequence.holding);
-        self.outcome.finished.push(sequence.request.id);
+        self.outcome.finished.push(sequence.request.mention());
         self.close(slot, status, end, recorder);
     }
 

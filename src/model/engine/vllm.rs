@@ -247,7 +247,7 @@ impl Engine {
 
     fn end_waiting(&mut self, status: Status, now: Time, recorder: &mut Recorder) {
         let slot = self.waiting.pop_front().expect("somebody waits");
-        self.outcome.refused.push(self.sequences[slot as usize].request.id);
+        self.outcome.refused.push(self.sequences[slot as usize].request.mention());
         self.close(slot, status, now, recorder);
     }
 

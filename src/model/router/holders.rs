@@ -1,5 +1,7 @@
 //! Who holds one run of blocks, and how often.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use crate::model::router::set::WorkerSet;
@@ -21,20 +23,12 @@ pub(super) enum Holders {
 /// Everybody who holds them, and how often beyond once.
 #[derive(Clone, Debug)]
 pub(super) struct Many {
-    pub(super) set: WorkerSet,
+    /// Shared with whoever was told of them, until something changes.
+    pub(super) set: Arc<WorkerSet>,
     more: FxHashMap<u32, u32>,
 }
 
 impl Holders {
-    pub(super) fn contains(&self, worker: u32) -> bool {
-        match self {
-            Holders::None => false,
-            Holders::One(holder, _) => *holder == worker,
-            Holders::Few(list) => list.binary_search_by_key(&worker, |&(holder, _)| holder).is_ok(),
-            Holders::Many(many) => many.set.contains(worker),
-        }
-    }
-
     /// Whether the worker is new.
     pub(super) fn add(&mut self, worker: u32) -> bool {
         match self {
@@ -54,7 +48,7 @@ impl Holders {
                 Err(at) => {
                     list.insert(at, (worker, 1));
                     if list.len() > FEW {
-                        let set = list.iter().map(|&(holder, _)| holder).collect();
+                        let set = Arc::new(list.iter().map(|&(holder, _)| holder).collect());
                         let often = list.iter().filter(|&&(_, count)| count > 1);
                         let more = often.map(|&(holder, count)| (holder, count - 1)).collect();
                         *self = Holders::Many(Box::new(Many { set, more }));
@@ -63,8 +57,8 @@ impl Holders {
                 }
             },
             Holders::Many(many) => {
-                if many.set.insert(worker) {
-                    return true;
+                if !many.set.contains(worker) {
+                    return Arc::make_mut(&mut many.set).insert(worker);
                 }
                 *many.more.entry(worker).or_insert(0) += 1;
             }
@@ -98,7 +92,8 @@ impl Holders {
             }
             Holders::Many(many) => {
                 let Some(count) = many.more.get_mut(&worker) else {
-                    let was_there = many.set.remove(worker);
+                    let was_there =
+                        many.set.contains(worker) && Arc::make_mut(&mut many.set).remove(worker);
                     if many.set.is_empty() {
                         *self = Holders::None;
                     }

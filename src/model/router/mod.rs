@@ -4,14 +4,18 @@ mod holders;
 mod index;
 mod kv;
 mod load;
+mod overlaps;
 mod queue;
 mod round_robin;
 mod set;
 mod spec;
 
 pub use index::{Book, PrefixIndex};
-pub use kv::{KvAware, KvRouterConfig, TieBreak};
+pub use kv::{
+    Assigned, Ended, KvAware, KvBooks, KvLoads, KvRouterConfig, Recent, TieBreak,
+};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};
+pub use overlaps::Overlaps;
 pub use queue::{QueueOrder, RouterQueue};
 pub use round_robin::RoundRobin;
 pub use spec::PolicySpec;
@@ -28,6 +32,18 @@ pub struct Reads {
     pub finished: bool,
     /// What a worker's prefix cache holds.
     pub cache: bool,
+}
+
+/// A policy in parts: one that knows the loads and chooses, and others that know who has which prompts. Each of these
+/// looks after the prompts that begin with some blocks.
+#[derive(Debug)]
+pub struct Divided {
+    /// What chooses.
+    pub loads: KvLoads,
+    /// What it has chosen lately.
+    pub recent: Recent,
+    /// Who has which prompts.
+    pub books: Vec<KvBooks>,
 }
 
 /// A way to choose workers.
@@ -55,6 +71,11 @@ pub trait Policy: Send {
     /// Whether every worker is too busy to be given anything; requests then wait in the router's queue, if it has one.
     fn is_busy(&self) -> bool {
         false
+    }
+
+    /// The policy in parts, if it can be divided; before it has chosen anything.
+    fn divide(&self, _parts: u32) -> Option<Divided> {
+        None
     }
 
     /// The prompt tokens of a request that the best worker would have to compute.

@@ -4,8 +4,10 @@
 //! parts they hold, in their caches and for active requests, if any: within such a crowd the cost grows with the load
 //! alone, so that only the least loaded of each crowd can win.
 
-use crate::model::router::index::{Book, Crowd, Crowds};
-use crate::model::router::kv::{Demand, KvAware, KvRouterConfig, NO_LOAD, key, key_of_base};
+use crate::model::router::index::Book;
+use crate::model::router::kv::KvRouterConfig;
+use crate::model::router::kv::loads::{Demand, KvLoads, NO_LOAD, key, key_of_base};
+use crate::model::router::overlaps::{Crowd, Overlaps};
 use crate::model::router::set::WorkerSet;
 
 /// Up to this many members a crowd is gone through one by one rather than in the order of loads.
@@ -64,39 +66,43 @@ impl Added {
     }
 }
 
-impl KvAware {
+/// A request, and what is known of its prompt.
+#[derive(Clone, Copy)]
+struct Query<'a> {
+    demand: Demand,
+    overlaps: &'a Overlaps,
+}
+
+impl KvLoads {
     /// The cheapest worker.
-    pub(super) fn cheapest(&mut self, demand: Demand) -> u32 {
+    pub(super) fn cheapest(&self, demand: Demand, overlaps: &Overlaps) -> u32 {
         let prompt = demand.prompt_tokens as f64 / f64::from(self.layout.block_size);
         let fixed = self.config.prefill_load_scale * prompt + f64::from(demand.blocks);
         let added = Added { config: self.config, fixed };
         let mut best = Best { cost: f64::INFINITY, active_blocks: 0, worker: 0, exact: self.exact };
-        let longest = [Book::Cached, Book::Active].map(|book| self.index.longest(book, &self.path));
+        let query = Query { demand, overlaps };
+        let longest = [Book::Cached, Book::Active].map(|book| overlaps.of(book).longest);
         for book in [Book::Cached, Book::Active] {
-            let mut crowds = std::mem::take(&mut self.crowds[book as usize]);
-            crowds.clear();
-            let offer = |worker, end| {
+            for &(worker, end) in &overlaps.of(book).few {
                 let mut blocks = longest;
                 blocks[book as usize] = end;
                 let load = self.base.get(worker);
                 if load == NO_LOAD || load < best.limit(added.least(blocks[0], blocks[1])) {
-                    self.offer(demand, worker, &mut best);
+                    self.offer(query, worker, &mut best);
                 }
-            };
-            self.index.holders(book, &self.path, offer, &mut crowds);
-            self.crowds[book as usize] = crowds;
+            }
         }
-        self.search([None, None], added.least(0, 0), demand, &mut best);
-        let [cached, active] = &self.crowds;
-        let small = |crowds: &Crowds| match crowds[..] {
+        self.search([None, None], added.least(0, 0), query, &mut best);
+        let crowds = [Book::Cached, Book::Active].map(|book| &overlaps.of(book).crowds[..]);
+        let small = |crowds: &[Crowd]| match crowds {
             [] => true,
-            [crowd] => crowd.members <= self.loads.len().div_ceil(SMALL),
+            [crowd] => crowd.members.len() <= self.loads.len().div_ceil(SMALL),
             _ => false,
         };
-        if small(cached) && small(active) {
-            self.search_small([cached.first(), active.first()], &added, demand, &mut best);
+        if crowds.into_iter().all(small) {
+            self.search_small(crowds.map(<[Crowd]>::first), &added, query, &mut best);
         } else {
-            self.search_crowds(&added, demand, &mut best);
+            self.search_crowds(crowds, &added, query, &mut best);
         }
         best.worker
     }
@@ -104,21 +110,19 @@ impl KvAware {
     /// Offers everybody in at most one crowd by either book who could win.
     fn search_small(
         &self,
-        [cached, active]: [Option<&Crowd>; 2],
+        crowds: [Option<&Crowd>; 2],
         added: &Added,
-        demand: Demand,
+        query: Query<'_>,
         best: &mut Best,
     ) {
-        let end = |crowd: Option<&Crowd>| crowd.map_or(0, |crowd| crowd.end);
-        let (cached_blocks, active_blocks) = (end(cached), end(active));
+        let [cached, active] = crowds.map(|crowd| crowd.map_or(0, |crowd| crowd.end));
         // By membership: bit 0 in the one by caches, bit 1 in the one by active requests.
-        let least = [0, 1, 2, 3]
-            .map(|member| added.least(cached_blocks * (member & 1), active_blocks * (member >> 1)));
-        let sets = [(Book::Cached, cached), (Book::Active, active)];
-        let sets = sets.map(|(book, crowd)| self.index.crowd(book, crowd?.node));
+        let least =
+            [0, 1, 2, 3].map(|member| added.least(cached * (member & 1), active * (member >> 1)));
+        let sets = crowds.map(|crowd| crowd.map(|crowd| &*crowd.members));
         for (member, sets) in [(3, sets), (1, [sets[0], None]), (2, [None, sets[1]])] {
             if sets.iter().any(Option::is_some) {
-                self.offer_idle(sets, least[member], demand, best);
+                self.offer_idle(sets, least[member], query, best);
             }
         }
         let mut limits = least.map(|least| best.limit(least));
@@ -128,32 +132,37 @@ impl KvAware {
         }
         WorkerSet::for_each_of_either(sets, |worker, member| {
             if self.base.get(worker) < limits[member] {
-                self.offer(demand, worker, best);
+                self.offer(query, worker, best);
                 limits = least.map(|least| best.limit(least));
             }
         });
     }
 
     /// Offers the best of those in every combination of crowds, unless somebody else is better.
-    fn search_crowds(&self, added: &Added, demand: Demand, best: &mut Best) {
+    fn search_crowds(
+        &self,
+        crowds: [&[Crowd]; 2],
+        added: &Added,
+        query: Query<'_>,
+        best: &mut Best,
+    ) {
         let everybody = (0, None);
-        let list = |book| {
-            let crowds = self.crowds[book as usize].iter();
-            let sets = crowds.map(move |crowd| (crowd.end, self.index.crowd(book, crowd.node)));
+        let [cached, active] = crowds.map(|crowds| {
+            let sets = crowds.iter().map(|crowd| (crowd.end, Some(&*crowd.members)));
             sets.chain([everybody])
-        };
-        for (cached, cache) in list(Book::Cached) {
-            for (shared, active) in list(Book::Active) {
+        });
+        for (cached, cache) in cached {
+            for (shared, active) in active.clone() {
                 if cache.is_some() || active.is_some() {
-                    self.search([cache, active], added.least(cached, shared), demand, best);
+                    self.search([cache, active], added.least(cached, shared), query, best);
                 }
             }
         }
     }
 
     /// Offers everybody in both sets who could win when the request adds at least `least` to the load.
-    fn search(&self, sets: [Option<&WorkerSet>; 2], least: f64, demand: Demand, best: &mut Best) {
-        self.offer_idle(sets, least, demand, best);
+    fn search(&self, sets: [Option<&WorkerSet>; 2], least: f64, query: Query<'_>, best: &mut Best) {
+        self.offer_idle(sets, least, query, best);
         let first_limit = best.limit(least);
         if self.base.min().0 >= first_limit {
             return;
@@ -161,7 +170,7 @@ impl KvAware {
         let mut limit = first_limit;
         let mut visit = |load: u128, worker| {
             if load < limit {
-                self.offer(demand, worker, best);
+                self.offer(query, worker, best);
                 limit = best.limit(least);
             }
             limit
@@ -189,18 +198,19 @@ impl KvAware {
         &self,
         sets: [Option<&WorkerSet>; 2],
         least: f64,
-        demand: Demand,
+        query: Query<'_>,
         best: &mut Best,
     ) {
         if !self.idle.is_empty() && best.limit(least) > 0 {
             let [a, b] = sets.map(|set| set.unwrap_or(&self.idle));
             if let Some(worker) = self.idle.first_common(a, b) {
-                self.offer(demand, worker, best);
+                self.offer(query, worker, best);
             }
         }
     }
 
-    fn offer(&self, demand: Demand, worker: u32, best: &mut Best) {
-        best.offer(self.cost(demand, worker), self.loads[worker as usize].active_blocks, worker);
+    fn offer(&self, query: Query<'_>, worker: u32, best: &mut Best) {
+        let cost = self.cost(query.demand, query.overlaps, worker);
+        best.offer(cost, self.loads[worker as usize].active_blocks, worker);
     }
 }

@@ -1,0 +1,180 @@
+//! The index against counts per worker and block.
+
+use super::*;
+use crate::kernel::rng::{Stream, stream};
+use crate::model::request::Prompt;
+use rand::RngExt;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A prompt from a small family of sequences that share prefixes.
+fn prompt(rng: &mut Stream) -> Prompt {
+    let length = rng.random_range(1..12);
+    let ids: Vec<u64> = (0..length).map(|_| u64::from(rng.random_bool(0.2))).collect();
+    Prompt::named(1, ids.into_iter(), 0)
+}
+
+/// The obvious twin: a count per worker and block identity.
+struct Counts {
+    layout: BlockLayout,
+    counts: BTreeMap<(u32, u64), u32>,
+}
+
+impl Counts {
+    fn holds(&self, worker: u32, prompt: &Prompt, block: u32) -> bool {
+        self.counts.contains_key(&(worker, self.layout.key(&prompt.chain, block)))
+    }
+
+    /// Leading blocks of a prompt, of `blocks`, that a worker holds.
+    fn overlap(&self, worker: u32, prompt: &Prompt, blocks: u32) -> u32 {
+        (0..blocks).take_while(|&block| self.holds(worker, prompt, block)).count() as u32
+    }
+
+    /// Counts blocks once more; says how many are new.
+    fn add(&mut self, worker: u32, prompt: &Prompt, blocks: Range<u32>) -> u32 {
+        let mut fresh = 0;
+        for block in blocks {
+            let key = (worker, self.layout.key(&prompt.chain, block));
+            let count = self.counts.entry(key).or_insert(0);
+            fresh += u32::from(*count == 0);
+            *count += 1;
+        }
+        fresh
+    }
+
+    /// Counts blocks once less; says how many are gone.
+    fn remove(&mut self, worker: u32, prompt: &Prompt, blocks: Range<u32>) -> u32 {
+        let mut lost = 0;
+        for block in blocks {
+            let key = (worker, self.layout.key(&prompt.chain, block));
+            let count = self.counts.get_mut(&key).unwrap();
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&key);
+                lost += 1;
+            }
+        }
+        lost
+    }
+}
+
+/// What a worker holds by one of the books: which blocks, and the trail if the sequence was entered along its path.
+struct Held {
+    book: Book,
+    worker: u32,
+    prompt: Prompt,
+    first: u32,
+    end: u32,
+    trail: Option<Trail>,
+}
+
+struct Rig {
+    index: PrefixIndex,
+    /// By book.
+    twins: [Counts; 2],
+    held: Vec<Held>,
+    path: Path,
+    rng: Stream,
+}
+
+impl Rig {
+    fn new(layout: BlockLayout, rng: Stream) -> Rig {
+        let twins = [(); 2].map(|()| Counts { layout, counts: BTreeMap::new() });
+        let (index, held, path) = (PrefixIndex::new(layout), Vec::new(), Path::new());
+        Rig { index, twins, held, path, rng }
+    }
+
+    /// Caches add what they lack, requests whole sequences, as often as they like.
+    fn add(&mut self, book: Book, worker: u32, prompt: Prompt, end: u32) {
+        let twin = &mut self.twins[book as usize];
+        let mut held = Held { book, worker, prompt, first: 0, end, trail: None };
+        if book == Book::Cached {
+            held.first = twin.overlap(worker, &held.prompt, end);
+        }
+        let expected = twin.add(worker, &held.prompt, held.first..end);
+        let chain = &held.prompt.chain;
+        let fresh = if book == Book::Active && self.rng.random_bool(0.8) {
+            self.index.walk(chain, end, &mut self.path);
+            let (fresh, trail) = self.index.add_along(book, worker, (chain, end), &self.path);
+            held.trail = Some(trail);
+            fresh
+        } else {
+            self.index.add(book, worker, chain, held.first, end)
+        };
+        assert_eq!(fresh, expected);
+        self.held.push(held);
+    }
+
+    fn remove(&mut self, at: usize) {
+        let Held { book, worker, prompt, first, end, trail } = self.held.remove(at);
+        let gone = self.twins[book as usize].remove(worker, &prompt, first..end);
+        if let Some(trail) = trail {
+            assert_eq!(self.index.remove_along(book, worker, trail, end), gone);
+            return;
+        }
+        // From the end, in one or two pieces, as evictions do.
+        let middle = self.rng.random_range(first..=end);
+        let pieces = [(middle, end), (first, middle)];
+        let pieces = pieces.into_iter().filter(|(first, end)| first < end);
+        let removed = pieces
+            .map(|(first, end)| self.index.remove(book, worker, &prompt.chain, first, end))
+            .sum::<u32>();
+        assert_eq!(removed, gone);
+    }
+
+    fn compare(&mut self, prompt: &Prompt, blocks: u32, workers: u32) {
+        self.index.walk(&prompt.chain, blocks, &mut self.path);
+        let mut overlaps = Overlaps::default();
+        self.index.overlaps(&self.path, &mut overlaps);
+        for book in [Book::Cached, Book::Active] {
+            let mut longest = 0;
+            for worker in 0..workers {
+                let expected = self.twins[book as usize].overlap(worker, prompt, blocks);
+                longest = longest.max(expected);
+                assert_eq!(overlaps.of(book).on(worker), expected);
+            }
+            assert_eq!(overlaps.of(book).longest, longest);
+        }
+    }
+}
+
+fn check(block_size: u32, workers: u32) {
+    let layout = BlockLayout { block_size, trace_block_size: 8 };
+    let mut rng = stream(6, u64::from(block_size * workers));
+    let mut rig = Rig::new(layout, stream(7, u64::from(block_size * workers)));
+    for _ in 0..4000 {
+        let worker = rng.random_range(0..workers);
+        if rng.random_bool(0.55) {
+            let book = if rng.random_bool(0.5) { Book::Cached } else { Book::Active };
+            let prompt = prompt(&mut rng);
+            let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
+            rig.add(book, worker, prompt, blocks);
+        } else if !rig.held.is_empty() {
+            let at = rng.random_range(0..rig.held.len());
+            // In a cache, what hangs on a prefix goes before it: the last of some worker.
+            let Held { book, worker, .. } = rig.held[at];
+            let last = |held: &Held| held.book == book && held.worker == worker;
+            let last = rig.held.iter().rposition(last).unwrap();
+            rig.remove(if book == Book::Cached { last } else { at });
+        }
+        let prompt = prompt(&mut rng);
+        let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
+        rig.compare(&prompt, blocks, workers);
+    }
+    while !rig.held.is_empty() {
+        rig.remove(rig.held.len() - 1);
+    }
+    assert!(rig.index.is_empty());
+}
+
+#[test]
+fn a_node_fills_one_cache_line() {
+    assert_eq!(size_of::<Node>(), 64);
+}
+
+#[test]
+fn the_index_matches_counted_blocks() {
+    for (block_size, workers) in [(4, 3), (8, 3), (3, 3), (20, 2), (8, 200)] {
+        check(block_size, workers);
+    }
+}

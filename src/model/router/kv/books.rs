@@ -1,0 +1,113 @@
+//! What the caches of the workers hold, and what their active requests do: the router's index, and the requests in it.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::model::kv::{BlockLayout, CacheChange};
+use crate::model::request::{RequestId, Visible, WorkerId};
+use crate::model::router::index::{Book, Path, PrefixIndex, Trail};
+use crate::model::router::kv::loads::Assigned;
+use crate::model::router::overlaps::Overlaps;
+
+/// An active request.
+#[derive(Debug)]
+struct InFlight {
+    worker: WorkerId,
+    trail: Trail,
+    chain: Arc<[u64]>,
+    /// Full blocks of the prompt that its chain names, and those it does not.
+    named_blocks: u32,
+    own_blocks: u32,
+    prefill_tokens: u32,
+}
+
+/// A request that has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Who served it.
+    pub worker: WorkerId,
+    /// Prompt tokens that were not known to be computed.
+    pub prefill_tokens: u32,
+    /// Full blocks of the prompt that its chain names.
+    pub named_blocks: u32,
+    /// Of these, those that no other active request of the worker holds.
+    pub lost_blocks: u32,
+    /// Full blocks of the prompt that its chain does not name.
+    pub own_blocks: u32,
+    /// The chain.
+    pub chain: Arc<[u64]>,
+}
+
+/// The books on prompts: all of them, or a part that knows the prompts that begin with certain blocks.
+#[derive(Debug)]
+pub struct KvBooks {
+    layout: BlockLayout,
+    index: PrefixIndex,
+    in_flight: FxHashMap<RequestId, InFlight>,
+    /// The nodes along the prompt last looked up.
+    path: Path,
+}
+
+impl KvBooks {
+    /// Empty caches, and no requests.
+    pub fn new(layout: BlockLayout) -> KvBooks {
+        let (index, in_flight) = (PrefixIndex::new(layout), FxHashMap::default());
+        KvBooks { layout, index, in_flight, path: Path::new() }
+    }
+
+    /// Who holds how much of the prompt of a request.
+    pub fn look_up(&mut self, request: Visible<'_>, overlaps: &mut Overlaps) {
+        let prompt = &request.prompt;
+        let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
+        self.index.walk(&prompt.chain, named_blocks, &mut self.path);
+        self.index.overlaps(&self.path, overlaps);
+    }
+
+    /// Counts the request as a worker's. It is the one last looked up; or else `is_stale`.
+    pub fn assign(&mut self, request: Visible<'_>, assigned: Assigned, is_stale: bool) {
+        let prompt = &request.prompt;
+        let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
+        if is_stale {
+            self.index.walk(&prompt.chain, named_blocks, &mut self.path);
+        }
+        let own_blocks = self.layout.full_blocks(prompt.tokens) - named_blocks;
+        let Assigned { worker, prefill_tokens, fresh_blocks } = assigned;
+        let named = (&prompt.chain, named_blocks);
+        let (fresh, trail) = self.index.add_along(Book::Active, worker.0, named, &self.path);
+        debug_assert!(is_stale || fresh + own_blocks == fresh_blocks);
+        let chain = Arc::clone(&prompt.chain);
+        let in_flight =
+            InFlight { worker, trail, chain, named_blocks, own_blocks, prefill_tokens };
+        self.in_flight.insert(request.id, in_flight);
+    }
+
+    /// The first token of a request is out: says who serves it, and how many prompt tokens are computed by that.
+    pub fn prefilled(&mut self, request: RequestId) -> Option<(WorkerId, u32)> {
+        let in_flight = self.in_flight.get_mut(&request)?;
+        Some((in_flight.worker, std::mem::take(&mut in_flight.prefill_tokens)))
+    }
+
+    /// A request has ended.
+    pub fn finished(&mut self, request: RequestId) -> Option<Ended> {
+        let InFlight { worker, trail, chain, named_blocks, own_blocks, prefill_tokens } =
+            self.in_flight.remove(&request)?;
+        let lost_blocks = self.index.remove_along(Book::Active, worker.0, trail, named_blocks);
+        Some(Ended { worker, prefill_tokens, named_blocks, own_blocks, lost_blocks, chain })
+    }
+
+    /// The prefix cache of a worker has changed.
+    pub fn cache_changed(&mut self, worker: WorkerId, change: &CacheChange) {
+        let CacheChange { stored, chain, first, end } = change;
+        if *stored {
+            self.index.add(Book::Cached, worker.0, chain, *first, *end);
+        } else {
+            self.index.remove(Book::Cached, worker.0, chain, *first, *end);
+        }
+    }
+
+    /// Whether nobody holds anything.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty() && self.in_flight.is_empty()
+    }
+}
