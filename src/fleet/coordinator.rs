@@ -1,86 +1,55 @@
 //! The coordinator LP: requests come in, the router sends them out.
 
-use std::sync::Arc;
-
-use crate::fleet::message::{ARRIVAL, DISPATCH, Feedback, Message};
+use crate::fleet::arrivals::Arrivals;
+use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, Places};
 use crate::fleet::spec::{FleetSpec, Latency, Load};
-use crate::fleet::worker::{COORDINATOR, Worker};
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, Span, Time};
 use crate::model::metrics::Recorder;
-use crate::model::request::{Request, RequestId};
+use crate::model::request::Request;
 use crate::model::router::{Policy, RouterQueue};
-use crate::model::workload::{ReadAhead, Source, SourceError};
-
-/// How many requests pass between two questions how far the source has come.
-const REQUESTS_PER_FRACTION: u64 = 1024;
 
 /// The front end of a fleet.
 pub(super) struct Coordinator {
-    source: Box<dyn Source>,
+    arrivals: Arrivals,
     policy: Box<dyn Policy>,
     queue: Option<RouterQueue>,
     /// When the queue changed last.
     queued_since: Time,
     load: Load,
     dispatch: Latency,
-    /// The next request, read ahead.
-    next: Option<Request>,
-    requests: u64,
     in_flight: u64,
-    error: Option<SourceError>,
     rng: Stream,
 }
 
 impl Coordinator {
     pub(super) fn new(
         spec: &FleetSpec,
-        source: Box<dyn Source>,
+        arrivals: Arrivals,
         policy: Box<dyn Policy>,
     ) -> Coordinator {
         Coordinator {
-            source,
+            arrivals,
             policy,
             queue: spec.router_queue.map(RouterQueue::new),
             queued_since: Time::ZERO,
             load: spec.load,
             dispatch: spec.control_plane.dispatch,
-            next: None,
-            requests: 0,
             in_flight: 0,
-            error: None,
             rng: lp_stream(spec.seed, COORDINATOR, 0),
         }
     }
 
-    /// Why the source ended before its end, if it did.
-    pub(super) fn error(&mut self) -> Option<SourceError> {
-        self.error.take()
-    }
-
-    /// A hand to read its requests ahead with.
-    pub(super) fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
-        self.source.read_ahead()
-    }
-
-    /// How many bad entries the source has left out.
-    pub(super) fn skipped(&self) -> u64 {
-        self.source.skipped()
-    }
-
-    fn read(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        self.next = self.source.next_request().unwrap_or_else(|error| {
-            self.error = Some(error);
-            context.recorder().halt = true;
-            None
-        });
+    /// Where its requests come from.
+    pub(super) fn arrivals(&mut self) -> &mut Arrivals {
+        &mut self.arrivals
     }
 
     /// Sends on who waited, then takes in everything that is due now, and plans the next arrival.
     fn admit(&mut self, context: &mut Context<'_, Message, Recorder>) {
         self.sample_queue(context);
         self.release_queue(context);
-        while let Some(request) = &self.next {
+        while let Some(request) = self.arrivals.next() {
             match self.load {
                 Load::Open if request.arrival > context.now() => {
                     context.wake(request.arrival, ARRIVAL);
@@ -103,16 +72,10 @@ impl Coordinator {
     }
 
     fn arrive(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        let Some(mut request) = self.next.take() else { return };
-        request.id = RequestId(self.requests);
-        request.arrival = context.now();
-        self.requests += 1;
+        let now = context.now();
+        let Some(request) = self.arrivals.take(now, context.recorder()) else { return };
         self.in_flight += 1;
-        context.recorder().arrive(request.arrival);
-        if self.requests.is_multiple_of(REQUESTS_PER_FRACTION) {
-            context.recorder().fraction = self.source.fraction();
-        }
-        self.read(context);
+        context.recorder().arrive(now);
         match &mut self.queue {
             Some(queue) if !queue.is_empty() || self.policy.is_busy() => {
                 let uncached_tokens = self.policy.uncached_tokens(request.visible());
@@ -133,7 +96,12 @@ impl Coordinator {
     fn route(&mut self, request: Request, context: &mut Context<'_, Message, Recorder>) {
         let worker = self.policy.choose(request.visible());
         let at = context.now() + self.dispatch.sample(&mut self.rng);
-        context.send(Worker::lp(worker), at, DISPATCH, Message::Dispatch(Box::new(request)));
+        context.send(
+            Places::UNDIVIDED.worker(worker),
+            at,
+            DISPATCH,
+            Message::Dispatch(Box::new(request)),
+        );
     }
 
     fn hear(&mut self, feedback: &Feedback) {
@@ -141,11 +109,11 @@ impl Coordinator {
         if !feedback.changes.is_empty() {
             self.policy.cache_changed(worker, &feedback.changes);
         }
-        for &request in &feedback.prefilled {
-            self.policy.prefilled(worker, request);
+        for request in &feedback.prefilled {
+            self.policy.prefilled(worker, request.id);
         }
-        for &request in &feedback.finished {
-            self.policy.finished(worker, request);
+        for request in &feedback.finished {
+            self.policy.finished(worker, request.id);
         }
         // Without a closed loop or a policy that asks, workers do not say who has finished.
         self.in_flight -= feedback.finished.len() as u64;
@@ -161,8 +129,8 @@ impl Lp for Coordinator {
     }
 
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        self.read(context);
-        let first = match (&self.next, self.load) {
+        self.arrivals.read(context.recorder());
+        let first = match (self.arrivals.next(), self.load) {
             (Some(request), Load::Open) => request.arrival,
             _ => Time::ZERO,
         };

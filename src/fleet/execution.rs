@@ -36,6 +36,9 @@ pub struct ExecutionOptions {
     pub oversubscribe: bool,
     /// Workers that are run as one task; as many as suit the fleet if absent.
     pub workers_per_group: Option<usize>,
+    /// In how many parts the router's index is kept, 0 for one that is the coordinator's own; as many as suit the fleet if
+    /// absent. No result depends on it but the number of events.
+    pub index_parts: Option<u32>,
     /// Take down what every task costs; with `parallel_alone` and one thread.
     pub account: bool,
     /// Threads don't help one another.

@@ -8,7 +8,9 @@
 //!                                 feedback, after pass end + Lf
 //! ```
 
+mod arrivals;
 mod coordinator;
+mod divided;
 mod drain;
 mod execution;
 mod laws;
@@ -28,17 +30,18 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::fleet::arrivals::Arrivals;
 use crate::fleet::coordinator::Coordinator;
+use crate::fleet::divided::{DividedCoordinator, IndexPart};
 use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
-use crate::fleet::message::Message;
+use crate::fleet::message::{Message, Places};
 use crate::fleet::worker::Worker;
-use crate::kernel::{
-    self, Account, Context, Finished, Lp, LpId, ParallelOptions, Span, Stopped, Time,
-};
+use crate::kernel::{self, Account, Context, Finished, Lp, ParallelOptions, Span, Stopped, Time};
+use crate::model::engine::Engine;
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
-use crate::model::router::{Policy, Reads};
+use crate::model::router::{Divided, Policy, Reads};
 use crate::model::workload::{Source, SourceError};
 
 /// The workers are split into so many groups, unless there are very few or very many: enough for many threads to share
@@ -47,6 +50,12 @@ const GROUPS: usize = 64;
 
 /// The same without feedback, where phases are long.
 const GROUPS_ALONE: usize = 256;
+
+/// From this size on, the index of the KV router is divided; see docs/performance.md.
+const WORKERS_WORTH_DIVIDING: u32 = 1024;
+
+/// In so many parts.
+const INDEX_PARTS: u32 = 8;
 
 /// The most arrivals that the coordinator works off in one phase if it need not wait for feedback: about what is read
 /// ahead for it.
@@ -146,11 +155,7 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     assert!(spec.workers > 0, "a fleet without workers");
     let reports = spec.reports(policy.reads());
-    let config = Arc::new(spec.engine.clone());
-    let mut lps = vec![FleetLp::Coordinator(Box::new(Coordinator::new(spec, source, policy)))];
-    for id in (0..spec.workers).map(WorkerId) {
-        lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
-    }
+    let (mut lps, places) = build(spec, source, policy, reports);
     let executed = spec.execution.choose(Situation {
         workers: spec.workers,
         has_feedback: reports != Reads::default(),
@@ -167,16 +172,16 @@ pub fn run(
     }
     recorder.series = drain.finish().map_err(RunError::Sink)?;
     let mut skipped = 0;
-    if let Some(FleetLp::Coordinator(coordinator)) = lps.first_mut() {
-        skipped = coordinator.skipped();
-        if let Some(error) = coordinator.error() {
+    if let Some(arrivals) = lps.first_mut().and_then(FleetLp::arrivals) {
+        skipped = arrivals.skipped();
+        if let Some(error) = arrivals.error() {
             return Err(RunError::Source(error));
         }
     }
     let finished = result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,
         Stopped::Panicked { lp, time, message } => {
-            let worker = (lp > LpId::new(0)).then(|| WorkerId(lp.get() - 1));
+            let worker = places.worker_at(lp);
             RunError::Panicked { worker, time, seed: spec.seed, message }
         }
         Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
@@ -189,6 +194,45 @@ pub fn run(
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
     }
+}
+
+/// All LPs of a fleet: the coordinator, the parts of its index if it has any, the workers.
+fn build(
+    spec: &FleetSpec,
+    source: Box<dyn Source>,
+    policy: Box<dyn Policy>,
+    reports: Reads,
+) -> (Vec<FleetLp>, Places) {
+    let (mut lps, mut places) = (Vec::new(), Places::UNDIVIDED);
+    let arrivals = Arrivals::new(source);
+    if let Some(divided) = divide(spec, policy.as_ref()) {
+        let lookahead = spec.worker_lookahead(reports);
+        let (coordinator, parts) = DividedCoordinator::new(spec, arrivals, divided, lookahead);
+        places.parts = parts.len() as u32;
+        lps.push(FleetLp::DividedCoordinator(Box::new(coordinator)));
+        lps.extend(parts.into_iter().map(|part| FleetLp::IndexPart(Box::new(part))));
+    } else {
+        lps.push(FleetLp::Coordinator(Box::new(Coordinator::new(spec, arrivals, policy))));
+    }
+    let config = Arc::new(spec.engine.clone());
+    for id in (0..spec.workers).map(WorkerId) {
+        let worker = Worker::new(id, Arc::clone(&config), spec, reports, places);
+        lps.push(FleetLp::Worker(Box::new(worker)));
+    }
+    (lps, places)
+}
+
+/// The policy in parts, where that pays. It takes requests that are known before they arrive and are routed when they do.
+fn divide(spec: &FleetSpec, policy: &dyn Policy) -> Option<Divided> {
+    let parts = match spec.execution.options.index_parts {
+        Some(parts) => parts,
+        None if spec.workers >= WORKERS_WORTH_DIVIDING => INDEX_PARTS,
+        None => 0,
+    };
+    let is_possible = spec.load == Load::Open
+        && spec.router_queue.is_none()
+        && spec.control_plane.feedback.floor > Span::ZERO;
+    if parts > 0 && is_possible { policy.divide(parts) } else { None }
 }
 
 /// Runs the LPs on as many threads as there are recorders.
@@ -205,12 +249,10 @@ fn execute(
     {
         return kernel::run_sequential(lps, recorder, drain);
     }
-    let ahead = match &lps[0] {
-        FleetLp::Coordinator(coordinator) => coordinator.read_ahead(),
-        FleetLp::Worker(_) => None,
-    };
+    let ahead = lps[0].arrivals().and_then(|arrivals| arrivals.read_ahead());
     let workers = spec.workers as usize;
-    let groups = if lps[1].lookahead() == Span::FOREVER { GROUPS_ALONE } else { GROUPS };
+    let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
+    let groups = if is_alone { GROUPS_ALONE } else { GROUPS };
     let options = ParallelOptions {
         spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
         stealing: !options.no_stealing,
@@ -226,16 +268,38 @@ fn execute(
 /// An LP of a fleet.
 enum FleetLp {
     Coordinator(Box<Coordinator>),
+    DividedCoordinator(Box<DividedCoordinator>),
+    IndexPart(Box<IndexPart>),
     Worker(Box<Worker>),
 }
 
 impl FleetLp {
-    fn engine(&self) -> Option<&crate::model::engine::Engine> {
+    fn engine(&self) -> Option<&Engine> {
         match self {
-            FleetLp::Coordinator(_) => None,
             FleetLp::Worker(worker) => Some(worker.engine()),
+            _ => None,
         }
     }
+
+    fn arrivals(&mut self) -> Option<&mut Arrivals> {
+        match self {
+            FleetLp::Coordinator(lp) => Some(lp.arrivals()),
+            FleetLp::DividedCoordinator(lp) => Some(lp.arrivals()),
+            FleetLp::IndexPart(_) | FleetLp::Worker(_) => None,
+        }
+    }
+}
+
+/// The same for LPs of every kind.
+macro_rules! each {
+    ($self:ident, $lp:ident => $call:expr) => {
+        match $self {
+            FleetLp::Coordinator($lp) => $call,
+            FleetLp::DividedCoordinator($lp) => $call,
+            FleetLp::IndexPart($lp) => $call,
+            FleetLp::Worker($lp) => $call,
+        }
+    };
 }
 
 impl Lp for FleetLp {
@@ -243,30 +307,22 @@ impl Lp for FleetLp {
     type Recorder = Recorder;
 
     fn lookahead(&self) -> Span {
-        match self {
-            FleetLp::Coordinator(lp) => lp.lookahead(),
-            FleetLp::Worker(lp) => lp.lookahead(),
-        }
+        each!(self, lp => lp.lookahead())
+    }
+
+    fn is_aide(&self) -> bool {
+        each!(self, lp => lp.is_aide())
     }
 
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        match self {
-            FleetLp::Coordinator(lp) => lp.start(context),
-            FleetLp::Worker(lp) => lp.start(context),
-        }
+        each!(self, lp => lp.start(context));
     }
 
     fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
-        match self {
-            FleetLp::Coordinator(lp) => lp.receive(message, context),
-            FleetLp::Worker(lp) => lp.receive(message, context),
-        }
+        each!(self, lp => lp.receive(message, context));
     }
 
     fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        match self {
-            FleetLp::Coordinator(lp) => lp.wake(context),
-            FleetLp::Worker(lp) => lp.wake(context),
-        }
+        each!(self, lp => lp.wake(context));
     }
 }

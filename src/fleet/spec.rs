@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_distr::{Distribution, Exp1};
 
 use crate::fleet::execution::Execution;
-use crate::fleet::worker::COORDINATOR;
+use crate::fleet::message::COORDINATOR;
 use crate::kernel::Span;
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::model::engine::EngineConfig;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::fleet::message::{FEEDBACK, Feedback, Message, PASS};
+use crate::fleet::message::{COORDINATOR, FEEDBACK, Feedback, Message, PASS, Places};
 use crate::fleet::spec::{FleetSpec, Latency};
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, LpId, Span, Time};
@@ -15,15 +15,13 @@ use crate::model::metrics::Recorder;
 use crate::model::request::WorkerId;
 use crate::model::router::Reads;
 
-/// The LP of the coordinator.
-pub(super) const COORDINATOR: LpId = LpId::new(0);
-
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     id: WorkerId,
     engine: Engine,
     reports: Reads,
+    places: Places,
     feedback: Latency,
     lookahead: Span,
     /// Reports travel in one stream and never overtake one another.
@@ -37,21 +35,19 @@ impl Worker {
         config: Arc<EngineConfig>,
         spec: &FleetSpec,
         reports: Reads,
+        places: Places,
     ) -> Worker {
         Worker {
             id,
             engine: Engine::new(id, config, reports.cache),
             reports,
+            places,
             feedback: spec.control_plane.feedback,
             lookahead: spec.worker_lookahead(reports),
             last_report: Time::ZERO,
-            rng: lp_stream(spec.seed, Worker::lp(id), 0),
+            // The same however the index is divided.
+            rng: lp_stream(spec.seed, Places::UNDIVIDED.worker(id), 0),
         }
-    }
-
-    /// The LP of a worker.
-    pub(super) fn lp(id: WorkerId) -> LpId {
-        LpId::new(id.0 + 1)
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -60,12 +56,8 @@ impl Worker {
 
     fn report(&mut self, context: &mut Context<'_, Message, Recorder>) {
         let Outcome { end, prefilled, finished, refused, changes } = self.engine.outcome();
-        let mut feedback = Feedback {
-            worker: self.id,
-            prefilled: Vec::new(),
-            finished: Vec::new(),
-            changes: std::mem::take(changes),
-        };
+        let mut feedback = Feedback::new(self.id);
+        feedback.changes = std::mem::take(changes);
         if self.reports.prefilled {
             feedback.prefilled = std::mem::take(prefilled);
         }
@@ -76,8 +68,7 @@ impl Worker {
         }
         let end = *end;
         if !refused_feedback.is_empty() {
-            let (worker, finished) = (self.id, refused_feedback);
-            let refused = Feedback { worker, finished, prefilled: Vec::new(), changes: Vec::new() };
+            let refused = Feedback { finished: refused_feedback, ..Feedback::new(self.id) };
             self.send(context.now(), refused, context);
         }
         if !(feedback.prefilled.is_empty()
@@ -98,7 +89,37 @@ impl Worker {
         let arrival = known + self.feedback.sample(&mut self.rng);
         let at = arrival.max(promised).max(self.last_report);
         self.last_report = at;
-        context.send(COORDINATOR, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
+        if self.places == Places::UNDIVIDED {
+            context.send(COORDINATOR, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
+            return;
+        }
+        for (part, feedback) in self.split(feedback) {
+            context.send(part, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
+        }
+    }
+
+    /// What each part of the index has to know of it.
+    fn split(&self, feedback: Feedback) -> Vec<(LpId, Feedback)> {
+        fn part(parts: &mut Vec<(LpId, Feedback)>, lp: LpId, worker: WorkerId) -> &mut Feedback {
+            let known = parts.iter().position(|part| part.0 == lp);
+            let index = known.unwrap_or(parts.len());
+            if known.is_none() {
+                parts.push((lp, Feedback::new(worker)));
+            }
+            &mut parts[index].1
+        }
+        let mut parts = Vec::with_capacity(1);
+
+        for change in feedback.changes {
+            part(&mut parts, self.places.part(change.chain[0]), self.id).changes.push(change);
+        }
+        for request in feedback.prefilled {
+            part(&mut parts, self.places.part(request.root), self.id).prefilled.push(request);
+        }
+        for request in feedback.finished {
+            part(&mut parts, self.places.part(request.root), self.id).finished.push(request);
+        }
+        parts
     }
 }
 

@@ -237,8 +237,12 @@ where
             return Some(task);
         }
         let own = self.gate.claim(thread);
-        if own.is_some() || !self.options.stealing {
+        if own.is_some() {
             return own;
+        }
+        if !self.options.stealing {
+            // Thread 0 may have stopped looking before the aides were done.
+            return if self.star.aides() > 0 { hub() } else { None };
         }
         let others = (1..threads).map(|offset| (thread + offset) % threads);
         // What the hub knows is large and warm in the caches of thread 0: it is the last thing to take away.

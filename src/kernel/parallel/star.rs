@@ -258,7 +258,15 @@ impl<'a, L: Lp> Star<'a, L> {
     /// Sends a message on its way, to be delivered in the next phase.
     fn post(&self, sent: usize, thread: usize, envelope: Envelope<L::Message>) {
         let (to, from) = (envelope.to.get(), envelope.key.source().get());
-        let side = |lp: u32| if lp == HUB { Side::Hub } else if lp <= self.aides { Side::Aide } else { Side::Spoke };
+        let side = |lp: u32| {
+            if lp == HUB {
+                Side::Hub
+            } else if lp <= self.aides {
+                Side::Aide
+            } else {
+                Side::Spoke
+            }
+        };
         match (side(from), side(to)) {
             (Side::Spoke, Side::Hub) => self.to_hub[sent].push(thread, envelope),
             (Side::Aide, Side::Hub) => self.from_aides.push(from as usize - 1, envelope),
@@ -271,7 +279,9 @@ impl<'a, L: Lp> Star<'a, L> {
                 self.to_spokes[sent].push(lane as usize, envelope);
             }
             (Side::Hub, Side::Hub) | (Side::Aide | Side::Spoke, Side::Aide | Side::Spoke) => {
-                panic!("spokes talk to the hub and its aides, and aides to the hub, but LP {from} sends to LP {to}")
+                panic!(
+                    "spokes talk to the hub and its aides, and aides to the hub, but LP {from} sends to LP {to}"
+                )
             }
         }
     }

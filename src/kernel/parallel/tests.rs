@@ -99,8 +99,7 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
         for _ in 0..rng.random_range(1..5) {
             // The hub runs ahead of the spokes: what it panics at may not be the first panic.
             let hub = rng.random_bool(0.4);
-            let lp =
-                if hub { 0 } else { rng.random_range(1..=spec.aides + spec.spokes) as usize };
+            let lp = if hub { 0 } else { rng.random_range(1..=spec.aides + spec.spokes) as usize };
             let latest = spec.end.as_ns() >> rng.random_range(0..6);
             bombs.push((lp, Time::from_ns(rng.random_range(0..=latest))));
         }

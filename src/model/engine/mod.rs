@@ -33,7 +33,7 @@ use crate::model::engine::sequence::{Sequence, State};
 use crate::model::engine::vllm::Pass;
 use crate::model::kv::{CacheChange, KvPool};
 use crate::model::metrics::{DecodeRun, Recorder, Status, Work};
-use crate::model::request::{Request, RequestId, WorkerId};
+use crate::model::request::{Mention, Request, WorkerId};
 use crate::model::timing::{DecodeLoad, PassTimer};
 
 /// What one pass means to the outside; known when it starts, true when it ends.

@@ -98,7 +98,7 @@ impl KvAware {
 
     /// What the request would cost on each worker, in blocks.
     pub fn costs(&mut self, request: Visible<'_>) -> Vec<f64> {
-        self.books.look_up(request, &mut self.overlaps);
+        self.books.look_up(request.prompt, &mut self.overlaps);
         self.loads.costs(request, &self.overlaps)
     }
 
@@ -107,7 +107,11 @@ impl KvAware {
         let assigned = self.loads.assign(request, &self.overlaps, worker);
         // Sets that are shared with it would be copied when they change.
         self.overlaps.clear();
-        self.books.assign(request, assigned, false);
+        let fresh_blocks = self.books.assign_along(request.id, request.prompt, assigned);
+        debug_assert_eq!(
+            fresh_blocks, assigned.fresh_blocks,
+            "what a worker holds is closed under prefixes"
+        );
     }
 }
 
@@ -117,7 +121,7 @@ impl Policy for KvAware {
     }
 
     fn choose(&mut self, request: Visible<'_>) -> WorkerId {
-        self.books.look_up(request, &mut self.overlaps);
+        self.books.look_up(request.prompt, &mut self.overlaps);
         let worker = self.loads.choose(request, &self.overlaps);
         self.assign(request, worker);
         worker
@@ -145,7 +149,7 @@ impl Policy for KvAware {
     }
 
     fn uncached_tokens(&mut self, request: Visible<'_>) -> u32 {
-        self.books.look_up(request, &mut self.overlaps);
+        self.books.look_up(request.prompt, &mut self.overlaps);
         let best = self.overlaps.of(Book::Cached).longest * self.loads.layout.block_size;
         self.overlaps.clear();
         request.prompt.tokens.saturating_sub(best)

@@ -11,9 +11,7 @@ mod set;
 mod spec;
 
 pub use index::{Book, PrefixIndex};
-pub use kv::{
-    Assigned, Ended, KvAware, KvBooks, KvLoads, KvRouterConfig, Recent, TieBreak,
-};
+pub use kv::{Assigned, Ended, KvAware, KvBooks, KvLoads, KvRouterConfig, Recent, TieBreak};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};
 pub use overlaps::Overlaps;
 pub use queue::{QueueOrder, RouterQueue};

@@ -116,7 +116,10 @@ fn lowest(coefficients: [f64; 3], first: f64, last: f64) -> f64 {
     }
     let end = if last == f64::INFINITY { first } else { last };
     let vertex = if a > 0.0 { (-b / (2.0 * a)).clamp(first, last) } else { first };
-    [first, vertex, end].map(|x| evaluate(coefficients, x)).into_iter().fold(f64::INFINITY, f64::min)
+    [first, vertex, end]
+        .map(|x| evaluate(coefficients, x))
+        .into_iter()
+        .fold(f64::INFINITY, f64::min)
 }
 
 /// Whole ns that are below what any way to evaluate the curve is rounded to.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::model::kv::{BlockLayout, CacheChange};
-use crate::model::request::{RequestId, Visible, WorkerId};
+use crate::model::request::{Prompt, RequestId, WorkerId};
 use crate::model::router::index::{Book, Path, PrefixIndex, Trail};
 use crate::model::router::kv::loads::Assigned;
 use crate::model::router::overlaps::Overlaps;
@@ -56,30 +56,37 @@ impl KvBooks {
         KvBooks { layout, index, in_flight, path: Path::new() }
     }
 
-    /// Who holds how much of the prompt of a request.
-    pub fn look_up(&mut self, request: Visible<'_>, overlaps: &mut Overlaps) {
-        let prompt = &request.prompt;
+    /// Who holds how much of a prompt.
+    pub fn look_up(&mut self, prompt: &Prompt, overlaps: &mut Overlaps) {
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
         self.index.walk(&prompt.chain, named_blocks, &mut self.path);
         self.index.overlaps(&self.path, overlaps);
     }
 
-    /// Counts the request as a worker's. It is the one last looked up; or else `is_stale`.
-    pub fn assign(&mut self, request: Visible<'_>, assigned: Assigned, is_stale: bool) {
-        let prompt = &request.prompt;
+    /// Counts a request as a worker's, some time after its prompt was looked up.
+    pub fn assign(&mut self, id: RequestId, prompt: &Prompt, assigned: Assigned) {
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
-        if is_stale {
-            self.index.walk(&prompt.chain, named_blocks, &mut self.path);
-        }
+        self.index.walk(&prompt.chain, named_blocks, &mut self.path);
+        self.assign_along(id, prompt, assigned);
+    }
+
+    /// As [`KvBooks::assign`], for the prompt last looked up, if nothing has changed since. Says how many blocks of it no
+    /// other active request of the worker holds.
+    pub(super) fn assign_along(
+        &mut self,
+        id: RequestId,
+        prompt: &Prompt,
+        assigned: Assigned,
+    ) -> u32 {
+        let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
         let own_blocks = self.layout.full_blocks(prompt.tokens) - named_blocks;
-        let Assigned { worker, prefill_tokens, fresh_blocks } = assigned;
+        let Assigned { worker, prefill_tokens, .. } = assigned;
         let named = (&prompt.chain, named_blocks);
         let (fresh, trail) = self.index.add_along(Book::Active, worker.0, named, &self.path);
-        debug_assert!(is_stale || fresh + own_blocks == fresh_blocks);
         let chain = Arc::clone(&prompt.chain);
-        let in_flight =
-            InFlight { worker, trail, chain, named_blocks, own_blocks, prefill_tokens };
-        self.in_flight.insert(request.id, in_flight);
+        let in_flight = InFlight { worker, trail, chain, named_blocks, own_blocks, prefill_tokens };
+        self.in_flight.insert(id, in_flight);
+        fresh + own_blocks
     }
 
     /// The first token of a request is out: says who serves it, and how many prompt tokens are computed by that.

@@ -195,7 +195,8 @@ impl KvLoads {
     /// A random worker, the cheaper the likelier.
     fn by_temperature(&mut self, demand: Demand, overlaps: &Overlaps) -> u32 {
         let mut weights: Vec<f64> = Vec::with_capacity(self.loads.len());
-        weights.extend((0..self.loads.len() as u32).map(|worker| self.cost(demand, overlaps, worker)));
+        weights
+            .extend((0..self.loads.len() as u32).map(|worker| self.cost(demand, overlaps, worker)));
         let min = weights.iter().copied().fold(f64::INFINITY, f64::min);
         let max = weights.iter().copied().fold(0.0, f64::max);
         let scale = (max - min) * self.config.router_temperature;

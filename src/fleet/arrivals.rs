@@ -1,0 +1,68 @@
+//! The requests of a run, as they come in.
+
+use std::sync::Arc;
+
+use crate::kernel::Time;
+use crate::model::metrics::Recorder;
+use crate::model::request::{Request, RequestId};
+use crate::model::workload::{ReadAhead, Source, SourceError};
+
+/// How many requests pass between two questions how far the source has come.
+const REQUESTS_PER_FRACTION: u64 = 1024;
+
+/// A source, one request ahead.
+pub(super) struct Arrivals {
+    source: Box<dyn Source>,
+    next: Option<Request>,
+    taken: u64,
+    error: Option<SourceError>,
+}
+
+impl Arrivals {
+    /// Nothing has been read yet.
+    pub(super) fn new(source: Box<dyn Source>) -> Arrivals {
+        Arrivals { source, next: None, taken: 0, error: None }
+    }
+
+    /// Why the source ended before its end, if it did.
+    pub(super) fn error(&mut self) -> Option<SourceError> {
+        self.error.take()
+    }
+
+    /// A hand to read its requests ahead with.
+    pub(super) fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
+        self.source.read_ahead()
+    }
+
+    /// How many bad entries the source has left out.
+    pub(super) fn skipped(&self) -> u64 {
+        self.source.skipped()
+    }
+
+    /// The next request, if there is one.
+    pub(super) fn next(&self) -> Option<&Request> {
+        self.next.as_ref()
+    }
+
+    /// Reads the next request. An error of the source ends the run.
+    pub(super) fn read(&mut self, recorder: &mut Recorder) {
+        self.next = self.source.next_request().unwrap_or_else(|error| {
+            self.error = Some(error);
+            recorder.halt = true;
+            None
+        });
+    }
+
+    /// Lets the next request arrive at `now`, and reads the one after it.
+    pub(super) fn take(&mut self, now: Time, recorder: &mut Recorder) -> Option<Request> {
+        let mut request = self.next.take()?;
+        request.id = RequestId(self.taken);
+        request.arrival = now;
+        self.taken += 1;
+        if self.taken.is_multiple_of(REQUESTS_PER_FRACTION) {
+            recorder.fraction = self.source.fraction();
+        }
+        self.read(recorder);
+        Some(request)
+    }
+}
