@@ -1,5 +1,6 @@
 //! The promise of the executors: the same report, bit for bit, on any number of threads.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -48,6 +49,8 @@ fn reports(
     let mut report = report::to_json(&summary, &outcome);
     let about = report.as_object_mut().unwrap();
     assert!(about.remove("threads").is_some() && about.remove("threads_why").is_some());
+    // More of them where the router's index is in parts; the outcome has them too.
+    assert!(about.remove("events").is_some());
     let mut files = [Vec::new(), Vec::new()];
     report::write_series(&mut files[0], &summary, &outcome).unwrap();
     report::write_workers(&mut files[1], &summary, &outcome).unwrap();
@@ -61,21 +64,25 @@ fn on(threads: usize, options: ExecutionOptions) -> Execution {
     Execution { threads: Threads::Count(threads), pin: false, options }
 }
 
-/// Random fleets, workloads and policies, with latencies of zero on either side or both.
+/// Random fleets, workloads and policies, with latencies of zero on either side or both; the router's index whole and in
+/// parts.
 #[test]
 fn every_thread_count_gives_the_sequential_report() {
-    let mut parallel = 0;
+    let (mut parallel, mut divided) = (0, 0);
     for seed in seeds(150) {
         let mut case = Case::new(seed);
         let caught = catch_unwind(AssertUnwindSafe(|| {
             let (expected, reference) = reports(&case.spec, case.source(), case.policy());
+            let mut events = BTreeMap::from([(None, expected.events)]);
             for threads in [1, 2, 3, 4, 7, 8, 16] {
                 let draw = mix64(seed << 8 | threads as u64);
                 let size = [None, Some(1), Some(7), Some(1000)][draw as usize % 4];
+                let index_parts = [None, Some(1), Some(3), Some(8)][(draw >> 8) as usize % 4];
                 case.spec.execution = on(
                     threads,
                     ExecutionOptions {
                         workers_per_group: size,
+                        index_parts,
                         no_stealing: draw & 16 > 0,
                         fuzz: (draw & 32 > 0).then_some(draw),
                         ..ExecutionOptions::default()
@@ -85,6 +92,9 @@ fn every_thread_count_gives_the_sequential_report() {
                 let (outcome, found) = reports(&case.spec, source, case.policy());
                 assert_eq!(outcome.digest, expected.digest, "{threads} threads");
                 assert_eq!(found, reference, "{threads} threads");
+                let same = *events.entry(index_parts).or_insert(outcome.events);
+                assert_eq!(outcome.events, same, "{threads} threads, {index_parts:?} parts");
+                divided += u32::from(outcome.events != expected.events);
                 parallel += u32::from(outcome.executed.threads > 1);
             }
         }));
@@ -92,7 +102,11 @@ fn every_thread_count_gives_the_sequential_report() {
             panic!("repeat with FLEETSIM_SEED={seed} cargo test every_thread_count\nwhich runs {case:?}")
         });
     }
-    assert!(std::env::var_os("FLEETSIM_SEED").is_some() || parallel > 300, "{parallel} runs");
+    let is_enough = parallel > 300 && divided > 20;
+    assert!(
+        std::env::var_os("FLEETSIM_SEED").is_some() || is_enough,
+        "{parallel} parallel runs, {divided} divided ones"
+    );
 }
 
 /// Panics when it has chosen so often.
@@ -194,9 +208,10 @@ fn the_conversation_trace_gives_one_report() {
             let mut spec = FleetSpec { control_plane, ..job.fleet.clone() };
             let mut reference = None;
             for threads in [0, 1, 2, 3, 8] {
+                let index_parts = [None, Some(3)][threads % 2];
                 spec.execution = match threads {
                     0 => Execution::sequential(),
-                    _ => on(threads, ExecutionOptions::default()),
+                    _ => on(threads, ExecutionOptions { index_parts, ..Default::default() }),
                 };
                 let source = job.traffic.open(spec.seed).unwrap();
                 let layout = spec.engine.layout;
