@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::fleet::Sink;
-use crate::kernel::{Observer, Span, Time};
+use crate::fleet::{Activity, Sink};
+use crate::kernel::{self, Observer, Span, Time};
 use crate::model::metrics::{Collector, Recorder, Series};
 
 /// Passes on rows and progress, from any thread.
@@ -92,5 +92,9 @@ impl Observer<Recorder> for Drain<'_> {
         self.drain_series(done, recorder);
         let ended = self.ended.load(Ordering::Relaxed);
         self.sink.progress(done, ended, self.fraction(recorder))
+    }
+
+    fn watch(&self, activity: &kernel::Activity) {
+        self.sink.watch(Activity::new(activity.clone()));
     }
 }

@@ -8,6 +8,7 @@
 //!                                 feedback, after pass end + Lf
 //! ```
 
+mod activity;
 mod coordinator;
 mod drain;
 mod execution;
@@ -17,6 +18,7 @@ mod outcome;
 mod spec;
 mod worker;
 
+pub use activity::{Activity, Busy};
 pub use execution::{Executed, Execution, ExecutionOptions, Threads};
 pub use outcome::Outcome;
 pub use spec::{ControlPlane, FleetSpec, Latency, Load};
@@ -33,9 +35,7 @@ use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
 use crate::fleet::message::Message;
 use crate::fleet::worker::Worker;
-use crate::kernel::{
-    self, Account, Context, Finished, Lp, LpId, ParallelOptions, Span, Stopped, Time,
-};
+use crate::kernel::{self, Account, Context, Finished, Lp, ParallelOptions, Span, Stopped, Time};
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
 use crate::model::router::{Policy, Reads};
@@ -68,6 +68,9 @@ pub trait Sink: Sync {
     fn progress(&self, _now: Time, _ended: u64, _fraction: Option<f64>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+
+    /// The run begins, and may be watched from another thread.
+    fn watch(&self, _activity: Activity) {}
 }
 
 /// Why a run ended before its work was done.
@@ -176,8 +179,7 @@ pub fn run(
     let finished = result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,
         Stopped::Panicked { lp, time, message } => {
-            let worker = (lp > LpId::new(0)).then(|| WorkerId(lp.get() - 1));
-            RunError::Panicked { worker, time, seed: spec.seed, message }
+            RunError::Panicked { worker: activity::worker_of(lp), time, seed: spec.seed, message }
         }
         Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
     })?;
@@ -211,6 +213,7 @@ fn execute(
     };
     let workers = spec.workers as usize;
     let groups = if lps[1].lookahead() == Span::FOREVER { GROUPS_ALONE } else { GROUPS };
+    let run = if options.asynchronous { kernel::run_asynchronous } else { kernel::run_parallel };
     let options = ParallelOptions {
         spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
         stealing: !options.no_stealing,
@@ -220,7 +223,7 @@ fn execute(
         account,
         fuzz: options.fuzz,
     };
-    kernel::run_parallel(lps, recorders, drain, options)
+    run(lps, recorders, drain, options)
 }
 
 /// An LP of a fleet.

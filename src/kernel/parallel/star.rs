@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam::utils::CachePadded;
 
+use crate::kernel::activity::Activity;
 use crate::kernel::group::Group;
 use crate::kernel::key::EventKey;
 use crate::kernel::lp::{Envelope, Lp, LpId};
@@ -52,6 +53,7 @@ pub(super) struct Star<'a, L: Lp> {
     hub_budget: u64,
     failure: Mutex<Option<Failure>>,
     failed: Box<[AtomicBool]>,
+    pub(super) activity: Activity,
 }
 
 /// What a task may do beside handling events.
@@ -75,9 +77,11 @@ impl<'a, L: Lp> Star<'a, L> {
         hub_budget: u64,
     ) -> Self {
         let (hub, spokes) = lps.split_at_mut(1);
-        let mut groups = vec![Group::new(0, hub)];
+        let activity = Activity::new(1 + spokes.len().div_ceil(spokes_per_group));
+        let mut groups = vec![Group::new(0, hub, activity.place(0))];
         for (index, spokes) in spokes.chunks_mut(spokes_per_group).enumerate() {
-            groups.push(Group::new((index * spokes_per_group) as u32 + 1, spokes));
+            let first = (index * spokes_per_group) as u32 + 1;
+            groups.push(Group::new(first, spokes, activity.place(index + 1)));
         }
         let count = groups.len();
         Star {
@@ -92,6 +96,7 @@ impl<'a, L: Lp> Star<'a, L> {
             hub_budget,
             failure: Mutex::new(None),
             failed: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            activity,
         }
     }
 
