@@ -17,6 +17,11 @@ loom:
     RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         cargo test --release --lib --target-dir target/loom models
 
+# Data races and undefined behaviour in the kernel, on tests that are short enough for an interpreter (needs a nightly
+# toolchain with miri and rust-src; minutes). Others: `just miri kernel::parallel::tests::the_observer`.
+miri *tests="kernel::activity kernel::asynchronous::books kernel::queue kernel::rng kernel::sequential::tests::a_panic kernel::sequential::tests::a_tandem":
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --lib --target-dir target/miri -- {{tests}}
+
 # Benchmarks; compares with the last run.
 bench *args:
     cargo bench {{args}}

@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 use crate::cli::watchdog::Watchdog;
-use crate::fleet::{self, Outcome, RunError, Sink};
+use crate::fleet::{self, Activity, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
 use crate::io::files::{ResultDir, numbered};
 use crate::kernel::Time;
@@ -148,5 +148,9 @@ impl Sink for RunSink {
         self.progress.update(now, ended, fraction);
         self.watchdog.beat(now);
         if interrupt::is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn watch(&self, activity: Activity) {
+        self.watchdog.watch(activity);
     }
 }

@@ -7,7 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{self, RecvTimeoutError, Sender};
+use parking_lot::Mutex;
 
+use crate::fleet::Activity;
 use crate::kernel::Time;
 
 /// How often the watchdog looks.
@@ -22,6 +24,29 @@ struct Signs {
     beats: AtomicU64,
     /// How far the run has come, ns.
     now: AtomicU64,
+    /// A view into the run, once it has begun.
+    activity: Mutex<Option<Activity>>,
+}
+
+impl Signs {
+    /// What to say of a run that has not moved for so many seconds.
+    fn note(&self, seconds: u32, seed: u64) -> String {
+        let now = Time::from_ns(self.now.load(Ordering::Relaxed));
+        let busy = self.activity.lock().as_ref().map_or_else(Vec::new, Activity::busy);
+        let who = match &busy[..] {
+            [] => format!("no event is being handled at {now}"),
+            [first] => format!("what keeps it is {first}"),
+            [first, others @ ..] => format!("at work are {first} and {} others", others.len()),
+        };
+        // The coordinator asks for requests.
+        let why = match &busy[..] {
+            [busy] if busy.worker.is_none() => "requests that do not come, or a bug in fleetsim",
+            _ => "a bug in fleetsim",
+        };
+        format!(
+            "note: nothing has moved for {seconds} s; {who} of virtual time, seed {seed}: {why}"
+        )
+    }
 }
 
 /// A thread that watches a run until it is dropped.
@@ -33,20 +58,22 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// Watches a run with this seed, and speaks on stderr.
     pub(super) fn start(seed: u64) -> Watchdog {
+        Watchdog::with(seed, TICK, |note| {
+            // Nobody is left to hear of an error on stderr itself.
+            let _ = writeln!(io::stderr(), "{note}");
+        })
+    }
+
+    /// Looks after every `tick`, and tells `speak` what it finds.
+    fn with(seed: u64, tick: Duration, speak: impl Fn(&str) + Send + 'static) -> Watchdog {
         let signs = Arc::new(Signs::default());
         let (sender, receiver) = channel::bounded::<()>(0);
         let shared = Arc::clone(&signs);
         let watch = move || {
             let mut patience = Patience::default();
-            while receiver.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            while receiver.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
                 if let Some(seconds) = patience.look(shared.beats.load(Ordering::Relaxed)) {
-                    let now = Time::from_ns(shared.now.load(Ordering::Relaxed));
-                    // Nobody is left to hear of an error on stderr itself.
-                    let _ = writeln!(
-                        io::stderr(),
-                        "note: nothing has moved for {seconds} s, at {now} of virtual time, seed {seed}: requests that \
-                         do not come, or a bug in fleetsim"
-                    );
+                    speak(&shared.note(seconds, seed));
                 }
             }
         };
@@ -61,6 +88,11 @@ impl Watchdog {
         if now < Time::NEVER {
             self.signs.now.store(now.as_ns(), Ordering::Relaxed);
         }
+    }
+
+    /// The run has begun.
+    pub(super) fn watch(&self, activity: Activity) {
+        *self.signs.activity.lock() = Some(activity);
     }
 }
 
@@ -96,7 +128,17 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::atomic::AtomicBool;
+
+    use crossbeam::channel::Receiver;
+
     use super::*;
+    use crate::fleet::{self, Execution, ExecutionOptions, Sink, Threads};
+    use crate::io::config::Loaded;
+    use crate::model::metrics::Row;
+    use crate::model::request::{Visible, WorkerId};
+    use crate::model::router::Policy;
 
     #[test]
     fn the_watchdog_speaks_after_ten_seconds_and_then_every_minute() {
@@ -108,5 +150,73 @@ mod tests {
             spoken.extend(patience.look(beats).map(|seconds| (second, seconds)));
         }
         assert_eq!(spoken, [(30, 10), (90, 70), (160, 10)]);
+    }
+
+    /// Sends three requests on, and is stuck over the fourth until it is released.
+    struct Stuck {
+        chosen: u32,
+        waits: Arc<AtomicBool>,
+        release: Receiver<()>,
+    }
+
+    impl Policy for Stuck {
+        fn choose(&mut self, _: Visible<'_>) -> WorkerId {
+            self.chosen += 1;
+            if self.chosen == 4 {
+                self.waits.store(true, Ordering::Relaxed);
+                self.release.recv().expect("the watchdog speaks");
+            }
+            WorkerId(0)
+        }
+    }
+
+    impl Sink for Watchdog {
+        fn rows(&self, _: &[Row]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn progress(&self, now: Time, _: u64, _: Option<f64>) -> ControlFlow<()> {
+            self.beat(now);
+            ControlFlow::Continue(())
+        }
+
+        fn watch(&self, activity: Activity) {
+            Watchdog::watch(self, activity);
+        }
+    }
+
+    #[test]
+    fn the_watchdog_names_who_is_stuck() {
+        let set = |text: &str| ("--set".to_owned(), text.to_owned());
+        let overrides = [set("workload.requests=20")];
+        let job = Loaded::load(None, &overrides).and_then(|loaded| loaded.resolve()).unwrap();
+        for (threads, asynchronous) in [(0, false), (1, false), (2, false), (2, true)] {
+            let mut spec = job.fleet.clone();
+            let options = ExecutionOptions {
+                parallel_alone: threads > 0,
+                oversubscribe: true,
+                asynchronous,
+                ..ExecutionOptions::default()
+            };
+            spec.execution =
+                Execution { threads: Threads::Count(threads.max(1)), pin: false, options };
+            let (released, release) = channel::bounded(1);
+            let (told, notes) = channel::unbounded();
+            let waits = Arc::new(AtomicBool::new(false));
+            let stuck = Arc::clone(&waits);
+            let watchdog = Watchdog::with(7, Duration::from_millis(1), move |note| {
+                if stuck.load(Ordering::Relaxed) {
+                    let _ = told.send(note.to_owned());
+                    let _ = released.try_send(());
+                }
+            });
+            let source = job.traffic.open(spec.seed).unwrap();
+            let policy = Box::new(Stuck { chosen: 0, waits, release });
+            let outcome = fleet::run(&spec, source, policy, &watchdog).unwrap();
+            assert_eq!(outcome.recorder.totals.arrived, 20);
+            let note = notes.recv().unwrap();
+            let expected = "what keeps it is the coordinator at ";
+            assert!(note.contains(expected) && note.contains("seed 7"), "{note}");
+        }
     }
 }

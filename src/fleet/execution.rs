@@ -41,6 +41,8 @@ pub struct ExecutionOptions {
     pub index_parts: Option<u32>,
     /// Take down what every task costs; with `parallel_alone` and one thread.
     pub account: bool,
+    /// Clocks in place of phases: the executor that checks the other one.
+    pub asynchronous: bool,
     /// Threads don't help one another.
     pub no_stealing: bool,
     /// Give up the core at random moments drawn from this seed.

@@ -8,6 +8,7 @@
 //!                                 feedback, after pass end + Lf
 //! ```
 
+mod activity;
 mod arrivals;
 mod coordinator;
 mod divided;
@@ -19,6 +20,7 @@ mod outcome;
 mod spec;
 mod worker;
 
+pub use activity::{Activity, Busy};
 pub use execution::{Executed, Execution, ExecutionOptions, Threads};
 pub use outcome::Outcome;
 pub use spec::{ControlPlane, FleetSpec, Latency, Load};
@@ -77,6 +79,9 @@ pub trait Sink: Sync {
     fn progress(&self, _now: Time, _ended: u64, _fraction: Option<f64>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+
+    /// The run begins, and may be watched from another thread.
+    fn watch(&self, _activity: Activity) {}
 }
 
 /// Why a run ended before its work was done.
@@ -163,7 +168,7 @@ pub fn run(
     });
     let recorder = || Recorder::new(spec.series_interval, spec.slo);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
-    let drain = Drain::new(sink, spec.series_interval, recorders.len());
+    let drain = Drain::new(sink, places, spec.series_interval, recorders.len());
     let account = spec.execution.options.account.then(Mutex::default);
     let result = execute(spec, &mut lps, &mut recorders, &drain, account.as_ref());
     let mut recorder = recorders.swap_remove(0);
@@ -253,6 +258,7 @@ fn execute(
     let workers = spec.workers as usize;
     let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
     let groups = if is_alone { GROUPS_ALONE } else { GROUPS };
+    let run = if options.asynchronous { kernel::run_asynchronous } else { kernel::run_parallel };
     let options = ParallelOptions {
         spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
         stealing: !options.no_stealing,
@@ -262,7 +268,7 @@ fn execute(
         account,
         fuzz: options.fuzz,
     };
-    kernel::run_parallel(lps, recorders, drain, options)
+    run(lps, recorders, drain, options)
 }
 
 /// An LP of a fleet.

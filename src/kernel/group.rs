@@ -1,6 +1,7 @@
 //! Consecutive LPs that are run together, one event after the other in key order: all of them in the sequential
 //! executor, a part of them in the parallel ones.
 
+use crate::kernel::activity::Place;
 use crate::kernel::key::EventKey;
 use crate::kernel::lp::{Class, Context, Envelope, Lp, LpId};
 use crate::kernel::queue::MessageQueue;
@@ -21,12 +22,14 @@ pub(crate) struct Group<'a, L: Lp> {
     /// The LP and the event being handled, for the report of a panic.
     active: LpId,
     key: EventKey,
+    /// The same for others, while it lasts.
+    place: Place,
     events: u64,
 }
 
 impl<'a, L: Lp> Group<'a, L> {
-    /// The LPs from number `first` on.
-    pub(crate) fn new(first: u32, lps: &'a mut [L]) -> Self {
+    /// The LPs from number `first` on, which say at this place what they do.
+    pub(crate) fn new(first: u32, lps: &'a mut [L], place: Place) -> Self {
         Group {
             first,
             lookahead: lps.iter().map(Lp::lookahead).collect(),
@@ -36,6 +39,7 @@ impl<'a, L: Lp> Group<'a, L> {
             sent: Vec::new(),
             active: LpId::new(first),
             key: EventKey::new(Time::ZERO, 0, Class::new(0), LpId::new(0), 0),
+            place,
             events: 0,
             lps,
         }
@@ -79,6 +83,7 @@ impl<'a, L: Lp> Group<'a, L> {
         for index in 0..self.lps.len() {
             self.handle(index, false, recorder, post, L::start);
         }
+        self.place.leave();
         self.lookahead = lookahead;
     }
 
@@ -111,6 +116,7 @@ impl<'a, L: Lp> Group<'a, L> {
             }
             self.events += 1;
         }
+        self.place.leave();
         self.events - before
     }
 
@@ -124,6 +130,7 @@ impl<'a, L: Lp> Group<'a, L> {
         handler: impl FnOnce(&mut L, &mut Context<'_, L::Message, L::Recorder>),
     ) {
         self.active = LpId::new(self.first + index as u32);
+        self.place.enter(self.active, self.key.time());
         let planned = self.wakes.get(index as u32);
         let mut wake = if woken { EventKey::MAX } else { planned };
         let mut context = Context {

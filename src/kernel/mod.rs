@@ -49,6 +49,9 @@
 //! assert_eq!((hits, finished.end), (10, Time::ZERO + Span::from_ms(10)));
 //! ```
 
+mod activity;
+mod asynchronous;
+mod bell;
 mod group;
 pub mod key;
 mod lp;
@@ -61,9 +64,13 @@ pub mod time;
 pub mod toys;
 pub mod tree;
 
+pub use activity::Activity;
+pub use asynchronous::run as run_asynchronous;
 pub use key::EventKey;
 pub use lp::{Class, Context, Envelope, Lp, LpId};
-pub use parallel::{Account, ParallelOptions, Prediction, can_run_parallel, run as run_parallel};
+pub use parallel::{
+    Account, ParallelOptions, Prediction, can_run_parallel, empty_phases, run as run_parallel,
+};
 pub use queue::MessageQueue;
 pub use sequential::{Finished, Observer, Stopped, run as run_sequential};
 pub use time::{ParseSpanError, Span, Time};

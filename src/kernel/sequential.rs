@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::kernel::activity::Activity;
 use crate::kernel::group::Group;
 use crate::kernel::lp::{Envelope, Lp, LpId};
 use crate::kernel::time::Time;
@@ -18,6 +19,9 @@ pub trait Observer<R>: Sync {
     /// `done` has been handled, whichever thread it ran on; at the end `done` is [`Time::NEVER`]. The result of a run
     /// never depends on when it is called.
     fn poll(&self, done: Time, recorder: &mut R) -> ControlFlow<()>;
+
+    /// A run begins, and may be watched from other threads.
+    fn watch(&self, _activity: &Activity) {}
 }
 
 /// What a completed run did.
@@ -77,7 +81,9 @@ where
     L: Lp,
     O: Observer<L::Recorder> + ?Sized,
 {
-    let mut group = Group::new(0, lps);
+    let activity = Activity::new(1);
+    observer.watch(&activity);
+    let mut group = Group::new(0, lps, activity.place(0));
     let result = catch_unwind(AssertUnwindSafe(|| run_group(&mut group, recorder, observer)));
     result.unwrap_or_else(|payload| {
         let message = panic_message(payload.as_ref());

@@ -3,6 +3,8 @@
 #[cfg(loom)]
 mod modelled;
 
+#[cfg(not(loom))]
+pub(crate) use crossbeam::queue::SegQueue;
 #[cfg(loom)]
 pub(crate) use modelled::*;
 #[cfg(not(loom))]

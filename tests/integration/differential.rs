@@ -88,21 +88,27 @@ fn every_thread_count_gives_the_sequential_report() {
                         ..ExecutionOptions::default()
                     },
                 );
-                let source = Box::new(Ahead::new(case.source()));
-                let (outcome, found) = reports(&case.spec, source, case.policy());
-                assert_eq!(outcome.digest, expected.digest, "{threads} threads");
-                assert_eq!(found, reference, "{threads} threads");
-                let same = *events.entry(index_parts).or_insert(outcome.events);
-                assert_eq!(outcome.events, same, "{threads} threads, {index_parts:?} parts");
-                divided += u32::from(outcome.events != expected.events);
-                parallel += u32::from(outcome.executed.threads > 1);
+                for asynchronous in [false, true] {
+                    case.spec.execution.options.asynchronous = asynchronous;
+                    let source = Box::new(Ahead::new(case.source()));
+                    let (outcome, found) = reports(&case.spec, source, case.policy());
+                    let context = format!(
+                        "{threads} threads, asynchronous: {asynchronous}, {index_parts:?} parts"
+                    );
+                    assert_eq!(outcome.digest, expected.digest, "{context}");
+                    assert_eq!(found, reference, "{context}");
+                    let same = *events.entry(index_parts).or_insert(outcome.events);
+                    assert_eq!(outcome.events, same, "{context}");
+                    divided += u32::from(outcome.events != expected.events);
+                    parallel += u32::from(outcome.executed.threads > 1);
+                }
             }
         }));
         caught.unwrap_or_else(|_| {
             panic!("repeat with FLEETSIM_SEED={seed} cargo test every_thread_count\nwhich runs {case:?}")
         });
     }
-    let is_enough = parallel > 300 && divided > 20;
+    let is_enough = parallel > 600 && divided > 40;
     assert!(
         std::env::var_os("FLEETSIM_SEED").is_some() || is_enough,
         "{parallel} parallel runs, {divided} divided ones"
@@ -159,13 +165,13 @@ fn every_thread_count_gives_the_same_error() {
         let mut case = Case::new(seed);
         let left = (mix64(seed) % 40) as u32;
         let mut reference = None;
-        for threads in [0, 1, 2, 3, 8] {
+        let ways = [false, true].map(|way| [1, 2, 3, 8].map(|threads| (threads, way)));
+        for (threads, asynchronous) in [(0, false)].into_iter().chain(ways.into_iter().flatten()) {
+            let fuzz = Some(seed);
+            let options = ExecutionOptions { asynchronous, fuzz, ..ExecutionOptions::default() };
             case.spec.execution = match threads {
                 0 => Execution::sequential(),
-                _ => on(
-                    threads,
-                    ExecutionOptions { fuzz: Some(seed), ..ExecutionOptions::default() },
-                ),
+                _ => on(threads, options),
             };
             let (mut source, mut policy) = (case.source(), case.policy());
             if seed.is_multiple_of(2) {
@@ -177,7 +183,8 @@ fn every_thread_count_gives_the_same_error() {
             let found = result.map(|outcome| outcome.digest).map_err(|error| error.to_string());
             errors += u32::from(found.is_err());
             let expected = reference.get_or_insert_with(|| found.clone());
-            assert_eq!(&found, expected, "FLEETSIM_SEED={seed}, {threads} threads");
+            let context = format!("{threads} threads, asynchronous: {asynchronous}");
+            assert_eq!(&found, expected, "FLEETSIM_SEED={seed}, {context}");
         }
     }
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || errors > 100, "{errors} errors");
@@ -207,11 +214,14 @@ fn the_conversation_trace_gives_one_report() {
         for control_plane in [ControlPlane::ideal(), delayed] {
             let mut spec = FleetSpec { control_plane, ..job.fleet.clone() };
             let mut reference = None;
-            for threads in [0, 1, 2, 3, 8] {
+            for (threads, asynchronous) in
+                [(0, false), (1, false), (2, false), (3, false), (8, false), (2, true)]
+            {
                 let index_parts = [None, Some(3)][threads % 2];
+                let options = ExecutionOptions { asynchronous, index_parts, ..Default::default() };
                 spec.execution = match threads {
                     0 => Execution::sequential(),
-                    _ => on(threads, ExecutionOptions { index_parts, ..Default::default() }),
+                    _ => on(threads, options),
                 };
                 let source = job.traffic.open(spec.seed).unwrap();
                 let layout = spec.engine.layout;

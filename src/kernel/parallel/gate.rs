@@ -5,25 +5,12 @@
 
 use crossbeam::utils::CachePadded;
 
-use crate::kernel::sync::{
-    AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Thread, current, park, spin_loop, yield_now,
-};
+use crate::kernel::bell::Bell;
+use crate::kernel::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(all(test, loom))]
 #[path = "models.rs"]
 mod models;
-
-/// Looks at the phase number between two calls of the idle work.
-const SPINS_PER_ERRAND: u32 = 32;
-/// How often a thread looks before it lets others have its core: about 50 µs.
-const SPINS: u32 = 4000;
-/// How often it does that before it sleeps.
-const YIELDS: u32 = if cfg!(loom) { 0 } else { 2000 };
-
-/// Somebody sleeps until the phase number changes.
-const SLEEPING: u32 = 1;
-/// One phase further.
-const PHASE: u32 = 2;
 
 /// The meeting place of the threads of one run.
 ///
@@ -33,15 +20,15 @@ const PHASE: u32 = 2;
 ///   belongs to the phase; acquired by whoever claims a task. A claim keeps its phase open, so what belongs to the phase
 ///   can't change until the claimant has called [`Gate::finish`].
 /// - `remaining`: everybody releases what they have done and the last one, the next leader, acquires all of it.
-/// - `phase`: released after the cursors; wakes those who wait, who find their tasks through the cursors.
+/// - `bell`: released after the cursors; wakes those who wait, who find their tasks through the cursors.
 /// - `unprepared` and the cursor of the last share: whoever does the last of the tasks that come first has acquired what
 ///   the others of them did, and releases it with the cursor.
 /// - `tasks` is relaxed: it is read under a claim and written by the leader only.
 pub(super) struct Gate {
     /// Tasks claimed or not, but not finished; one more for the leader while it opens the phase.
     remaining: CachePadded<AtomicU32>,
-    /// Changes when a phase opens: `PHASE` times a count, plus [`SLEEPING`].
-    phase: CachePadded<AtomicU32>,
+    /// Rings when a phase opens; its count is the phase.
+    bell: Bell,
     stopped: AtomicBool,
     /// What each thread is meant to do.
     shares: Box<[CachePadded<Share>]>,
@@ -49,8 +36,6 @@ pub(super) struct Gate {
     /// How many tasks have to be done before the last share may be claimed, and what its cursor is then.
     unprepared: CachePadded<AtomicU32>,
     prepared: AtomicU64,
-    sleepers: Mutex<Vec<Thread>>,
-    spins: u32,
 }
 
 /// A range of the tasks of a phase: its end in the upper half, the next one to claim in the lower half.
@@ -64,20 +49,18 @@ impl Gate {
         let share = || CachePadded::new(Share { cursor: AtomicU64::new(0) });
         Gate {
             remaining: CachePadded::new(AtomicU32::new(0)),
-            phase: CachePadded::new(AtomicU32::new(0)),
+            bell: Bell::new(spin),
             stopped: AtomicBool::new(false),
             shares: (0..shares).map(|_| share()).collect(),
             tasks: (0..tasks).map(|_| AtomicU32::new(0)).collect(),
             unprepared: CachePadded::new(AtomicU32::new(0)),
             prepared: AtomicU64::new(0),
-            sleepers: Mutex::new(Vec::new()),
-            spins: if spin { SPINS } else { 0 },
         }
     }
 
     /// The phase to give to [`Gate::wait`]; to be read before tasks are claimed.
     pub(super) fn phase(&self) -> u32 {
-        self.phase.load(Ordering::Acquire) & !SLEEPING
+        self.bell.count()
     }
 
     /// Whether the run is over.
@@ -121,7 +104,7 @@ impl Gate {
             }
             start = end;
         }
-        self.wake();
+        self.bell.ring();
     }
 
     /// One of the tasks that come before the last share is done, though not yet finished.
@@ -135,42 +118,11 @@ impl Gate {
     /// Ends the run for everybody.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        let word = self.phase.fetch_add(PHASE, Ordering::AcqRel);
-        if word & SLEEPING != 0 {
-            self.phase.fetch_and(!SLEEPING, Ordering::AcqRel);
-            let sleepers = std::mem::take(&mut *self.sleepers.lock());
-            sleepers.iter().for_each(Thread::unpark);
-        }
+        self.bell.ring();
     }
 
     /// Waits until the phase is no longer `seen`. Meanwhile does `errand`s, as long as that says that there was one.
     pub(super) fn wait(&self, seen: u32, errand: &mut impl FnMut() -> bool) {
-        let (mut spins, mut yields) = (0, 0);
-        while self.phase() == seen {
-            if spins % SPINS_PER_ERRAND == 0 && errand() {
-                (spins, yields) = (0, 0);
-            } else if spins < self.spins {
-                spins += 1;
-                spin_loop();
-            } else if yields < YIELDS {
-                yields += 1;
-                yield_now();
-            } else {
-                self.sleep(seen);
-            }
-        }
-    }
-
-    fn sleep(&self, seen: u32) {
-        self.sleepers.lock().push(current());
-        // Either this sees that the phase has changed, or whoever changes it sees that somebody sleeps.
-        let word = self.phase.fetch_or(SLEEPING, Ordering::AcqRel);
-        if word & !SLEEPING == seen {
-            park();
-        }
+        self.bell.wait(seen, errand);
     }
 }

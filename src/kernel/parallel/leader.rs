@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::kernel::lp::Lp;
+use crate::kernel::parallel::census::Census;
 use crate::kernel::parallel::horizon::{Horizons, Lookahead};
 use crate::kernel::parallel::star::{HUB, Star};
 use crate::kernel::time::{Span, Time};
@@ -31,7 +32,7 @@ pub(super) struct Leader {
     reached: Horizons,
     is_first: bool,
     phase: u32,
-    pub(super) phases: u64,
+    pub(super) census: Census,
     /// The tasks of the next phase, the hub last, and where the share of each thread ends; the last share is the hub's.
     pub(super) tasks: Vec<u32>,
     pub(super) ends: Vec<u32>,
@@ -51,7 +52,7 @@ impl Leader {
             is_first: true,
             // What LPs send when they start is in the lanes of an odd phase.
             phase: 1,
-            phases: 0,
+            census: Census::default(),
             tasks: Vec::new(),
             ends: Vec::new(),
             aides: 0,
@@ -93,7 +94,7 @@ impl Leader {
             self.reached = horizons;
         }
         self.phase = self.phase.wrapping_add(1);
-        self.phases += 1;
+        self.census.add(self.horizons, self.tasks.len());
         star.set_phase(self.phase, self.horizons);
         true
     }
@@ -138,7 +139,7 @@ impl Leader {
         self.events = events;
         if self.events_per_phase.is_finite() {
             self.events_per_phase += (last - self.events_per_phase) / MEMORY;
-        } else if self.phases > 1 {
+        } else if self.census.phases > 1 {
             self.events_per_phase = last;
         }
         self.threads > 1 && self.tasks.len() > 1 && self.events_per_phase >= EVENTS_WORTH_SHARING

@@ -4,6 +4,8 @@
 //! only. The README beside this file has the protocol.
 
 mod account;
+mod census;
+mod empty;
 mod gate;
 mod horizon;
 mod lane;
@@ -13,6 +15,7 @@ mod star;
 mod tests;
 
 pub use account::{Account, Prediction};
+pub use empty::empty_phases;
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -23,6 +26,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::kernel::lp::Lp;
 use crate::kernel::parallel::account::Stopwatch;
+use crate::kernel::parallel::census::Census;
 use crate::kernel::parallel::gate::Gate;
 use crate::kernel::parallel::leader::Leader;
 use crate::kernel::parallel::star::{Desk, EVENTS_PER_POLL, Star};
@@ -91,6 +95,22 @@ where
     L::Recorder: Send,
     O: Observer<L::Recorder> + ?Sized,
 {
+    run_counted(lps, recorders, observer, options).0
+}
+
+/// The same; says also what the phases were.
+fn run_counted<L, O>(
+    lps: &mut [L],
+    recorders: &mut [L::Recorder],
+    observer: &O,
+    options: ParallelOptions<'_>,
+) -> (Result<Finished, Stopped>, Census)
+where
+    L: Lp + Send,
+    L::Message: Send,
+    L::Recorder: Send,
+    O: Observer<L::Recorder> + ?Sized,
+{
     assert!(can_run_parallel(lps), "no lookahead, no parallel run");
     let threads = recorders.len();
     let lookahead = Star::lookahead(lps);
@@ -112,6 +132,7 @@ where
         observer,
         options,
     };
+    observer.watch(&run.star.activity);
     run.star.start(run.slots[0].lock().recorder);
     if threads == 1 {
         run.thread(0, false);
@@ -123,7 +144,15 @@ where
             }
         });
     }
-    run.result()
+    let census = run.leader.lock().census;
+    (run.result(census), census)
+}
+
+/// Keeps this thread, of all of a run, on one core.
+pub(in crate::kernel) fn pin_to_core(thread: usize) {
+    if let Some(core) = core_affinity::get_core_ids().unwrap_or_default().get(thread) {
+        core_affinity::set_for_current(*core);
+    }
 }
 
 /// A recorder and its thread's own books.
@@ -131,13 +160,15 @@ struct Slot<'a, R> {
     recorder: &'a mut R,
     /// Events since it was last polled.
     unpolled: u64,
+    /// Tasks that the thread has run.
+    tasks: u64,
 }
 
 type Slots<'a, R> = Box<[CachePadded<Mutex<Slot<'a, R>>>]>;
 
 impl<'a, R> Slot<'a, R> {
     fn new(recorder: &'a mut R) -> CachePadded<Mutex<Self>> {
-        CachePadded::new(Mutex::new(Slot { recorder, unpolled: 0 }))
+        CachePadded::new(Mutex::new(Slot { recorder, unpolled: 0, tasks: 0 }))
     }
 }
 
@@ -171,9 +202,8 @@ where
     /// What each thread does. Whatever goes wrong in it ends the run for all.
     fn thread(&self, thread: usize, pin: bool) {
         let work = AssertUnwindSafe(|| {
-            if pin && let Some(core) = core_affinity::get_core_ids().unwrap_or_default().get(thread)
-            {
-                core_affinity::set_for_current(*core);
+            if pin {
+                pin_to_core(thread);
             }
             self.work(thread);
         });
@@ -210,7 +240,7 @@ where
                 let mut seat = Seat::take(self, thread);
                 let mut task = Some(task);
                 while let Some(next) = task {
-                    self.star.run(next, &mut seat);
+                    seat.run(next);
                     if self.star.is_aide(next) {
                         self.gate.prepare();
                     }
@@ -280,13 +310,13 @@ where
     fn run_alone(&self, leader: &Leader, thread: usize, mut clock: Stopwatch) {
         let mut seat = Seat::take(self, thread);
         let Some(account) = self.options.account.filter(|_| self.slots.len() == 1) else {
-            leader.tasks.iter().for_each(|&task| self.star.run(task, &mut seat));
+            leader.tasks.iter().for_each(|&task| seat.run(task));
             return;
         };
         let mut account = account.lock();
         let plan = clock.lap();
         for &task in &leader.tasks {
-            self.star.run(task, &mut seat);
+            seat.run(task);
             account.task(task, clock.lap());
         }
         account.end_phase(seat.events, plan);
@@ -319,8 +349,13 @@ where
         }
     }
 
-    fn result(self) -> Result<Finished, Stopped> {
+    fn result(self, census: Census) -> Result<Finished, Stopped> {
         if let Some(message) = self.broken.into_inner() {
+            return Err(Stopped::Broken { message });
+        }
+        let run = self.slots.iter().map(|slot| slot.lock().tasks).sum::<u64>();
+        if run != census.tasks {
+            let message = format!("INV-12: {run} tasks were run, of {}", census.tasks);
             return Err(Stopped::Broken { message });
         }
         if let Some(failure) = self.star.take_failure() {
@@ -352,6 +387,20 @@ struct Seat<'r, 'a, L: Lp, O: ?Sized> {
 impl<'r, 'a, L: Lp, O: ?Sized> Seat<'r, 'a, L, O> {
     fn take(run: &'r Run<'a, L, O>, thread: usize) -> Self {
         Seat { run, thread, slot: run.slots[thread].lock(), events: 0 }
+    }
+}
+
+impl<L, O> Seat<'_, '_, L, O>
+where
+    L: Lp + Send,
+    L::Message: Send,
+    L::Recorder: Send,
+    O: Observer<L::Recorder> + ?Sized,
+{
+    /// Does a task of the phase.
+    fn run(&mut self, task: u32) {
+        self.slot.tasks += 1;
+        self.run.star.run(task, self);
     }
 }
 

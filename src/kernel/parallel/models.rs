@@ -14,7 +14,7 @@ use loom::sync::atomic::AtomicU32 as Word;
 use loom::thread;
 
 use super::*;
-use crate::kernel::sync::{Flaw, inject};
+use crate::kernel::sync::{Flaw, Mutex, inject};
 
 /// Tasks: the hub, and one group of spokes. Each sends to the other in every phase.
 const HUB: u32 = 0;
@@ -161,31 +161,6 @@ fn phases(twist: Twist) {
     });
 }
 
-/// One thread opens two phases and stops the run, others sleep in between.
-fn sleepers(count: usize, wait: fn(&Gate, u32)) {
-    check(move || {
-        let gate = Arc::new(Gate::new(1, 0, false));
-        for _ in 0..count {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || {
-                loop {
-                    let seen = gate.phase();
-                    if gate.is_stopped() {
-                        break;
-                    }
-                    wait(&gate, seen);
-                }
-            });
-        }
-        gate.open(&[], &[0], 0);
-        gate.stop();
-    });
-}
-
-fn wait(gate: &Gate, seen: u32) {
-    gate.wait(seen, &mut || false);
-}
-
 /// Two threads in one phase, in which the hub has to wait for so many of its two aides.
 fn aided(aides: u32) {
     check(move || {
@@ -296,39 +271,4 @@ fn who_breaks_off_and_stops_the_run_lets_everybody_leave() {
 #[should_panic(expected = "deadlock")]
 fn who_breaks_off_and_tells_nobody_is_waited_for() {
     phases(Twist::Vanish);
-}
-
-#[test]
-fn everybody_who_sleeps_is_woken() {
-    sleepers(1, wait);
-    sleepers(2, wait);
-}
-
-#[test]
-#[should_panic(expected = "deadlock")]
-fn going_to_sleep_in_two_steps_loses_a_phase() {
-    inject(Flaw::Torn("AtomicU32::fetch_or"));
-    sleepers(1, wait);
-}
-
-#[test]
-#[should_panic(expected = "deadlock")]
-fn opening_in_two_steps_loses_a_sleeper() {
-    inject(Flaw::Torn("AtomicU32::fetch_add"));
-    sleepers(1, wait);
-}
-
-/// `Gate::sleep` the wrong way round.
-#[test]
-#[should_panic(expected = "deadlock")]
-fn who_signs_up_after_the_look_at_the_phase_is_not_woken() {
-    sleepers(1, |gate, seen| {
-        while gate.phase() == seen {
-            let word = gate.phase.fetch_or(SLEEPING, Ordering::AcqRel);
-            gate.sleepers.lock().push(current());
-            if word & !SLEEPING == seen {
-                park();
-            }
-        }
-    });
 }

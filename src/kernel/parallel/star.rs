@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam::utils::CachePadded;
 
+use crate::kernel::activity::Activity;
 use crate::kernel::group::Group;
 use crate::kernel::key::EventKey;
 use crate::kernel::lp::{Envelope, Lp, LpId};
@@ -64,6 +65,7 @@ pub(super) struct Star<'a, L: Lp> {
     hub_budget: u64,
     failure: Mutex<Option<Failure>>,
     failed: Box<[AtomicBool]>,
+    pub(super) activity: Activity,
 }
 
 /// What a task may do beside handling events.
@@ -89,12 +91,14 @@ impl<'a, L: Lp> Star<'a, L> {
     ) -> Self {
         let aides = Self::aides_in(lps);
         let (front, spokes) = lps.split_at_mut(1 + aides);
+        let activity = Activity::new(1 + aides + spokes.len().div_ceil(spokes_per_group));
         let mut groups = Vec::new();
         for (index, lp) in front.chunks_mut(1).enumerate() {
-            groups.push(Group::new(index as u32, lp));
+            groups.push(Group::new(index as u32, lp, activity.place(index)));
         }
         for (index, spokes) in spokes.chunks_mut(spokes_per_group).enumerate() {
-            groups.push(Group::new((1 + aides + index * spokes_per_group) as u32, spokes));
+            let first = (1 + aides + index * spokes_per_group) as u32;
+            groups.push(Group::new(first, spokes, activity.place(1 + aides + index)));
         }
         let count = groups.len();
         let spoke_groups = count - 1 - aides;
@@ -113,6 +117,7 @@ impl<'a, L: Lp> Star<'a, L> {
             hub_budget: if aides > 0 { u64::MAX } else { hub_budget },
             failure: Mutex::new(None),
             failed: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            activity,
         }
     }
 

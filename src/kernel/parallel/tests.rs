@@ -1,10 +1,12 @@
-//! The parallel executor against the sequential one, on toys in which a single reordering changes everything after it.
+//! The parallel executors against the sequential one, on toys in which a single reordering changes everything after it.
 
 use std::ops::ControlFlow;
 
 use rand::RngExt;
 
-use crate::kernel::parallel::{ParallelOptions, can_run_parallel, run};
+use crate::kernel::asynchronous;
+use crate::kernel::parallel::census::Census;
+use crate::kernel::parallel::{ParallelOptions, can_run_parallel, run, run_counted};
 use crate::kernel::rng::{mix64, stream};
 use crate::kernel::sequential::{self, Finished, Observer, Stopped};
 use crate::kernel::sync::{AtomicU32, Ordering};
@@ -27,12 +29,19 @@ fn never() -> StopAfter {
     StopAfter(AtomicU32::new(0))
 }
 
-fn parallel(
+type Executor =
+    fn(&mut [Toy], &mut [Digest], &StopAfter, ParallelOptions<'_>) -> Result<Finished, Stopped>;
+
+/// In phases, and with a clock for each group.
+const EXECUTORS: [Executor; 2] = [run, asynchronous::run];
+
+fn on(
+    executor: Executor,
     lps: &mut [Toy],
     threads: usize,
     options: ParallelOptions<'_>,
 ) -> Result<Finished, Stopped> {
-    run(lps, &mut vec![Digest::default(); threads], &never(), options)
+    executor(lps, &mut vec![Digest::default(); threads], &never(), options)
 }
 
 fn options(spokes_per_group: usize, seed: u64) -> ParallelOptions<'static> {
@@ -80,11 +89,39 @@ fn every_schedule_gives_the_sequential_result() {
             sequential::run(&mut twin, &mut Digest::default(), &never()).expect("no panics");
         for threads in [1, 2, 3, 4, 7, 8, 16] {
             let size = [1, 3, 32, 100][(seed as usize + threads) % 4];
-            let mut lps = toys::star(spec);
-            let finished = parallel(&mut lps, threads, options(size, mix64(seed + threads as u64)));
-            let context = format!("FLEETSIM_SEED={seed}, {threads} threads, {spec:?}");
-            assert_eq!(finished.expect(&context), expected, "{context}");
-            assert_eq!(toys::digest(&lps), toys::digest(&twin), "{context}");
+            for (number, executor) in EXECUTORS.into_iter().enumerate() {
+                let mut lps = toys::star(spec);
+                let options = options(size, mix64(seed + threads as u64));
+                let finished = on(executor, &mut lps, threads, options);
+                let context =
+                    format!("seed {seed}, executor {number}, {threads} threads, {spec:?}");
+                assert_eq!(finished.expect(&context), expected, "{context}");
+                assert_eq!(toys::digest(&lps), toys::digest(&twin), "{context}");
+            }
+        }
+    }
+}
+
+/// Phases and their horizons follow from the LPs alone; how many tasks they have, from the size of groups too.
+#[test]
+fn every_thread_count_has_the_same_phases() {
+    for seed in 0..40 {
+        let spec = spec(seed);
+        let mut phases = None;
+        for size in [1, 3, 32] {
+            let mut first = None;
+            for threads in [1, 2, 3, 5, 8] {
+                let hub_budget = options(size, seed).hub_budget;
+                let draw = mix64(seed + threads as u64);
+                let options = ParallelOptions { hub_budget, ..options(size, draw) };
+                let mut recorders = vec![Digest::default(); threads];
+                let (_, census) =
+                    run_counted(&mut toys::star(spec), &mut recorders, &never(), options);
+                assert!(census.tasks >= census.phases && census.phases > 0, "{census:?}");
+                assert_eq!(census, *first.get_or_insert(census), "{threads} threads, {spec:?}");
+                let of_all_sizes = Census { tasks: 0, ..census };
+                assert_eq!(of_all_sizes, *phases.get_or_insert(of_all_sizes), "{size}, {spec:?}");
+            }
         }
     }
 }
@@ -113,8 +150,11 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
         let expected = sequential::run(&mut armed(), &mut Digest::default(), &never());
         let expected = expected.map_err(|stopped| stopped.to_string());
         for threads in [1, 2, 3, 8] {
-            let result = parallel(&mut armed(), threads, options(3, seed));
-            assert_eq!(result.map_err(|stopped| stopped.to_string()), expected, "seed {seed}");
+            for (number, executor) in EXECUTORS.into_iter().enumerate() {
+                let result = on(executor, &mut armed(), threads, options(3, seed));
+                let found = result.map_err(|stopped| stopped.to_string());
+                assert_eq!(found, expected, "seed {seed}, executor {number}");
+            }
         }
     }
 }
@@ -127,20 +167,22 @@ fn endless() -> StarSpec {
 #[test]
 fn the_observer_can_stop_it() {
     for threads in [1, 2, 4] {
-        let observer = StopAfter(AtomicU32::new(3));
-        let mut recorders = vec![Digest::default(); threads];
-        let stopped =
-            run(&mut toys::star(endless()), &mut recorders, &observer, ParallelOptions::default());
-        assert!(matches!(stopped, Err(Stopped::Halted)), "{stopped:?}");
+        for executor in EXECUTORS {
+            let observer = StopAfter(AtomicU32::new(3));
+            let mut recorders = vec![Digest::default(); threads];
+            let options = ParallelOptions::default();
+            let stopped = executor(&mut toys::star(endless()), &mut recorders, &observer, options);
+            assert!(matches!(stopped, Err(Stopped::Halted)), "{stopped:?}");
+        }
     }
 }
 
 #[test]
 fn a_panic_outside_any_lp_ends_the_run() {
-    for threads in [2, 4] {
+    for (threads, executor) in [2, 4].into_iter().flat_map(|n| EXECUTORS.map(|run| (n, run))) {
         let errand = || panic!("an errand of doom");
         let options = ParallelOptions { errand: &errand, ..ParallelOptions::default() };
-        match parallel(&mut toys::star(endless()), threads, options) {
+        match on(executor, &mut toys::star(endless()), threads, options) {
             Err(Stopped::Broken { message }) => assert!(message.contains("doom"), "{message}"),
             other => panic!("{other:?}"),
         }

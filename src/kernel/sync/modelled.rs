@@ -104,3 +104,34 @@ impl<T> Mutex<T> {
         self.0.into_inner().expect("no model panics with a lock held")
     }
 }
+
+/// The queue of `crossbeam`, for one thread that pushes a few times and one that pops: with the order between the two
+/// sides that it promises, and no more.
+#[derive(Debug)]
+pub(crate) struct SegQueue<T> {
+    slots: [Mutex<Option<T>>; 4],
+    pushed: AtomicU32,
+    popped: AtomicU32,
+}
+
+impl<T> SegQueue<T> {
+    pub(crate) fn new() -> Self {
+        let slots = std::array::from_fn(|_| Mutex::new(None));
+        SegQueue { slots, pushed: AtomicU32::new(0), popped: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        let slot = self.pushed.load(Ordering::Relaxed);
+        *self.slots[slot as usize].lock() = Some(value);
+        self.pushed.store(slot + 1, Ordering::Release);
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        let slot = self.popped.load(Ordering::Relaxed);
+        if slot == self.pushed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.popped.store(slot + 1, Ordering::Relaxed);
+        self.slots[slot as usize].lock().take()
+    }
+}
