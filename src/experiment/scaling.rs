@@ -179,6 +179,7 @@ impl Plan {
             digest,
             work_s: account.work() * 1e-9,
             coordinator_s: account.hub() * 1e-9,
+            index_s: account.aides() * 1e-9,
             reading_s: account.errand_work() * 1e-9,
             span_s: account.span() * 1e-9,
             phases: account.phases() as u64,

@@ -29,6 +29,8 @@ pub struct Scaling {
     pub work_s: f64,
     /// The part of it that the coordinator does.
     pub coordinator_s: f64,
+    /// The part of it that is the router's index, where that is kept apart from the coordinator.
+    pub index_s: f64,
     /// The part of it that is reading ahead.
     pub reading_s: f64,
     /// The longest chain of tasks that wait for one another.
@@ -151,9 +153,10 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
     )?;
     writeln!(
         out,
-        "work: {} ms; coordinator {}, reading ahead {}",
+        "work: {} ms; coordinator {}, its index in parts {}, reading ahead {}",
         decimal(work_s * 1e3),
         percent(scaling.coordinator_s / work_s),
+        percent(scaling.index_s / work_s),
         percent(scaling.reading_s / work_s),
     )?;
     writeln!(
@@ -218,6 +221,7 @@ pub fn scaling_to_json(scaling: &Scaling) -> Value {
         "cores": scaling.cores,
         "work_ms": scaling.work_s * 1e3,
         "coordinator_share": scaling.coordinator_s / scaling.work_s,
+        "index_share": scaling.index_s / scaling.work_s,
         "reading_share": scaling.reading_s / scaling.work_s,
         "span_ms": scaling.span_s * 1e3,
         "span_bound": scaling.span_bound(),
@@ -282,6 +286,7 @@ mod tests {
             digest: 255,
             work_s: 8.0,
             coordinator_s: 2.0,
+            index_s: 0.5,
             reading_s: 1.0,
             span_s: 4.0,
             phases: 7000,
@@ -315,7 +320,7 @@ mod tests {
         write_scaling_table(&mut text, &scaling()).unwrap();
         let text = String::from_utf8(text).unwrap();
         for expected in [
-            "work: 8,000.00 ms; coordinator 25.0 %, reading ahead 12.5 %\n",
+            "work: 8,000.00 ms; coordinator 25.0 %, its index in parts 6.2 %, reading ahead 12.5 %\n",
             "phases: 7,000, with 1,000.00 µs of work on average\n",
             "work / span 2.00, 1 / share of the coordinator 4.00\n",
             "sequential executor: 2.00 (10,000.00 ms / 5,000.00 ms)\n",

@@ -50,7 +50,7 @@ fn reports(
     let about = report.as_object_mut().unwrap();
     assert!(about.remove("threads").is_some() && about.remove("threads_why").is_some());
     // More of them where the router's index is in parts; the outcome has them too.
-    assert!(about.remove("events").is_some());
+    assert!(about.remove("events").is_some() && about.remove("events_per_s").is_some());
     let mut files = [Vec::new(), Vec::new()];
     report::write_series(&mut files[0], &summary, &outcome).unwrap();
     report::write_workers(&mut files[1], &summary, &outcome).unwrap();
