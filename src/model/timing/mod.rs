@@ -4,8 +4,10 @@
 //! for a run of decode passes ([`PassTimer::decode_run`]); both give the same nanoseconds. Every part of a pass is
 //! rounded to whole nanoseconds once, to the nearest (ties to even), and again after a speed-up ratio is applied.
 
+pub mod measured;
 mod polynomial;
 
+pub use measured::Measured;
 pub use polynomial::Polynomial;
 
 use crate::kernel::time::Span;
