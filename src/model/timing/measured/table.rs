@@ -137,7 +137,7 @@ fn check_other(rows: &mut [OtherRow]) -> Result<(), TableError> {
     rows.sort_by_key(|row| row.tokens);
     let Some(first) = rows.first() else { return Err(TableError::Empty(kind)) };
     if first.decode_ms.is_none() {
-        return Err(TableError::Missing { kind, at: vec![first.tokens], axis: "decode_other_ms" });
+        return Err(TableError::Missing { kind, at: vec![first.tokens], field: "decode_other_ms" });
     }
     for row in &*rows {
         let at = || vec![row.tokens];
@@ -153,8 +153,12 @@ fn check_other(rows: &mut [OtherRow]) -> Result<(), TableError> {
         }
         if pair[0].decode_ms.is_none() && pair[1].decode_ms.is_some() {
             let at = vec![pair[0].tokens];
-            return Err(TableError::Missing { kind, at, axis: "decode_other_ms" });
+            return Err(TableError::Missing { kind, at, field: "decode_other_ms" });
         }
+    }
+    let decode = rows.iter().filter(|row| row.decode_ms.is_some()).count();
+    if decode < 2 {
+        return Err(TableError::Short { kind, axis: "tokens", value: rows[0].tokens });
     }
     Ok(())
 }
@@ -195,6 +199,10 @@ impl<const AXES: usize> Grid<AXES> {
             values.dedup();
             values
         });
+        if let Some(axis) = axes.iter().position(|values| values.len() < 2) {
+            let (axis, value) = (kind.axes()[axis], axes[axis][0]);
+            return Err(TableError::Short { kind, axis, value });
+        }
         // A grid of distinct rows has at least as many cells as rows, but a list of scattered points can have far more.
         let cells = axes.iter().try_fold(1_usize, |cells, axis| cells.checked_mul(axis.len()));
         let Some(cells) = cells.filter(|&cells| cells <= CELLS_MAX) else {
@@ -224,7 +232,7 @@ impl<const AXES: usize> Grid<AXES> {
             None => Ok(()),
             Some(cell) => {
                 let at = self.coordinates(cell).to_vec();
-                Err(TableError::Missing { kind, at, axis: "attn_ms" })
+                Err(TableError::Missing { kind, at, field: "attn_ms" })
             }
         }
     }
@@ -343,7 +351,16 @@ pub enum TableError {
         /// Where on the axes.
         at: Vec<u32>,
         /// The figure that is missing.
+        field: &'static str,
+    },
+    /// All rows have the same value on an axis: there is nothing to go by in between.
+    Short {
+        /// The kind of row.
+        kind: Kind,
+        /// The axis.
         axis: &'static str,
+        /// The value.
+        value: u32,
     },
     /// The rows are scattered points and not a grid.
     Scattered {
@@ -363,6 +380,7 @@ impl TableError {
             | TableError::Time { kind, .. }
             | TableError::Twice { kind, .. }
             | TableError::Missing { kind, .. }
+            | TableError::Short { kind, .. }
             | TableError::Scattered { kind, .. } => *kind,
         }
     }
@@ -389,12 +407,17 @@ impl fmt::Display for TableError {
             TableError::Twice { kind, at } => {
                 write!(f, "two {} rows are at {}", kind.name(), kind.point(at))
             }
-            TableError::Missing { kind, at, axis: field } => write!(
+            TableError::Missing { kind, at, field } => write!(
                 f,
                 "the {} rows have no `{field}` at {}; only the larger batches of a combination may \
                  be left out",
                 kind.name(),
                 kind.point(at)
+            ),
+            TableError::Short { kind, axis, value } => write!(
+                f,
+                "`{axis}` is {value} in all {} rows, but has to have two values at least",
+                kind.name()
             ),
             TableError::Scattered { kind, rows } => write!(
                 f,
