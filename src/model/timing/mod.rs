@@ -90,7 +90,8 @@ impl PassTimer {
     pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
         let prefill_ns = match &self.model {
             TimingModel::Measured(measured) if prefill.tokens > prefill.prefix_tokens => {
-                let part = scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
+                let part =
+                    scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
                 let decode_ns = match decode.requests {
                     0 => 0,
                     _ => scale(measured.mixed_decode_ns(decode), self.decode_speedup),
