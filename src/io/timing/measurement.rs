@@ -109,7 +109,8 @@ impl Measurement {
         };
         let Name { gpu, model, backend, version, tp } = name.clone();
         let source = meta.source.clone().unwrap_or_default();
-        let identity = Identity { gpu, model, backend, version, tp, source, estimate: meta.estimate };
+        let identity =
+            Identity { gpu, model, backend, version, tp, source, estimate: meta.estimate };
         let table = Table::new(identity, other, &prefill, &decode).map_err(|error| {
             let file = format!("{}.csv", error.kind().name());
             Problem::Table(error).at(&path_of(stem, &file))

@@ -95,9 +95,8 @@ fn rank(part: Option<&str>) -> (u8, u64, &str) {
 /// Runs of digits and runs of letters; everything else separates them.
 fn parts(version: &str) -> impl Iterator<Item = &str> {
     let separated = version.split(|c: char| !c.is_ascii_alphanumeric());
-    let chunks = separated.flat_map(|text| {
-        text.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
-    });
+    let chunks = separated
+        .flat_map(|text| text.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()));
     chunks.map(|chunk| std::str::from_utf8(chunk).expect("separators are cut off"))
 }
 
@@ -132,7 +131,8 @@ mod tests {
 
     #[test]
     fn versions_are_numbers() {
-        let versions = ["0.9.2", "0.12.0", "0.14.0", "1.3.0rc9", "1.3.0rc20", "1.3.0", "1.3.0.1", "1.10"];
+        let versions =
+            ["0.9.2", "0.12.0", "0.14.0", "1.3.0rc9", "1.3.0rc20", "1.3.0", "1.3.0.1", "1.10"];
         for pair in versions.windows(2) {
             assert_eq!(compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
             assert_eq!(compare_versions(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
