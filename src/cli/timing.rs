@@ -233,16 +233,14 @@ fn write_checked(out: &mut impl Write, checked: &[(String, Accuracy)]) -> io::Re
         "falls",
     ];
     write_columns(out, &header, rows)?;
-    for (_, (question, _)) in
-        (0..).zip(checked.first().map(|(_, a)| errors(a)).into_iter().flatten())
-    {
-        let of = |(_, accuracy): &(String, Accuracy)| {
-            errors(accuracy).into_iter().find(|(name, _)| *name == question)?.1
-        };
-        let mut means: Vec<f64> = checked.iter().filter_map(of).map(|errors| errors.mean).collect();
+    let columns: Vec<_> = checked.iter().map(|(_, accuracy)| errors(accuracy)).collect();
+    for column in 0..columns.first().map_or(0, |errors| errors.len()) {
+        let means = columns.iter().filter_map(|errors| Some(errors[column].1?.mean));
+        let mut means: Vec<f64> = means.collect();
         means.sort_by(f64::total_cmp);
         if let (Some(worst), Some(median)) = (means.last(), means.get(means.len() / 2)) {
             let (median, worst) = (percent(*median), percent(*worst));
+            let question = columns[0][column].0;
             writeln!(out, "{question}: median of means {median} %, worst {worst} %")?;
         }
     }

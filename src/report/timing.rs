@@ -1,6 +1,9 @@
 //! Timing tables for people: passes in milliseconds, as text and as charts.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+
+use comfy_table::ColumnConstraint;
 
 use crate::kernel::time::Span;
 use crate::model::timing::measured::{Scales, Table};
@@ -11,13 +14,13 @@ use crate::report::table::table;
 
 /// A timing table that answers in milliseconds.
 pub struct TimingTable<'a> {
-    table: &'a std::sync::Arc<Table>,
+    table: &'a Arc<Table>,
     timer: PassTimer,
 }
 
 impl<'a> TimingTable<'a> {
     /// The figures as they are: no factors, no overhead.
-    pub fn new(table: &'a std::sync::Arc<Table>) -> TimingTable<'a> {
+    pub fn new(table: &'a Arc<Table>) -> TimingTable<'a> {
         let timing = Measured::new(table.clone(), Scales::default(), Span::ZERO);
         let timer = PassTimer::new(TimingModel::Measured(timing), 1, 1.0, 1.0);
         TimingTable { table, timer }
@@ -83,6 +86,9 @@ pub fn write_columns(
 ) -> io::Result<()> {
     let header: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
     let mut table = table(&header);
+    // A name that has to be typed is not broken.
+    let names = table.column_mut(0).expect("the header has a column");
+    names.set_constraint(ColumnConstraint::ContentWidth);
     for row in rows {
         table.add_row(row);
     }

@@ -22,6 +22,11 @@ pub(crate) fn case(name: &str) -> Option<PathBuf> {
     find("FLEETSIM_CASES", "../shared/reference/cases", name)
 }
 
+/// All timing tables: the folder `FLEETSIM_TIMING`, or `../shared/timing`.
+pub(crate) fn timing_tables() -> Option<PathBuf> {
+    find("FLEETSIM_TIMING", "../shared/timing", "")
+}
+
 fn find(variable: &str, beside: &str, name: &str) -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(beside);
     let path = std::env::var_os(variable).map_or(beside, PathBuf::from).join(name);
