@@ -199,8 +199,8 @@ impl<const AXES: usize> Grid<AXES> {
             values.dedup();
             values
         });
-        if let Some(axis) = axes.iter().position(|values| values.len() < 2) {
-            let (axis, value) = (kind.axes()[axis], axes[axis][0]);
+        if let Some(short) = axes.iter().position(|values| values.len() < 2) {
+            let (axis, value) = (kind.axes()[short], axes[short][0]);
             return Err(TableError::Short { kind, axis, value });
         }
         // A grid of distinct rows has at least as many cells as rows, but a list of scattered points can have far more.
