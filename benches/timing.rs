@@ -38,11 +38,13 @@ fn decode(query: u64) -> DecodeLoad {
     DecodeLoad { requests, kv_tokens: u64::from(requests) * (1 + number(query + 13, 30_000)) }
 }
 
+/// The loads of a pass, by query.
+type Loads = fn(u64) -> (PrefillLoad, DecodeLoad);
+
 fn passes(criterion: &mut Criterion) {
     let timer = timer();
     let mut group = criterion.benchmark_group("measured_pass");
     group.throughput(Throughput::Elements(QUERIES));
-    type Loads = fn(u64) -> (PrefillLoad, DecodeLoad);
     let kinds: [(&str, Loads); 3] = [
         ("prefill", |query| (prefill(query), DecodeLoad::default())),
         ("mixed", |query| (prefill(query), decode(query))),
