@@ -10,4 +10,5 @@ mod scaling;
 mod support;
 mod theory;
 mod timing;
+mod timing;
 mod traces;

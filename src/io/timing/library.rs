@@ -223,7 +223,8 @@ impl fmt::Display for NotFound {
         let NotFound { part, wanted, there, near } = self;
         write!(f, "no timing table for {part} {wanted}; ")?;
         match near {
-            Some(near) if *part != "TP" => write!(f, "did you mean {near}?"),
+            // Of versions and TPs there are few, and one that looks like another says little.
+            Some(near) if !["version", "TP"].contains(part) => write!(f, "did you mean {near}?"),
             _ if there.len() > SHOWN || there.is_empty() => {
                 write!(f, "`fleetsim timing list` shows all {}", there.len())
             }
