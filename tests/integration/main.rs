@@ -10,5 +10,4 @@ mod scaling;
 mod support;
 mod theory;
 mod timing;
-mod timing;
 mod traces;
