@@ -8,6 +8,7 @@ mod run;
 mod scaling;
 mod screen;
 mod sweep;
+mod timing;
 mod trace;
 mod watchdog;
 
@@ -34,5 +35,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
         Some(Command::Sweep(options)) => sweep::sweep(&options),
         Some(Command::Scaling(options)) => scaling::scaling(&options),
         Some(Command::Trace(command)) => trace::trace(&command),
+        Some(Command::Timing(command)) => timing::timing(&command),
     }
 }

@@ -9,4 +9,5 @@ mod reference;
 mod scaling;
 mod support;
 mod theory;
+mod timing;
 mod traces;
