@@ -8,8 +8,10 @@
 //!
 //! Every complaint names the layer, and in a file the line and column, that a value came from.
 
+mod catalog;
 mod check;
 mod error;
+mod keys;
 mod layer;
 mod notes;
 mod resolve;
@@ -17,7 +19,8 @@ mod sweep;
 pub mod text;
 
 pub use error::ConfigError;
-pub use layer::all_keys;
+pub use catalog::Catalog;
+pub use keys::all_keys;
 pub use resolve::Job;
 pub use sweep::{Sweep, SweepValue, Varied};
 

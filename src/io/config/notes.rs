@@ -1,6 +1,6 @@
 //! Keys that were set and change nothing, given the others. No error: whoever compares policies with one file wants that.
 
-use crate::io::config::layer::{lookup, schema};
+use crate::io::config::keys::{lookup, schema};
 use crate::io::config::text::{
     Config, LengthDistribution, Lengths, Preset, RouterPolicy, TimingModel,
 };
