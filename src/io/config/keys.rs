@@ -126,10 +126,18 @@ pub fn all_keys() -> Vec<String> {
 }
 
 pub(super) fn top_level() -> [&'static str; 12] {
-    let [gpus, models, pools] = NAMED;
-    let (router, plane) = ("router", "control_plane");
     [
-        "workload", "fleet", "engine", router, plane, "timing", "slo", "run", gpus, models, pools,
+        "workload",
+        "fleet",
+        "engine",
+        "router",
+        "control_plane",
+        "timing",
+        "slo",
+        "run",
+        "gpus",
+        "models",
+        "pools",
         SWEEP,
     ]
 }

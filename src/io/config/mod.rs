@@ -10,12 +10,15 @@
 
 mod catalog;
 mod check;
+mod deploy;
 mod error;
 mod keys;
 mod layer;
 mod notes;
+mod pools;
 mod resolve;
 mod sweep;
+mod tables;
 pub mod text;
 
 pub use error::ConfigError;
