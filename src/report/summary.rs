@@ -148,7 +148,9 @@ impl Summary {
 
     /// What the times of this run rest on.
     pub fn timing_source(&self) -> &'static str {
-        match self.context.fleet.engine.timing {
+        match &self.context.fleet.engine.timing {
+            TimingModel::Measured(measured) if measured.table().identity().estimate => "estimate",
+            TimingModel::Measured(_) => "measured",
             TimingModel::Polynomial(_) => "polynomial",
             TimingModel::Constant { .. } => "constant",
         }
