@@ -164,7 +164,8 @@ impl FleetSpec {
 
     /// KV blocks of all workers.
     pub fn num_gpu_blocks(&self) -> u64 {
-        let blocks = |pool: &PoolSpec| u64::from(pool.workers) * u64::from(pool.engine.num_gpu_blocks);
+        let blocks =
+            |pool: &PoolSpec| u64::from(pool.workers) * u64::from(pool.engine.num_gpu_blocks);
         self.pools.iter().map(blocks).sum()
     }
 
@@ -185,11 +186,8 @@ impl FleetSpec {
         if reports == Reads::default() {
             return Span::FOREVER;
         }
-        let pass = if self.control_plane.is_ideal() {
-            Span::ZERO
-        } else {
-            engine.pass_timer().floor()
-        };
+        let pass =
+            if self.control_plane.is_ideal() { Span::ZERO } else { engine.pass_timer().floor() };
         self.control_plane.feedback.floor + pass
     }
 }

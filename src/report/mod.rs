@@ -5,6 +5,7 @@
 mod json;
 mod number;
 pub mod plot;
+mod pools;
 mod row_writer;
 mod rows;
 mod scaling;
@@ -16,6 +17,7 @@ mod workers;
 mod workload;
 
 pub use json::to_json;
+pub use pools::PoolFigures;
 pub use row_writer::RowWriter;
 pub use scaling::{
     Scaling, ScalingPoint, scaling_chart, scaling_to_json, write_scaling_csv, write_scaling_table,

@@ -199,8 +199,7 @@ fn the_conversation_trace_gives_one_report() {
                     _ => on(threads, ExecutionOptions::default()),
                 };
                 let source = job.traffic.open(spec.seed).unwrap();
-                let policy =
-                    policy.build(spec.workers(), spec.layout(), spec.router_stream());
+                let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
                 let (outcome, found) = reports(&spec, source, policy);
                 assert_eq!(outcome.recorder.totals.arrived, 12_031);
                 let expected = reference.get_or_insert_with(|| found.clone());

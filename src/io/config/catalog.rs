@@ -47,7 +47,8 @@ impl Catalog {
         let gpus = shipped_gpus().into_iter();
         let gpus = gpus.map(|(name, entry)| (name.clone(), gpu(&name, entry).expect(correct)));
         let models = shipped_models().into_iter();
-        let models = models.map(|(name, entry)| (name.clone(), model(&name, entry).expect(correct)));
+        let models =
+            models.map(|(name, entry)| (name.clone(), model(&name, entry).expect(correct)));
         Catalog { gpus: gpus.collect(), models: models.collect() }
     }
 
@@ -89,7 +90,8 @@ pub(super) fn unknown<'a>(
     section: &str,
 ) -> Violation {
     let known: Vec<String> = known.cloned().collect();
-    let near = nearest(name, &known).map_or(String::new(), |near| format!("; did you mean {near}?"));
+    let near =
+        nearest(name, &known).map_or(String::new(), |near| format!("; did you mean {near}?"));
     let expected =
         format!("one of {}, or a name with a section [{section}.NAME]{near}", known.join(", "));
     let problem = Problem::Value { found: format!("{name:?}"), expected };
@@ -178,13 +180,21 @@ fn model(name: &str, entry: ModelEntry) -> Result<Llm, Violation> {
     let active_parameters = entry.active_parameters.unwrap_or(parameters);
     if !(1..=parameters).contains(&active_parameters) {
         let found = active_parameters.to_string();
-        return Err(fields.wrong("active_parameters", found, "a whole number from 1 to parameters"));
+        return Err(fields.wrong(
+            "active_parameters",
+            found,
+            "a whole number from 1 to parameters",
+        ));
     }
     let weight_bytes = fields.count("weight_bytes", entry.weight_bytes, 1)?;
     let replicated_bytes = entry.replicated_bytes.unwrap_or(0);
     if replicated_bytes > weight_bytes {
         let found = replicated_bytes.to_string();
-        return Err(fields.wrong("replicated_bytes", found, "a whole number from 0 to weight_bytes"));
+        return Err(fields.wrong(
+            "replicated_bytes",
+            found,
+            "a whole number from 0 to weight_bytes",
+        ));
     }
     Ok(Llm {
         name: name.to_owned(),

@@ -156,7 +156,8 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     ranges.count("workload.requests", workload.requests.unwrap_or(1), u64::MAX);
     ranges.count("workload.concurrency", workload.concurrency.unwrap_or(1), u64::MAX);
     let utilization = engine.gpu_memory_utilization;
-    ranges.number("engine.gpu_memory_utilization", utilization, |share| share > 0.0 && share <= 1.0);
+    ranges
+        .number("engine.gpu_memory_utilization", utilization, |share| share > 0.0 && share <= 1.0);
     ranges.ratio("engine.speedup_ratio", engine.speedup_ratio);
     ranges.ratio("engine.decode_speedup_ratio", engine.decode_speedup_ratio);
     for (key, value) in [

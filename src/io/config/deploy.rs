@@ -120,10 +120,7 @@ fn check_parallelism(engine: &text::Engine) -> Result<(), Violation> {
     Ok(())
 }
 
-fn deployment(
-    engine: &text::Engine,
-    catalog: &Catalog,
-) -> Result<Option<Deployment>, Violation> {
+fn deployment(engine: &text::Engine, catalog: &Catalog) -> Result<Option<Deployment>, Violation> {
     let Some(model) = &engine.model else { return Ok(None) };
     let model = catalog.model(model)?.clone();
     let Some(gpu) = &engine.gpu else {

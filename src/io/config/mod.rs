@@ -21,8 +21,8 @@ mod sweep;
 mod tables;
 pub mod text;
 
-pub use error::ConfigError;
 pub use catalog::Catalog;
+pub use error::ConfigError;
 pub use keys::all_keys;
 pub use resolve::Job;
 pub use sweep::{Sweep, SweepValue, Varied};

@@ -85,8 +85,7 @@ const KV_KEYS: &[&str] = &[
     "router_temperature",
     "tie_break",
 ];
-const MODEL_KEYS: &[&str] =
-    &["gpu", "backend", "backend_version", "tp", "gpu_memory_utilization"];
+const MODEL_KEYS: &[&str] = &["gpu", "backend", "backend_version", "tp", "gpu_memory_utilization"];
 const TABLE_KEYS: &[&str] =
     &["pass_overhead", "scale_other", "scale_prefill_attention", "scale_decode_attention"];
 const POLYNOMIAL_KEYS: &[&str] = &["prefill_polynomial", "decode_polynomial", "decode_min"];

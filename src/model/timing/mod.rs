@@ -7,7 +7,9 @@
 pub mod measured;
 mod polynomial;
 
-pub use measured::Measured;
+pub use measured::{
+    DecodeRow, Identity, Measured, OtherRow, PrefillRow, Scales, Table, TableError,
+};
 pub use polynomial::Polynomial;
 
 use crate::kernel::time::Span;
@@ -90,7 +92,8 @@ impl PassTimer {
     pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
         let prefill_ns = match &self.model {
             TimingModel::Measured(measured) if prefill.tokens > prefill.prefix_tokens => {
-                let part = scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
+                let part =
+                    scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
                 let decode_ns = match decode.requests {
                     0 => 0,
                     _ => scale(measured.mixed_decode_ns(decode), self.decode_speedup),

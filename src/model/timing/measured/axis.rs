@@ -47,9 +47,8 @@ impl Axis {
     /// An axis of ascending values that are not negative; there is at least one.
     pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Axis {
         let values: Vec<f64> = values.into_iter().collect();
-        let inverse = |index: usize| {
-            values.get(index + 1).map_or(0.0, |next| 1.0 / (next - values[index]))
-        };
+        let inverse =
+            |index: usize| values.get(index + 1).map_or(0.0, |next| 1.0 / (next - values[index]));
         let knots = values.iter().enumerate();
         let knots = knots.map(|(index, &value)| Knot { value, inverse: inverse(index) });
         let last = *values.last().expect("an axis has values");

@@ -63,7 +63,8 @@ impl DecodeAttention {
             }
             longest.push(known);
         }
-        let [batch, context] = [batch, context].map(|axis| Axis::new(axis.iter().map(|&v| v.into())));
+        let [batch, context] =
+            [batch, context].map(|axis| Axis::new(axis.iter().map(|&v| v.into())));
         DecodeAttention { batch, context, ns: ns.into(), longest: longest.into() }
     }
 

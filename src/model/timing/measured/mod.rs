@@ -14,7 +14,8 @@ mod prefill;
 mod table;
 
 pub use table::{
-    COORDINATE_MAX, DecodeRow, Grid, Identity, Kind, MS_MAX, OtherRow, PrefillRow, Table, TableError,
+    COORDINATE_MAX, DecodeRow, Grid, Identity, Kind, MS_MAX, OtherRow, PrefillRow, Table,
+    TableError,
 };
 
 use std::fmt;
@@ -74,9 +75,8 @@ impl Measured {
         }
         let overhead = pass_overhead.as_ns() as f64;
         let curve = |points: &mut dyn Iterator<Item = (u32, f64)>| {
-            let to_ns = |(tokens, ms): (u32, f64)| {
-                (f64::from(tokens), overhead + ms * 1e6 * scales.other)
-            };
+            let to_ns =
+                |(tokens, ms): (u32, f64)| (f64::from(tokens), overhead + ms * 1e6 * scales.other);
             Curve::new(&points.map(to_ns).collect::<Vec<_>>())
         };
         let rows = table.other();
@@ -167,7 +167,10 @@ impl Measured {
         let Compiled { prefill_other, decode_other, prefill, decode } = &*self.compiled;
         // Between the figures nothing is below the least of them but for the rounding of floats.
         let floor = |ns: f64| round_ns((ns * (1.0 - 1e-12)).floor()) as u64;
-        (floor(prefill_other.least() + prefill.least()), floor(decode_other.least() + decode.least()))
+        (
+            floor(prefill_other.least() + prefill.least()),
+            floor(decode_other.least() + decode.least()),
+        )
     }
 
     /// Whether some part of a pass is outside of the figures.
@@ -180,9 +183,11 @@ impl Measured {
         let is_inside = self.compiled.prefill_other.covers(tokens)
             && self.compiled.prefill.covers(requests, new, prefix)
             && (decode.requests == 0
-                || self.compiled.decode.covered(decode.requests).is_some_and(|(least, most)| {
-                    kv_tokens >= least && kv_tokens <= most
-                }));
+                || self
+                    .compiled
+                    .decode
+                    .covered(decode.requests)
+                    .is_some_and(|(least, most)| kv_tokens >= least && kv_tokens <= most));
         !is_inside
     }
 

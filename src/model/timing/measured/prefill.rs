@@ -51,7 +51,8 @@ impl PrefillAttention {
 
     /// Linear between the figures; outside of them as at the nearest point of the grid.
     fn inside(&self, requests: f64, new: f64, prefix: f64) -> f64 {
-        let [b, n, p] = [self.batch.place(requests), self.new.place(new), self.prefix.place(prefix)];
+        let [b, n, p] =
+            [self.batch.place(requests), self.new.place(new), self.prefix.place(prefix)];
         let row = self.prefix.len();
         let plane = row * self.new.len();
         let cell = b.index * plane + n.index * row + p.index;
@@ -59,9 +60,8 @@ impl PrefillAttention {
             let (from, to) = (self.ns[cell], self.ns[cell + 1]);
             from * (1.0 - p.share) + to * p.share
         };
-        let along_new = |cell: usize| {
-            along_prefix(cell) * (1.0 - n.share) + along_prefix(cell + row) * n.share
-        };
+        let along_new =
+            |cell: usize| along_prefix(cell) * (1.0 - n.share) + along_prefix(cell + row) * n.share;
         along_new(cell) * (1.0 - b.share) + along_new(cell + plane) * b.share
     }
 
@@ -86,7 +86,8 @@ impl PrefillAttention {
         if !(self.batch.covers(requests) && self.new.covers(new) && self.prefix.covers(prefix)) {
             return false;
         }
-        let [b, n, p] = [self.batch.place(requests), self.new.place(new), self.prefix.place(prefix)];
+        let [b, n, p] =
+            [self.batch.place(requests), self.new.place(new), self.prefix.place(prefix)];
         // The smaller batches have every figure that the larger ones have.
         let batch = b.index + usize::from(b.share > 0.0);
         let corner = |new: usize, prefix: usize| {
