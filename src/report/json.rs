@@ -113,6 +113,7 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
 
 fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) {
     let context = &summary.context;
+    let tables = Some(summary.timing_tables()).filter(|tables| !tables.is_empty());
     if !summary.pools.is_empty() {
         let pools: Vec<Value> = summary.pools.iter().map(PoolFigures::to_json).collect();
         report.insert("pools".to_owned(), Value::Array(pools));
@@ -136,7 +137,7 @@ fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("threads", json!(outcome.executed.threads)),
             ("threads_why", json!(outcome.executed.why)),
             ("workers", json!(context.fleet.workers())),
-            ("timing_tables", json!(summary.timing_tables())),
+            ("timing_tables", json!(tables)),
             ("gpus", json!(context.fleet.gpus())),
             ("router_policy", json!(context.policy)),
             ("workload", json!(context.workload)),

@@ -2,6 +2,7 @@
 //!
 //! A figure that cannot be computed is absent, never zero.
 
+mod catalog;
 mod json;
 mod number;
 pub mod plot;
@@ -16,6 +17,7 @@ mod table;
 mod workers;
 mod workload;
 
+pub use catalog::{catalog_to_json, write_catalog};
 pub use json::to_json;
 pub use pools::PoolFigures;
 pub use row_writer::RowWriter;

@@ -88,6 +88,15 @@ impl Loaded {
         Ok(job)
     }
 
+    /// The GPUs and models that it can name.
+    ///
+    /// # Errors
+    /// If an entry of its own is not complete, or not right.
+    pub fn catalog(&self) -> Result<Catalog, ConfigError> {
+        let catalog = Catalog::new(&self.config.gpus, &self.config.models);
+        catalog.map_err(|violation| self.place(violation))
+    }
+
     fn job(&self) -> Result<Job, ConfigError> {
         Job::new(&self.config).map_err(|violation| self.place(violation))
     }
@@ -145,6 +154,14 @@ pub fn relocatable(config: &Config) -> Config {
     if let Some(trace) = &mut config.workload.trace {
         *trace = absolute(trace);
     }
+    if let Some(dir) = &mut config.timing.dir {
+        *dir = absolute(dir);
+    }
+    for pool in config.pools.values_mut() {
+        if let Some(toml::Value::String(dir)) = pool.timing.get_mut("dir") {
+            *dir = absolute(dir);
+        }
+    }
     config
 }
 
@@ -179,7 +196,7 @@ mod tests {
         let job =
             load(text, &[("--router kv", "router.policy=kv"), ("--workers 5", "fleet.workers=5")]);
         let job = job.unwrap();
-        assert_eq!(job.fleet.workers, 5);
+        assert_eq!(job.fleet.workers(), 5);
         assert_eq!(job.config.router.policy, RouterPolicy::Kv);
     }
 
@@ -206,7 +223,7 @@ mod tests {
             ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
             (
                 "x = 1",
-                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run, sweep",
+                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run, gpus, models, pools, sweep",
             ),
             (
                 "[fleet]\nworkers = \"many\"",
