@@ -60,7 +60,6 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         | "timing.scale_decode_attention" => RATIO,
         "engine.tp" | "engine.pp" | "engine.attention_dp" => "a whole number from 1 to 1024",
         "engine.gpu_memory_utilization" => "a number above 0 and up to 1",
-        "timing.prefill" | "timing.decode" | "timing.decode_min" => LONGER_THAN_ZERO,
         "timing.pass_overhead" => "a time of at most 10 s",
         "workload.generate.rate" | "workload.generate.cv" => POSITIVE,
         "workload.requests" | "workload.concurrency" | "fleet.gpus_per_worker" => COUNT,
@@ -77,7 +76,10 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         }
         "run.series_interval"
         | "workload.generate.duration"
-        | "workload.generate.diurnal_period" => LONGER_THAN_ZERO,
+        | "workload.generate.diurnal_period"
+        | "timing.prefill"
+        | "timing.decode"
+        | "timing.decode_min" => LONGER_THAN_ZERO,
         "run.threads" => "1 to 1024, or \"auto\"",
         "timing.prefill_polynomial" | "timing.decode_polynomial" => COEFFICIENTS,
         "workload.generate.steps" => {

@@ -7,7 +7,7 @@ use crate::io::config::catalog::Catalog;
 use crate::io::config::check::{TOKENS_MAX, Violation};
 use crate::io::config::error::Problem;
 use crate::io::config::pools::Member;
-use crate::io::config::tables::Tables;
+use crate::io::config::tables::{Absent, Tables};
 use crate::io::config::text::{self, TimingModel as Wanted};
 use crate::model::deployment::{Backend, Deployment, roofline};
 use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
@@ -236,7 +236,7 @@ fn timing(
         Wanted::Constant => Ok(plain(constant(timing), Wanted::Constant)),
         Wanted::Roofline => Ok(estimate(timing, deployment)),
         Wanted::Measured => {
-            let table = tables.find(config, deployment)?.map_err(|absent| absent.into_error())?;
+            let table = tables.find(config, deployment)?.map_err(Absent::into_error)?;
             Ok(measured(timing, table))
         }
         Wanted::Auto => match tables.find(config, deployment)? {

@@ -168,7 +168,8 @@ impl Deployment {
         // A key of latent attention is 192 wide and a value 128, whatever is cached.
         let width = if model.mla_width.is_some() { 160.0 } else { f64::from(model.head_dim) };
         let heads = f64::from(model.heads) / f64::from(self.tp);
-        let pairs = batch * new * (prefix + (new + 1.0) / 2.0);
+        // Every token looks at all before it and at itself.
+        let pairs = batch * new * (prefix + f64::midpoint(new, 1.0));
         let operations = 4.0 * heads * width * pairs * f64::from(model.layers);
         let matrix = self.gpu.flops(Format::Bf16) * PREFILL_ATTENTION;
         f64::from(model.layers) * PREFILL_LAYER

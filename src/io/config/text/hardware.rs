@@ -131,6 +131,7 @@ pub struct Pool {
 
 impl GpuEntry {
     /// This entry, and where it says nothing, another one.
+    #[must_use]
     pub fn over(self, base: GpuEntry) -> GpuEntry {
         // A date belongs to its price.
         let usd_date = if self.usd_per_hour.is_some() { None } else { base.usd_date };
@@ -150,6 +151,7 @@ impl GpuEntry {
 
 impl ModelEntry {
     /// This entry, and where it says nothing, another one.
+    #[must_use]
     pub fn over(self, base: ModelEntry) -> ModelEntry {
         ModelEntry {
             layers: self.layers.or(base.layers),
