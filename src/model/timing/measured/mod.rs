@@ -254,3 +254,6 @@ impl fmt::Debug for Measured {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
