@@ -63,7 +63,7 @@ fn workload(rng: &mut Stream, config: &EngineConfig) -> Vec<(Request, Vec<u64>)>
     let trace_block_size = config.layout.trace_block_size;
     let gap_ns = match config.timing {
         TimingModel::Constant { .. } => rng.random_range(1..40),
-        TimingModel::Polynomial(_) => rng.random_range(1..400_000_000),
+        TimingModel::Polynomial(_) | TimingModel::Measured(_) => rng.random_range(1..400_000_000),
     };
     let (prompt_max, output_max) = (rng.random_range(1..90), rng.random_range(0..60));
     let branching = rng.random_range(0.0..0.5);
