@@ -1,0 +1,1 @@
+//! Timing tables: shipped ones, broken ones, imported ones.
