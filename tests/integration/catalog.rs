@@ -5,6 +5,8 @@ use std::fs;
 
 use fleetsim::fleet::FleetSpec;
 use fleetsim::io::config::{Job, Loaded};
+use fleetsim::io::timing::Library;
+use fleetsim::model::timing::{DecodeLoad, PrefillLoad, PrefillRow};
 use serde_json::Value;
 
 use crate::cli::{cells, run, text};
@@ -105,7 +107,7 @@ const MISTAKES: [(&[&str], &str); 17] = [
          engine.gpu_memory_utilization 0.9 and passes of 8192 tokens: 21.1 GiB are missing on every \
          GPU; engine.tp = 16 would fit",
     ),
-    (&["engine.model=qwen3-32b", "engine.gpu=l40s"], "engine.tp = 4 would fit"),
+    (&["engine.model=qwen3-32b", "engine.gpu=l40s"], "engine.tp = 2 would fit"),
     (
         &["engine.model=qwen3-32b", "engine.gpu=h200_sxm", "engine.gpu_memory_utilization=0.01"],
         "no larger engine.tp would help",
@@ -309,6 +311,114 @@ fn what_is_not_measured_is_estimated_and_says_so() {
     assert!(said("approximations", "estimate from data sheets"), "{report}");
     assert!(said("notes", "pass times are estimated"), "{report}");
     assert!(said("timing_tables", "a100_sxm/mine/roofline"), "{report}");
+}
+
+/// Names lead to the table, and the resolved configuration names its version.
+#[test]
+fn a_measured_shape_takes_its_times_from_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = H200.iter().flat_map(|set| ["--set", set]);
+    let args = ["run", "--requests", "300", "--workers", "2", "--out", "o", "--quiet"];
+    let args: Vec<&str> = args.into_iter().chain(set).collect();
+    let output = run(folder.path(), &args);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let report: Value = serde_json::from_str(&read("o/report.json")).unwrap();
+    assert_eq!(report["timing_source"], "measured");
+    let tables = report["timing_tables"].to_string();
+    assert!(tables.contains("h200_sxm/qwen3-32b/vllm-") && tables.contains("-tp2"), "{tables}");
+    assert!(report["cost_usd"].as_f64().unwrap() > 0.0);
+    let config = read("o/config.toml");
+    assert!(config.contains("model = \"measured\"") && config.contains("backend_version = "));
+    let args = ["run", "-c", "o/config.toml", "--out", "again", "--quiet"];
+    assert_eq!(text(&run(folder.path(), &args).stderr), "");
+    let again: Value = serde_json::from_str(&read("again/report.json")).unwrap();
+    assert_eq!(report["digest"], again["digest"]);
+}
+
+/// Where there is no table, and when that is an error.
+#[test]
+fn a_shape_without_a_table_is_estimated_unless_a_table_was_asked_for() {
+    let tp16 = ["engine.model=qwen3-32b", "engine.gpu=h200_sxm", "engine.tp=16"];
+    let job = resolve(&tp16).unwrap();
+    let note = "qwen3-32b on 16 x h200_sxm: no timing table for TP 16; there are 1, 2, 4, 8; pass \
+                times are estimated from data sheets";
+    assert_eq!(job.notes, [note]);
+    let error = resolve(&[&tp16[..], &["timing.model=measured"]].concat()).unwrap_err();
+    let expected = "engine.tp is 16, but no timing table for TP 16; there are 1, 2, 4, 8; \
+                    timing.model = \"roofline\" would estimate";
+    assert!(error.contains(expected), "{error}");
+    let version = [&H200[..], &["engine.backend_version=0.24.1"]].concat();
+    let error = resolve(&version).unwrap_err();
+    assert!(error.contains("engine.backend_version is 0.24.1, but no timing table"), "{error}");
+    assert!(error.contains("did you mean 0.24.0?"), "{error}");
+    let error = resolve(&[&H200[..], &["timing.dir=nowhere"]].concat()).unwrap_err();
+    assert!(error.contains("timing.dir is \"nowhere\": nowhere: cannot be read"), "{error}");
+    let sglang = resolve(&[&H200[..], &["engine.backend=sglang"]].concat()).unwrap();
+    assert!(sglang.notes.iter().any(|note| note.contains("the scheduler is vLLM's")));
+}
+
+/// Figures relate to the tables of all shapes as docs/catalog.md says.
+#[test]
+fn estimates_are_as_close_to_measurements_as_documented() {
+    let library = Library::open(None).unwrap();
+    let mut medians = [Vec::new(), Vec::new()];
+    for entry in library.list() {
+        let name = &entry.name;
+        let set = [
+            format!("engine.model={}", name.model),
+            format!("engine.gpu={}", name.gpu),
+            format!("engine.tp={}", name.tp),
+            "engine.num_gpu_blocks=1000".to_owned(),
+            "timing.model=roofline".to_owned(),
+        ];
+        let spec = fleet(&set.each_ref().map(String::as_str));
+        let timer = spec.pools[0].engine.pass_timer();
+        let table = library.load(entry).unwrap();
+        let error =
+            |prefill, decode, ms: f64| (timer.pass(prefill, decode).as_ms() / ms - 1.0).abs();
+        let idle = (PrefillLoad::default(), DecodeLoad::default());
+        let mut prefill: Vec<f64> = table
+            .prefill
+            .iter()
+            .map(|total| {
+                let PrefillRow { batch, new_tokens, prefix_tokens, .. } = total.row;
+                let tokens = |each: u32| u64::from(batch) * u64::from(each);
+                let load = PrefillLoad {
+                    requests: batch,
+                    tokens: tokens(new_tokens + prefix_tokens),
+                    prefix_tokens: tokens(prefix_tokens),
+                };
+                error(load, idle.1, total.total_ms)
+            })
+            .collect();
+        let mut decode: Vec<f64> = table
+            .decode
+            .iter()
+            .map(|total| {
+                let kv_tokens = u64::from(total.row.batch) * u64::from(total.row.context_tokens);
+                let load = DecodeLoad { requests: total.row.batch, kv_tokens };
+                error(idle.0, load, total.total_ms)
+            })
+            .collect();
+        for (medians, errors) in medians.iter_mut().zip([&mut prefill, &mut decode]) {
+            errors.sort_by(f64::total_cmp);
+            medians.extend(errors.get(errors.len() / 2).map(|median| (*median, name.to_string())));
+        }
+    }
+    for (kind, mut medians) in ["prefill", "decode"].into_iter().zip(medians) {
+        medians.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let at = |share: f64| &medians[((medians.len() - 1) as f64 * share) as usize];
+        println!(
+            "{kind}: {} tables; median error of a table: {:.3} (p50), {:.3} (p90), {:.3} (worst, {})",
+            medians.len(),
+            at(0.5).0,
+            at(0.9).0,
+            at(1.0).0,
+            at(1.0).1,
+        );
+        assert!(at(0.5).0 < 0.2 && at(0.9).0 < 0.55 && at(1.0).0 < 1.0, "{kind}");
+    }
 }
 
 /// Examples say what their comments promise.
