@@ -132,6 +132,7 @@ fn gpu_to_json(gpu: &Gpu) -> Value {
 fn model_to_json(model: &Llm) -> Value {
     known(json!({
         "layers": model.layers,
+        "kv_layers": model.kv_layers,
         "hidden_size": model.hidden_size,
         "heads": model.heads,
         "kv_heads": model.kv_heads,

@@ -144,7 +144,7 @@ const MISTAKES: [(&[&str], &str); 17] = [
         &["models.\"llama-3.1-8b\".layer=3"],
         "unknown key models.\"llama-3.1-8b\".layer; did you mean models.\"llama-3.1-8b\".layers?",
     ),
-    (&["timing.prefill=0s"], "timing.prefill is \"0ns\", but has to be a time above 0"),
+    (&["timing.prefill=0s"], "timing.prefill is \"0s\", but has to be a time above 0"),
 ];
 
 #[test]
@@ -163,19 +163,19 @@ const POOLS: &str = "[workload]\nrequests = 300\n[engine]\nmodel = \"qwen3-32b\"
 fn mistakes_in_pools_get_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        (POOLS.replace("tp = 4", "tp = 3"), "x.toml:12:6: pools.a.engine.tp is 3, but has to be a"),
+        (POOLS.replace("tp = 4", "tp = 3"), "x.toml:13:6: pools.a.engine.tp is 3, but has to be a"),
         (
             POOLS.replace("tp = 4", "tp = \"4\""),
-            "x.toml:12:6: pools.a.engine.tp is \"4\", but has to be a",
+            "x.toml:13:6: pools.a.engine.tp is \"4\", but has to be a",
         ),
         (
             POOLS.replace("tp = 4", "pt = 4"),
-            "x.toml:12:1: unknown key pools.a.engine.pt; did you mean pools.a.engine.tp?",
+            "x.toml:13:1: unknown key pools.a.engine.pt; did you mean pools.a.engine.tp?",
         ),
-        (POOLS.replace("workers = 1", ""), "x.toml:8:1: pools.a needs a number of workers"),
+        (POOLS.replace("workers = 1", ""), "x.toml:9:1: pools.a needs a number of workers"),
         (
             POOLS.replace("workers = 1", "workers = 0"),
-            "x.toml:9:11: pools.a.workers is 0, but has to be a whole number from 1 to 1048575",
+            "x.toml:10:11: pools.a.workers is 0, but has to be a whole number from 1 to 1048575",
         ),
         (
             POOLS.replace("tp = 4", "tp = 4\nblock_size = 16"),
@@ -214,7 +214,7 @@ fn a_mixed_fleet_is_reported_pool_by_pool() {
     let output = run(folder.path(), &["run", "-c", "x.toml", "--out", "o", "--router", "kv"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let table = text(&output.stdout);
-    for expected in ["3 workers (8 GPUs)", "a (qwen3-32b on 4 x h100_sxm)", "2 (b)", "USD"] {
+    for expected in ["3 workers (8 GPUs)", "a (qwen3-32b on 4 x", "2 (b)", "USD"] {
         assert!(table.contains(expected), "{expected} is missing in\n{table}");
     }
     let report = fs::read_to_string(folder.path().join("o/report.json")).unwrap();
@@ -417,7 +417,7 @@ fn estimates_are_as_close_to_measurements_as_documented() {
             at(1.0).0,
             at(1.0).1,
         );
-        assert!(at(0.5).0 < 0.2 && at(0.9).0 < 0.55 && at(1.0).0 < 1.0, "{kind}");
+        assert!(at(0.5).0 < 0.15 && at(0.9).0 < 0.3 && at(1.0).0 < 0.75, "{kind}");
     }
 }
 

@@ -196,9 +196,16 @@ fn model(name: &str, entry: ModelEntry) -> Result<Llm, Violation> {
             "a whole number from 0 to weight_bytes",
         ));
     }
+    let layers = fields.size("layers", entry.layers)?;
+    let kv_layers = entry.kv_layers.unwrap_or(layers);
+    if !(1..=layers).contains(&kv_layers) {
+        let found = kv_layers.to_string();
+        return Err(fields.wrong("kv_layers", found, "a whole number from 1 to layers"));
+    }
     Ok(Llm {
         name: name.to_owned(),
-        layers: fields.size("layers", entry.layers)?,
+        layers,
+        kv_layers,
         hidden_size: fields.size("hidden_size", entry.hidden_size)?,
         heads: fields.size("heads", entry.heads)?,
         kv_heads: fields.size("kv_heads", entry.kv_heads)?,

@@ -82,6 +82,7 @@ fn complete_model() -> ModelEntry {
     let (size, count, format) = (Some(1), Some(1), Some(NumberFormat::Bf16));
     ModelEntry {
         layers: size,
+        kv_layers: size,
         hidden_size: size,
         heads: size,
         kv_heads: size,

@@ -96,12 +96,12 @@ impl Deployment {
     /// What a token of a sequence takes in the KV cache of every GPU, in bytes. Heads are spread over the GPUs and copied
     /// when there are fewer of them than GPUs; latent attention keeps one vector, which every GPU has in full.
     pub fn kv_bytes_per_token(&self) -> f64 {
-        let Llm { layers, kv_heads, head_dim, mla_width, kv_format, .. } = self.model;
+        let Llm { kv_layers, kv_heads, head_dim, mla_width, kv_format, .. } = self.model;
         let width = match mla_width {
             Some(width) => f64::from(width),
             None => 2.0 * f64::from(kv_heads.div_ceil(self.tp)) * f64::from(head_dim),
         };
-        f64::from(layers) * width * kv_format.bytes()
+        f64::from(kv_layers) * width * kv_format.bytes()
     }
 
     /// What is taken on every GPU beside the KV cache, if no pass has more tokens than this.

@@ -86,6 +86,8 @@ pub struct Llm {
     pub name: String,
     /// Transformer layers.
     pub layers: u32,
+    /// Those that look at the whole context; the others look back a few tokens, which are not counted.
+    pub kv_layers: u32,
     /// Width of the residual stream.
     pub hidden_size: u32,
     /// Attention heads.

@@ -170,7 +170,7 @@ impl Deployment {
         let heads = f64::from(model.heads) / f64::from(self.tp);
         // Every token looks at all before it and at itself.
         let pairs = batch * new * (prefix + f64::midpoint(new, 1.0));
-        let operations = 4.0 * heads * width * pairs * f64::from(model.layers);
+        let operations = 4.0 * heads * width * pairs * f64::from(model.kv_layers);
         let matrix = self.gpu.flops(Format::Bf16) * PREFILL_ATTENTION;
         f64::from(model.layers) * PREFILL_LAYER
             + operations / matrix

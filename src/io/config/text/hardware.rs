@@ -42,6 +42,9 @@ pub struct ModelEntry {
     /// Transformer layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<u32>,
+    /// Those that look at the whole context; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_layers: Option<u32>,
     /// Width of the residual stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<u32>,
@@ -155,6 +158,7 @@ impl ModelEntry {
     pub fn over(self, base: ModelEntry) -> ModelEntry {
         ModelEntry {
             layers: self.layers.or(base.layers),
+            kv_layers: self.kv_layers.or(base.kv_layers),
             hidden_size: self.hidden_size.or(base.hidden_size),
             heads: self.heads.or(base.heads),
             kv_heads: self.kv_heads.or(base.kv_heads),
