@@ -169,8 +169,8 @@ fn mistakes_in_pools_get_one_sentence() {
             "x.toml:13:6: pools.a.engine.tp is \"4\", but has to be a",
         ),
         (
-            POOLS.replace("tp = 4", "pt = 4"),
-            "x.toml:13:1: unknown key pools.a.engine.pt; did you mean pools.a.engine.tp?",
+            POOLS.replace("gpu = \"h100_sxm\"", "gup = \"h100_sxm\""),
+            "x.toml:12:1: unknown key pools.a.engine.gup; did you mean pools.a.engine.gpu?",
         ),
         (POOLS.replace("workers = 1", ""), "x.toml:9:1: pools.a needs a number of workers"),
         (
