@@ -9,6 +9,7 @@ mod run;
 mod scaling;
 mod screen;
 mod sweep;
+mod timing;
 mod trace;
 mod watchdog;
 
@@ -36,5 +37,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
         Some(Command::Scaling(options)) => scaling::scaling(&options),
         Some(Command::Catalog(options)) => catalog::catalog(&options),
         Some(Command::Trace(command)) => trace::trace(&command),
+        Some(Command::Timing(command)) => timing::timing(&command),
     }
 }

@@ -14,6 +14,7 @@ mod series;
 mod summary;
 mod sweep;
 mod table;
+mod timing;
 mod workers;
 mod workload;
 
@@ -30,5 +31,6 @@ pub use sweep::{
     SweepAxis, SweepRun, SweepWriter, sweep_chart, sweep_columns, sweep_to_json, write_sweep_table,
 };
 pub use table::write_table;
+pub use timing::{TimingTable, pass_times, timing_charts, write_columns};
 pub use workers::write_workers;
 pub use workload::{write_workload, write_workload_json};

@@ -10,4 +10,6 @@ mod reference;
 mod scaling;
 mod support;
 mod theory;
+mod timing;
+mod timing;
 mod traces;

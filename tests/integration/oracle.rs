@@ -13,7 +13,7 @@ use fleetsim::model::timing::{Polynomial, TimingModel};
 use rand::RngExt;
 
 use crate::support::naive::{NaiveEngine, NaiveOutcome};
-use crate::support::seeds;
+use crate::support::{measured, seeds};
 
 fn config(rng: &mut Stream) -> EngineConfig {
     let mut pick = |values: &[u32]| values[rng.random_range(0..values.len())];
@@ -37,6 +37,7 @@ fn config(rng: &mut Stream) -> EngineConfig {
         let decode_min_ms = [1.0, 1.0, 0.500_000_3, 9.000_000_7][rng.random_range(0..4)];
         TimingModel::Polynomial(Polynomial { decode, decode_min_ms, ..default })
     };
+    let timing = if rng.random_bool(0.25) { measured() } else { timing };
     EngineConfig {
         layout,
         num_gpu_blocks: (pool_tokens / layout.block_size).max(1),

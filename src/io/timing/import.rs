@@ -26,13 +26,12 @@ impl Import {
     /// # Errors
     /// If there is no name, or a file cannot be read or does not say what it has to.
     pub fn read(stem: &Path, name: Option<&str>) -> Result<Import, TimingError> {
-        let name = match name {
-            Some(text) => Name::parse(text).ok_or_else(|| Problem::Name.at(Path::new(text)))?,
-            None => {
-                let parts: Vec<_> = stem.iter().map(|part| part.to_string_lossy()).collect();
-                let text = parts[parts.len().saturating_sub(3)..].join("/");
-                Name::parse(&text).ok_or_else(|| Problem::Name.at(stem))?
-            }
+        let name = if let Some(text) = name {
+            Name::parse(text).ok_or_else(|| Problem::Name.at(Path::new(text)))?
+        } else {
+            let parts: Vec<_> = stem.iter().map(|part| part.to_string_lossy()).collect();
+            let text = parts[parts.len().saturating_sub(3)..].join("/");
+            Name::parse(&text).ok_or_else(|| Problem::Name.at(stem))?
         };
         let files = Files::read(stem, |kind| read_file(&path_of(stem, kind)))?;
         let measurement = Measurement::parse(&name, stem, &files)?;

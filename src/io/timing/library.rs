@@ -101,7 +101,7 @@ impl Library {
         let Query { gpu, model, backend, version, tp } = query;
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
         let tp = tp.to_string();
-        let steps: [(&'static str, Option<&str>, fn(&Name) -> String); 5] = [
+        let steps: [(&'static str, Option<&str>, PartOf); 5] = [
             ("model", Some(model), |name| name.model.clone()),
             ("GPU", Some(gpu), |name| name.gpu.clone()),
             ("backend", Some(backend), |name| name.backend.clone()),
@@ -127,16 +127,19 @@ impl Library {
     pub fn load(&self, entry: &Entry) -> Result<Measurement, TimingError> {
         let directory = entry.directory.as_deref().unwrap_or(Path::new(SHIPPED));
         let stem = directory.join(entry.name.to_string());
-        let files = Files::read(&stem, |kind| match &entry.directory {
-            Some(_) => read_file(&path_of(&stem, kind)),
-            None => {
-                let file = Shipped::get(&format!("{}.{kind}", entry.name));
-                Ok(file.map(|file| file.data.into_owned()))
+        let files = Files::read(&stem, |kind| {
+            if entry.directory.is_some() {
+                return read_file(&path_of(&stem, kind));
             }
+            let file = Shipped::get(&format!("{}.{kind}", entry.name));
+            Ok(file.map(|file| file.data.into_owned()))
         })?;
         Measurement::parse(&entry.name, &stem, &files)
     }
 }
+
+/// A part of a name.
+type PartOf = fn(&Name) -> String;
 
 /// A whole file; nothing if there is none.
 pub(super) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, TimingError> {
@@ -220,7 +223,8 @@ impl fmt::Display for NotFound {
         let NotFound { part, wanted, there, near } = self;
         write!(f, "no timing table for {part} {wanted}; ")?;
         match near {
-            Some(near) if *part != "TP" => write!(f, "did you mean {near}?"),
+            // Of versions and TPs there are few, and one that looks like another says little.
+            Some(near) if !["version", "TP"].contains(part) => write!(f, "did you mean {near}?"),
             _ if there.len() > SHOWN || there.is_empty() => {
                 write!(f, "`fleetsim timing list` shows all {}", there.len())
             }

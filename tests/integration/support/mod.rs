@@ -5,9 +5,14 @@ pub(crate) mod swarm;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use fleetsim::fleet::Sink;
+use fleetsim::io::timing::Library;
+use fleetsim::kernel::Span;
 use fleetsim::model::metrics::Row;
+use fleetsim::model::timing::measured::Scales;
+use fleetsim::model::timing::{Measured, TimingModel};
 use parking_lot::Mutex;
 
 /// A real trace: in the folder `FLEETSIM_TRACES`, or in `../shared/traces`.
@@ -20,6 +25,22 @@ pub(crate) fn trace(name: &str) -> Option<PathBuf> {
 /// What the reference peer made of a case: in the folder `FLEETSIM_CASES`, or in `../shared/reference/cases`.
 pub(crate) fn case(name: &str) -> Option<PathBuf> {
     find("FLEETSIM_CASES", "../shared/reference/cases", name)
+}
+
+/// All timing tables: the folder `FLEETSIM_TIMING`, or `../shared/timing`.
+pub(crate) fn timing_tables() -> Option<PathBuf> {
+    find("FLEETSIM_TIMING", "../shared/timing", "")
+}
+
+/// A timing table that ships, with some overhead.
+pub(crate) fn measured() -> TimingModel {
+    static TIMING: LazyLock<Measured> = LazyLock::new(|| {
+        let library = Library::open(None).unwrap();
+        let entry = library.named("b200_sxm/minimax-m2.5-fp8/vllm-0.14.0-tp4").unwrap();
+        let measurement = library.load(entry).unwrap();
+        Measured::new(measurement.table, Scales::default(), Span::from_us(300))
+    });
+    TimingModel::Measured(TIMING.clone())
 }
 
 fn find(variable: &str, beside: &str, name: &str) -> Option<PathBuf> {

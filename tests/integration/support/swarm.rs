@@ -14,6 +14,8 @@ use fleetsim::model::timing::{Polynomial, TimingModel};
 use fleetsim::model::workload::{Shape, Shaped, Source};
 use rand::RngExt;
 
+use crate::support::measured;
+
 /// A fleet, and what it has to do.
 pub(crate) struct Case {
     pub(crate) spec: FleetSpec,
@@ -104,7 +106,9 @@ fn engine(rng: &mut Stream) -> EngineConfig {
         preemption_mode: pick(rng, &[PreemptionMode::Lifo, PreemptionMode::Fifo]),
         first_token: pick(rng, &[FirstToken::Prefill, FirstToken::Decode]),
         decode_kv: pick(rng, &[DecodeKv::Context, DecodeKv::Resident]),
-        timing: if rng.random() {
+        timing: if rng.random_bool(0.25) {
+            measured()
+        } else if rng.random() {
             // Whole milliseconds make everything meet at the same instants.
             let prefill = Span::from_ms(pick(rng, &[0, 1, 10]));
             TimingModel::Constant { prefill, decode: Span::from_ms(pick(rng, &[1, 2])) }

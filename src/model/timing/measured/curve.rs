@@ -2,8 +2,9 @@
 //!
 //! Matrix products work on tiles of tokens: with the first token of another tile the time jumps, and grows evenly until
 //! the tile is full. Tables have a figure for full tiles, so a jump lies right after a figure. Joined by a straight line
-//! the figures would be off by half a jump in between. A segment is taken for a jump if it is steeper than both of its
-//! neighbours, in the same direction; then the line of the next segment is followed back to the figure before.
+//! the figures would be off by half a jump in between. A segment is taken for a jump if its slope is
+//! above those of both neighbours, or below both; then the line of the next segment is followed back to the figure before.
+//! docs/timing.md says how much that gains.
 
 use crate::model::timing::measured::axis::Axis;
 

@@ -251,7 +251,7 @@ impl fmt::Debug for Measured {
             .field("table", &self.table.identity())
             .field("scales", &self.scales)
             .field("pass_overhead", &self.pass_overhead)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

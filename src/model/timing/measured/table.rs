@@ -169,7 +169,7 @@ fn check_ms(
     value: f64,
     at: impl FnOnce() -> Vec<u32>,
 ) -> Result<(), TableError> {
-    if value >= 0.0 && value <= MS_MAX {
+    if (0.0..=MS_MAX).contains(&value) {
         return Ok(());
     }
     Err(TableError::Time { kind, field, at: at(), value })
@@ -199,9 +199,9 @@ impl<const AXES: usize> Grid<AXES> {
             values.dedup();
             values
         });
-        if let Some(axis) = axes.iter().position(|values| values.len() < 2) {
-            let (axis, value) = (kind.axes()[axis], axes[axis][0]);
-            return Err(TableError::Short { kind, axis, value });
+        if let Some(short) = axes.iter().position(|values| values.len() < 2) {
+            let (name, value) = (kind.axes()[short], axes[short][0]);
+            return Err(TableError::Short { kind, axis: name, value });
         }
         // A grid of distinct rows has at least as many cells as rows, but a list of scattered points can have far more.
         let cells = axes.iter().try_fold(1_usize, |cells, axis| cells.checked_mul(axis.len()));
