@@ -118,6 +118,17 @@ fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
         let pools: Vec<Value> = summary.pools.iter().map(PoolFigures::to_json).collect();
         report.insert("pools".to_owned(), Value::Array(pools));
     }
+    if tables.is_some() {
+        let work = outcome.work();
+        let share = work.extrapolated_ns as f64 / work.busy_ns as f64;
+        put(
+            report,
+            [
+                ("extrapolated_passes", json!(work.extrapolated_passes)),
+                ("extrapolated_ratio", json!((work.busy_ns > 0).then_some(share))),
+            ],
+        );
+    }
     if let [pool] = &context.fleet.pools[..] {
         put(
             report,

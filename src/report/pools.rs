@@ -88,6 +88,7 @@ impl PoolFigures {
             "total_input_tokens": self.work.prompt_tokens,
             "total_output_tokens": self.work.output_tokens,
             "preemptions": self.work.preemptions,
+            "extrapolated_passes": self.timing_table.as_ref().map(|_| self.work.extrapolated_passes),
             "busy_ratio": self.busy,
             "gpu_hours": self.gpu_hours,
             "cost_usd": self.cost_usd,

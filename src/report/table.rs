@@ -257,6 +257,15 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
             duration(drain as f64 * outcome.recorder.series.length().as_secs())
         ));
     }
+    if work.extrapolated_passes > 0 {
+        warnings.push(format!(
+            "{} of {} forward passes, {} of the time in passes, left the range of the timing table, \
+             and their times were extrapolated",
+            count(work.extrapolated_passes),
+            count(work.passes),
+            percent(work.extrapolated_ns as f64 / work.busy_ns as f64),
+        ));
+    }
     if work.preemptions > totals.arrived / 100 {
         warnings.push(format!(
             "{} preemptions threw away computed KV; engine.num_gpu_blocks is small for this load",

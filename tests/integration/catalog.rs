@@ -328,12 +328,36 @@ fn a_measured_shape_takes_its_times_from_the_table() {
     let tables = report["timing_tables"].to_string();
     assert!(tables.contains("h200_sxm/qwen3-32b/vllm-") && tables.contains("-tp2"), "{tables}");
     assert!(report["cost_usd"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["extrapolated_passes"], 0);
     let config = read("o/config.toml");
     assert!(config.contains("model = \"measured\"") && config.contains("backend_version = "));
     let args = ["run", "-c", "o/config.toml", "--out", "again", "--quiet"];
     assert_eq!(text(&run(folder.path(), &args).stderr), "");
     let again: Value = serde_json::from_str(&read("again/report.json")).unwrap();
     assert_eq!(report["digest"], again["digest"]);
+}
+
+/// More requests in a batch than anybody has measured: counted, and said.
+#[test]
+fn leaving_the_measured_range_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = ["engine.max_num_seqs=4096", "workload.preset=custom", "fleet.workers=1"];
+    let set = [&H200[..], &set, &["workload.generate.prompt_tokens.mean=20.0"]].concat();
+    let set =
+        [&set[..], &["workload.generate.rate=2000.0", "workload.generate.duration=5s"]].concat();
+    let set = set.iter().flat_map(|set| ["--set", set]);
+    let args: Vec<&str> = ["run", "--out", "o"].into_iter().chain(set).collect();
+    let output = run(folder.path(), &args);
+    let table = text(&output.stdout);
+    assert!(
+        table.contains("left the range of the timing table"),
+        "{table}{}",
+        text(&output.stderr)
+    );
+    let report = fs::read_to_string(folder.path().join("o/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let ratio = report["extrapolated_ratio"].as_f64().unwrap();
+    assert!(report["extrapolated_passes"].as_u64() > Some(0) && ratio > 0.0 && ratio <= 1.0);
 }
 
 /// Where there is no table, and when that is an error.
