@@ -11,5 +11,4 @@ mod scaling;
 mod support;
 mod theory;
 mod timing;
-mod timing;
 mod traces;
