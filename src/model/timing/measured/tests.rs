@@ -116,8 +116,8 @@ fn beyond_the_figures_the_work_counts() {
     outside(NO_PREFILL, decode(300, 300_000), (5.0 + 3.0) * factor + attention);
     // More tokens, a longer prefix, more requests, a missing combination.
     let attention = |b, n, p| prefill_attention(b, n, p);
-    let times = 2.0 * (512.0 + 4096.0) / (512.0 + 2048.0);
-    outside(prefill(1, 8192, 512), NO_DECODE, 5.0 + 81.92 + times * attention(1, 4096, 512));
+    let work = 2.0 * (512.0 + 4096.0) / (512.0 + 2048.0);
+    outside(prefill(1, 8192, 512), NO_DECODE, 5.0 + 81.92 + work * attention(1, 4096, 512));
     outside(prefill(1, 64, 16_384), NO_DECODE, 5.64 + attention(1, 64, 16_384));
     outside(prefill(16, 64, 0), NO_DECODE, 5.0 + 10.24 + 2.0 * attention(8, 64, 0));
     outside(prefill(8, 4096, 0), NO_DECODE, 5.0 + 327.68 + 4.0 * attention(2, 4096, 0));
@@ -285,9 +285,11 @@ fn nothing_is_below_the_floor() {
     }
 }
 
+type Change<'a> = dyn Fn(&mut Vec<OtherRow>, &mut Vec<PrefillRow>, &mut Vec<DecodeRow>) + 'a;
+
 #[test]
 fn what_is_no_table_is_refused() {
-    let check = |change: &dyn Fn(&mut Vec<OtherRow>, &mut Vec<PrefillRow>, &mut Vec<DecodeRow>)| {
+    let check = |change: &Change| {
         let (mut other, mut prefill, mut decode) = rows(&[1, 2, 256, 8192]);
         change(&mut other, &mut prefill, &mut decode);
         let table = Table::new(Identity::default(), other, &prefill, &decode);
