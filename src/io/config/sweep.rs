@@ -228,7 +228,9 @@ impl Sweep {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
-            let full = join(path, key.get_ref());
+            // A whole path may be one key in quotes.
+            let name = key.get_ref();
+            let full = if path.is_empty() { name.to_string() } else { join(path, name) };
             match (known(&full), value.get_ref()) {
                 (None, _) if full == PLOT => self.read_plots(layer, value)?,
                 (None, _) => return Err(layer.unknown_key(&full, key.span().start)),

@@ -72,7 +72,7 @@ fn pools(seed: u64, workers: u32, first: EngineConfig) -> Vec<PoolSpec> {
     let mut rng = stream(seed, 1);
     let layout = first.layout;
     let mut pools = vec![PoolSpec::new(workers, first)];
-    for _ in 0..pick(&mut rng, &[0, 0, 1, 2]) {
+    for _ in 0..pick(&mut rng, &[0, 0, 0, 0, 0, 1, 2]) {
         let num_gpu_blocks = (pick(&mut rng, &[300, 3000, 100_000]) / layout.block_size).max(1);
         let engine = EngineConfig { layout, num_gpu_blocks, ..engine(&mut rng) };
         pools.push(PoolSpec::new(pick(&mut rng, &[1, 2, 7]), engine));
