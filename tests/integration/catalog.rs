@@ -53,7 +53,7 @@ fn kv_capacities_are_those_of_the_package() {
             .engine
             .num_gpu_blocks;
         let error = (f64::from(blocks) / expected - 1.0).abs();
-        assert!(error < 0.01, "{line}: {blocks}");
+        assert!(error < 0.002, "{line}: {blocks}");
         worst = worst.max(error);
     }
     println!("{count} shapes, worst error {:.3} %", worst * 100.0);
@@ -181,7 +181,10 @@ fn mistakes_in_pools_get_one_sentence() {
             POOLS.replace("tp = 4", "tp = 4\nblock_size = 16"),
             "engine.block_size is 64 in pool b, but 16 in pool a: a router counts in blocks of one",
         ),
-        (POOLS.replace("tp = 4", "tp = 4\nmodel = \"llama-3.1-8b\""), "pools.a.engine.model"),
+        (
+            POOLS.replace("tp = 4", "tp = 4\nmodel = \"llama-3.1-8b\""),
+            "engine.model is \"qwen3-32b\", but pool a serves \"llama-3.1-8b\": a fleet serves one",
+        ),
         (
             POOLS
                 .replace(
@@ -375,7 +378,7 @@ fn a_shape_without_a_table_is_estimated_unless_a_table_was_asked_for() {
     let version = [&H200[..], &["engine.backend_version=0.24.1"]].concat();
     let error = resolve(&version).unwrap_err();
     assert!(error.contains("engine.backend_version is 0.24.1, but no timing table"), "{error}");
-    assert!(error.contains("did you mean 0.24.0?"), "{error}");
+    assert!(error.contains("there are 0.12.0, 0.24.0; timing.model"), "{error}");
     let error = resolve(&[&H200[..], &["timing.dir=nowhere"]].concat()).unwrap_err();
     assert!(error.contains("timing.dir is \"nowhere\": nowhere: cannot be read"), "{error}");
     let sglang = resolve(&[&H200[..], &["engine.backend=sglang"]].concat()).unwrap();
@@ -441,7 +444,7 @@ fn estimates_are_as_close_to_measurements_as_documented() {
             at(1.0).0,
             at(1.0).1,
         );
-        assert!(at(0.5).0 < 0.15 && at(0.9).0 < 0.3 && at(1.0).0 < 0.75, "{kind}");
+        assert!(at(0.5).0 < 0.15 && at(0.9).0 < 0.3 && at(1.0).0 < 0.7, "{kind}");
     }
 }
 

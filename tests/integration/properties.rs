@@ -43,7 +43,7 @@ impl Sink for Nowhere {
 #[test]
 fn every_fleet_keeps_the_rules() {
     let mut seen = BTreeMap::new();
-    for_each_case(1000, "every_fleet_keeps_the_rules", |case| {
+    for_each_case(1200, "every_fleet_keeps_the_rules", |case| {
         let rows = Rows::default();
         let outcome = run(case, &rows).unwrap();
         let again = Rows::default();
