@@ -111,6 +111,8 @@ pub(crate) struct NaiveOutcome {
     /// Every gap between two tokens, ns.
     pub(crate) gaps: Vec<u64>,
     pub(crate) passes: u64,
+    /// Passes outside of what was measured, and their time, ns.
+    pub(crate) extrapolated: (u64, u64),
     pub(crate) prefill_tokens: u64,
     /// Changes of the cache, by the end of the pass.
     pub(crate) changes: Vec<(Time, Vec<(bool, u64)>)>,
@@ -388,6 +390,10 @@ impl NaiveEngine {
         let duration: Span = timer.pass(prefill, decode).max(timer.floor());
         let end = now + duration;
         self.outcome.passes += 1;
+        if timer.is_extrapolated(prefill, decode) {
+            self.outcome.extrapolated.0 += 1;
+            self.outcome.extrapolated.1 += duration.as_ns();
+        }
         self.outcome.changes.push((end, std::mem::take(&mut self.pool.changes)));
         let mut index = 0;
         while index < self.running.len() {

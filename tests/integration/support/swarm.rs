@@ -107,7 +107,7 @@ fn engine(rng: &mut Stream) -> EngineConfig {
         first_token: pick(rng, &[FirstToken::Prefill, FirstToken::Decode]),
         decode_kv: pick(rng, &[DecodeKv::Context, DecodeKv::Resident]),
         timing: if rng.random_bool(0.25) {
-            measured()
+            measured(rng.random())
         } else if rng.random() {
             // Whole milliseconds make everything meet at the same instants.
             let prefill = Span::from_ms(pick(rng, &[0, 1, 10]));
