@@ -118,6 +118,15 @@ pub(crate) struct NaiveOutcome {
     pub(crate) changes: Vec<(Time, Vec<(bool, u64)>)>,
 }
 
+impl NaiveOutcome {
+    /// Counts a pass.
+    fn count(&mut self, extrapolated: bool, duration: Span) {
+        self.passes += 1;
+        self.extrapolated.0 += u64::from(extrapolated);
+        self.extrapolated.1 += u64::from(extrapolated) * duration.as_ns();
+    }
+}
+
 pub(crate) struct NaiveEngine {
     config: EngineConfig,
     pool: Pool,
@@ -389,11 +398,7 @@ impl NaiveEngine {
         let timer = self.config.pass_timer();
         let duration: Span = timer.pass(prefill, decode).max(timer.floor());
         let end = now + duration;
-        self.outcome.passes += 1;
-        if timer.is_extrapolated(prefill, decode) {
-            self.outcome.extrapolated.0 += 1;
-            self.outcome.extrapolated.1 += duration.as_ns();
-        }
+        self.outcome.count(timer.is_extrapolated(prefill, decode), duration);
         self.outcome.changes.push((end, std::mem::take(&mut self.pool.changes)));
         let mut index = 0;
         while index < self.running.len() {
