@@ -12,9 +12,8 @@
 //!
 //! Weights of experts are read as far as T tokens that choose at random touch them: 1 - (1 - active / total)^T. The form is
 //! the roofline of Williams, Waterman and Patterson (CACM 2009) without overlap, with a time per layer for kernels that are
-//! too small to fill a GPU, and ring all-reduces. The constants are those that bring it closest to the measured tables
-//! (least mean of |ln(estimate / measured)| over the tables of all but latent-attention models); docs/catalog.md tells how
-//! close that is.
+//! too small to fill a GPU, and ring all-reduces. The constants are fitted to measured tables, but for the shares of the link
+//! and of the KV reads of prefill, which are chosen; docs/catalog.md tells how, and how close that is.
 
 use crate::model::deployment::{Deployment, Format, Llm};
 use crate::model::timing::{DecodeRow, Identity, MS_MAX, OtherRow, PrefillRow, Table};
