@@ -25,6 +25,8 @@ pub(super) enum Command {
     Sweep(Box<SweepOptions>),
     /// Tell how a run would scale to more threads, and what limits it.
     Scaling(Box<ScalingOptions>),
+    /// List the GPUs and models that a configuration can name.
+    Catalog(CatalogOptions),
     /// Look at workloads, make them, convert them, check them.
     #[command(subcommand)]
     Trace(TraceCommand),
@@ -261,6 +263,22 @@ pub(super) struct SweepOptions {
     pub output: OutputOptions,
 }
 
+/// Options of `fleetsim catalog`.
+#[derive(clap::Args, Debug)]
+pub(super) struct CatalogOptions {
+    /// Configuration file, whose sections [gpus.NAME] and [models.NAME] are listed as well.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Set any key of the configuration; repeatable, the last one wins.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `fleetsim scaling`.
 #[derive(clap::Args, Debug)]
 pub(super) struct ScalingOptions {
@@ -286,6 +304,13 @@ impl ScalingOptions {
         let mut overrides = Overrides::default();
         overrides.fleet(&self.fleet);
         overrides.0
+    }
+}
+
+impl CatalogOptions {
+    /// See [`TraceOptions::overrides`].
+    pub(super) fn overrides(&self) -> Vec<(String, String)> {
+        self.set.iter().map(|set| (format!("--set {set}"), set.clone())).collect()
     }
 }
 

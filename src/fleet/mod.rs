@@ -19,7 +19,7 @@ mod worker;
 
 pub use execution::{Executed, Execution, ExecutionOptions, Threads};
 pub use outcome::Outcome;
-pub use spec::{ControlPlane, FleetSpec, Latency, Load};
+pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec};
 
 use std::fmt;
 use std::io;
@@ -144,15 +144,16 @@ pub fn run(
     policy: Box<dyn Policy>,
     sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
-    assert!(spec.workers > 0, "a fleet without workers");
+    assert!(spec.workers() > 0, "a fleet without workers");
     let reports = spec.reports(policy.reads());
-    let config = Arc::new(spec.engine.clone());
     let mut lps = vec![FleetLp::Coordinator(Box::new(Coordinator::new(spec, source, policy)))];
-    for id in (0..spec.workers).map(WorkerId) {
-        lps.push(FleetLp::Worker(Box::new(Worker::new(id, Arc::clone(&config), spec, reports))));
+    for (pool, workers) in spec.ranges() {
+        let config = Arc::new(pool.engine.clone());
+        let worker = |id| Box::new(Worker::new(WorkerId(id), Arc::clone(&config), spec, reports));
+        lps.extend(workers.map(|id| FleetLp::Worker(worker(id))));
     }
     let executed = spec.execution.choose(Situation {
-        workers: spec.workers,
+        workers: spec.workers(),
         has_feedback: reports != Reads::default(),
         has_lookahead: kernel::can_run_parallel(&lps),
     });
@@ -209,13 +210,13 @@ fn execute(
         FleetLp::Coordinator(coordinator) => coordinator.read_ahead(),
         FleetLp::Worker(_) => None,
     };
-    let workers = spec.workers as usize;
+    let workers = spec.workers() as usize;
     let groups = if lps[1].lookahead() == Span::FOREVER { GROUPS_ALONE } else { GROUPS };
     let options = ParallelOptions {
         spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
         stealing: !options.no_stealing,
         pin,
-        hub_budget: (2 * u64::from(spec.workers)).clamp(1024, READ_AHEAD),
+        hub_budget: (2 * u64::from(spec.workers())).clamp(1024, READ_AHEAD),
         errand: &|| ahead.as_ref().is_some_and(|ahead| ahead.advance()),
         account,
         fuzz: options.fuzz,

@@ -40,10 +40,10 @@ impl Worker {
     ) -> Worker {
         Worker {
             id,
+            lookahead: spec.worker_lookahead(&config, reports),
             engine: Engine::new(id, config, reports.cache),
             reports,
             feedback: spec.control_plane.feedback,
-            lookahead: spec.worker_lookahead(reports),
             last_report: Time::ZERO,
             rng: lp_stream(spec.seed, Worker::lp(id), 0),
         }

@@ -2,9 +2,11 @@
 //!
 //! A figure that cannot be computed is absent, never zero.
 
+mod catalog;
 mod json;
 mod number;
 pub mod plot;
+mod pools;
 mod row_writer;
 mod rows;
 mod scaling;
@@ -16,7 +18,9 @@ mod timing;
 mod workers;
 mod workload;
 
+pub use catalog::{catalog_to_json, write_catalog};
 pub use json::to_json;
+pub use pools::PoolFigures;
 pub use row_writer::RowWriter;
 pub use scaling::{
     Scaling, ScalingPoint, scaling_chart, scaling_to_json, write_scaling_csv, write_scaling_table,

@@ -199,13 +199,38 @@ fn the_conversation_trace_gives_one_report() {
                     _ => on(threads, ExecutionOptions::default()),
                 };
                 let source = job.traffic.open(spec.seed).unwrap();
-                let layout = spec.engine.layout;
-                let policy = policy.build(spec.workers, layout, spec.router_stream());
+                let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
                 let (outcome, found) = reports(&spec, source, policy);
                 assert_eq!(outcome.recorder.totals.arrived, 12_031);
                 let expected = reference.get_or_insert_with(|| found.clone());
                 assert_eq!(&found, expected, "{threads} threads, {spec:?}");
             }
         }
+    }
+}
+
+/// Measured times on one kind of GPU, estimated ones on the other, one router.
+#[test]
+fn a_mixed_fleet_gives_one_report() {
+    let set = |text: &str| ("--set".to_owned(), text.to_owned());
+    let config = shipped("examples/mixed-fleet.toml");
+    let overrides =
+        ["workload.requests=2000", "workload.speedup=3", "pools.h100.engine.gpu=a100_sxm"];
+    let loaded = Loaded::load(Some(&config), &overrides.map(set)).unwrap();
+    let job = loaded.resolve().unwrap();
+    let mut reference = None;
+    for threads in [0, 1, 2, 3] {
+        let mut spec = job.fleet.clone();
+        spec.execution = match threads {
+            0 => Execution::sequential(),
+            _ => on(threads, ExecutionOptions::default()),
+        };
+        let source = job.traffic.open(spec.seed).unwrap();
+        let policy = job.router.build(spec.workers(), spec.layout(), spec.router_stream());
+        let (outcome, found) = reports(&spec, source, policy);
+        assert_eq!(outcome.recorder.totals.arrived, 2000);
+        assert!(found[0].contains("measured, estimate") || found[0].contains("estimate, measured"));
+        let expected = reference.get_or_insert_with(|| found.clone());
+        assert_eq!(&found, expected, "{threads} threads");
     }
 }

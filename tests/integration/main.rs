@@ -1,5 +1,6 @@
 //! Tests that drive the simulator from outside.
 
+mod catalog;
 mod cli;
 mod corpus;
 mod differential;

@@ -7,7 +7,9 @@
 pub mod measured;
 mod polynomial;
 
-pub use measured::Measured;
+pub use measured::{
+    DecodeRow, Identity, MS_MAX, Measured, OtherRow, PrefillRow, Scales, Table, TableError,
+};
 pub use polynomial::Polynomial;
 
 use crate::kernel::time::Span;

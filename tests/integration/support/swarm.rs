@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load};
+use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, PoolSpec};
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
@@ -38,9 +38,9 @@ impl Case {
         let mut rng = stream(seed, 0);
         let engine = engine(&mut rng);
         let policy = policy(&mut rng);
+        let workers = pick(&mut rng, &[1, 1, 1, 2, 3, 16, 100]);
         let spec = FleetSpec {
-            workers: pick(&mut rng, &[1, 1, 1, 2, 3, 16, 100]),
-            gpus_per_worker: 1,
+            pools: pools(seed, workers, engine),
             control_plane: control_plane(&mut rng),
             load: if rng.random() { Load::Open } else { Load::Closed(rng.random_range(1..30)) },
             router_queue: router_queue(&mut rng, policy),
@@ -48,9 +48,8 @@ impl Case {
             series_interval: Span::from_ns(rng.random_range(1_000_000..3_000_000_000)),
             slo: slo(&mut rng),
             execution: Execution::sequential(),
-            engine,
         };
-        let requests = requests(&mut rng, &spec.engine);
+        let requests = requests(&mut rng, &spec.pools[0].engine);
         let shape = shape(&mut rng, &requests);
         Case { spec, policy, shape, requests }
     }
@@ -64,8 +63,21 @@ impl Case {
     }
 
     pub(crate) fn policy(&self) -> Box<dyn Policy> {
-        self.policy.build(self.spec.workers, self.spec.engine.layout, self.spec.router_stream())
+        self.policy.build(self.spec.workers(), self.spec.layout(), self.spec.router_stream())
     }
+}
+
+/// Often one pool, sometimes two or three that have nothing but the KV blocks in common.
+fn pools(seed: u64, workers: u32, first: EngineConfig) -> Vec<PoolSpec> {
+    let mut rng = stream(seed, 1);
+    let layout = first.layout;
+    let mut pools = vec![PoolSpec::new(workers, first)];
+    for _ in 0..pick(&mut rng, &[0, 0, 0, 0, 0, 1, 2]) {
+        let num_gpu_blocks = (pick(&mut rng, &[300, 3000, 100_000]) / layout.block_size).max(1);
+        let engine = EngineConfig { layout, num_gpu_blocks, ..engine(&mut rng) };
+        pools.push(PoolSpec::new(pick(&mut rng, &[1, 2, 7]), engine));
+    }
+    pools
 }
 
 fn pick<T: Copy>(rng: &mut Stream, values: &[T]) -> T {
