@@ -27,7 +27,7 @@ fn job(settings: &[&str]) -> Job {
 
 fn run(job: &Job) -> u128 {
     let policy =
-        job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream());
+        job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
     let source = job.traffic.open(job.fleet.seed).expect("a generator");
     fleet::run(&job.fleet, source, policy, &Nowhere).expect("a run").digest
 }
@@ -80,7 +80,7 @@ fn scaling(criterion: &mut Criterion) {
         .concat();
         for job in [job(&small), job(&large)] {
             group.throughput(Throughput::Elements(job.traffic.shape.requests.unwrap_or(0)));
-            let name = format!("{policy}_{}_workers", job.fleet.workers);
+            let name = format!("{policy}_{}_workers", job.fleet.workers());
             group.bench_function(name, |bencher| bencher.iter(|| run(&job)));
         }
     }

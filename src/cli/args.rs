@@ -25,9 +25,79 @@ pub(super) enum Command {
     Sweep(Box<SweepOptions>),
     /// Tell how a run would scale to more threads, and what limits it.
     Scaling(Box<ScalingOptions>),
+    /// List the GPUs and models that a configuration can name.
+    Catalog(CatalogOptions),
     /// Look at workloads, make them, convert them, check them.
     #[command(subcommand)]
     Trace(TraceCommand),
+    /// Look at timing tables: measured times of forward passes, by GPU, model, backend, version and TP.
+    #[command(subcommand)]
+    Timing(TimingCommand),
+}
+
+/// Where timing tables are, beside those that are built in.
+#[derive(clap::Args, Debug)]
+pub(super) struct TablesOption {
+    /// A directory of more timing tables; one of them comes before a built-in one of the same name.
+    #[arg(long, value_name = "DIR")]
+    pub timing_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum TimingCommand {
+    /// List the tables there are.
+    List {
+        /// List only tables with all of these words in their names.
+        words: Vec<String>,
+        #[command(flatten)]
+        tables: TablesOption,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell about one table: its source, what it covers, memory, and some passes.
+    Show {
+        /// The table, as `list` names it.
+        name: String,
+        #[command(flatten)]
+        tables: TablesOption,
+    },
+    /// Draw decode passes over the context and prefill passes over the new tokens.
+    Plot {
+        /// The table, as `list` names it.
+        name: String,
+        /// The directory to make, with decode.svg and prefill.svg.
+        output: PathBuf,
+        /// Replace earlier plots that are in the directory.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        tables: TablesOption,
+    },
+    /// Tell how exact tables are, and which figures look wrong; fails if a table is off by more than 2 % on average.
+    Check {
+        /// Check only tables with all of these words in their names.
+        words: Vec<String>,
+        #[command(flatten)]
+        tables: TablesOption,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a table from elsewhere, and copy it into a directory of tables.
+    Import {
+        /// The path of its files without .prefill.csv, .decode.csv, .other.csv.
+        stem: PathBuf,
+        /// The directory of tables; it is made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        timing_dir: PathBuf,
+        /// What it is about: gpu/model/backend-version-tpK; without it, the last three parts of the path say so.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+        /// Replace a table of the same name.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -193,6 +263,22 @@ pub(super) struct SweepOptions {
     pub output: OutputOptions,
 }
 
+/// Options of `fleetsim catalog`.
+#[derive(clap::Args, Debug)]
+pub(super) struct CatalogOptions {
+    /// Configuration file, whose sections [gpus.NAME] and [models.NAME] are listed as well.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Set any key of the configuration; repeatable, the last one wins.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `fleetsim scaling`.
 #[derive(clap::Args, Debug)]
 pub(super) struct ScalingOptions {
@@ -218,6 +304,13 @@ impl ScalingOptions {
         let mut overrides = Overrides::default();
         overrides.fleet(&self.fleet);
         overrides.0
+    }
+}
+
+impl CatalogOptions {
+    /// See [`TraceOptions::overrides`].
+    pub(super) fn overrides(&self) -> Vec<(String, String)> {
+        self.set.iter().map(|set| (format!("--set {set}"), set.clone())).collect()
     }
 }
 

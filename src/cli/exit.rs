@@ -8,6 +8,7 @@ use crate::experiment::{Cause, ExperimentError};
 use crate::fleet::RunError;
 use crate::io::config::ConfigError;
 use crate::io::files::OutputError;
+use crate::io::timing::{NotFound, Problem as TimingProblem, TimingError};
 use crate::io::trace::{Problem, TraceError};
 
 /// Why the program ends early.
@@ -79,6 +80,22 @@ impl From<TraceError> for Exit {
             Problem::Exists | Problem::Write(_) => Exit::Output(error.to_string()),
             _ => Exit::Input(error.to_string()),
         }
+    }
+}
+
+impl From<TimingError> for Exit {
+    fn from(error: TimingError) -> Exit {
+        match &error.problem {
+            TimingProblem::Exists | TimingProblem::Write(_) => Exit::Output(error.to_string()),
+            TimingProblem::Name => Exit::Usage(error.to_string()),
+            _ => Exit::Input(error.to_string()),
+        }
+    }
+}
+
+impl From<NotFound> for Exit {
+    fn from(error: NotFound) -> Exit {
+        Exit::Usage(error.to_string())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: parse, call, print.
 
 mod args;
+mod catalog;
 mod exit;
 mod interrupt;
 mod progress;
@@ -8,6 +9,7 @@ mod run;
 mod scaling;
 mod screen;
 mod sweep;
+mod timing;
 mod trace;
 mod watchdog;
 
@@ -33,6 +35,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Exit> {
         Some(Command::Run(options)) => run::run(&options),
         Some(Command::Sweep(options)) => sweep::sweep(&options),
         Some(Command::Scaling(options)) => scaling::scaling(&options),
+        Some(Command::Catalog(options)) => catalog::catalog(&options),
         Some(Command::Trace(command)) => trace::trace(&command),
+        Some(Command::Timing(command)) => timing::timing(&command),
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
     let start = Instant::now();
     let policy =
-        job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream());
+        job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
     let outcome = fleet::run(&job.fleet, source, policy, &sink);
     sink.progress.finish();
     let unwritten = |error: &io::Error| {

@@ -79,7 +79,7 @@ impl std::error::Error for ExperimentError {}
 /// Runs the job as `spec` says, and tells how long the simulation took. No rows are stored.
 fn simulate(job: &Job, spec: &FleetSpec, watch: &dyn Watch) -> Result<(Outcome, Duration), Cause> {
     let source = job.traffic.open(spec.seed).map_err(Cause::Trace)?;
-    let policy = job.router.build(spec.workers, spec.engine.layout, spec.router_stream());
+    let policy = job.router.build(spec.workers(), spec.layout(), spec.router_stream());
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
     let start = Instant::now();
     let outcome = fleet::run(spec, source, policy, &Unstored(watch)).map_err(Cause::Run)?;

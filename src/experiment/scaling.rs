@@ -171,7 +171,7 @@ impl Plan {
         };
         Scaling {
             workload: self.job.traffic.name(),
-            workers: self.job.fleet.workers,
+            workers: self.job.fleet.workers(),
             policy: self.job.router.name().to_owned(),
             seed: self.job.fleet.seed,
             repeat: self.repeat,

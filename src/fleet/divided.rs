@@ -54,7 +54,7 @@ impl DividedCoordinator {
         spec: &FleetSpec,
         arrivals: Arrivals,
         divided: Divided,
-        worker_lookahead: Span,
+        workers_lookahead: Span,
     ) -> (DividedCoordinator, Vec<IndexPart>) {
         let Divided { loads, recent, books } = divided;
         let dispatch = spec.control_plane.dispatch;
@@ -64,7 +64,7 @@ impl DividedCoordinator {
             recent,
             places: Places { parts: books.len() as u32 },
             dispatch,
-            notice: dispatch.floor + worker_lookahead,
+            notice: dispatch.floor + workers_lookahead,
             last_arrival: Time::ZERO,
             next: RequestId(0),
             early: Vec::new(),

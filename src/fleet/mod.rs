@@ -23,7 +23,7 @@ mod worker;
 pub use activity::{Activity, Busy};
 pub use execution::{Executed, Execution, ExecutionOptions, Threads};
 pub use outcome::Outcome;
-pub use spec::{ControlPlane, FleetSpec, Latency, Load};
+pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec};
 
 use std::fmt;
 use std::io;
@@ -158,11 +158,11 @@ pub fn run(
     policy: Box<dyn Policy>,
     sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
-    assert!(spec.workers > 0, "a fleet without workers");
+    assert!(spec.workers() > 0, "a fleet without workers");
     let reports = spec.reports(policy.reads());
     let (mut lps, places) = build(spec, source, policy, reports);
     let executed = spec.execution.choose(Situation {
-        workers: spec.workers,
+        workers: spec.workers(),
         has_feedback: reports != Reads::default(),
         has_lookahead: kernel::can_run_parallel(&lps),
     });
@@ -211,7 +211,7 @@ fn build(
     let (mut lps, mut places) = (Vec::new(), Places::UNDIVIDED);
     let arrivals = Arrivals::new(source);
     if let Some(divided) = divide(spec, policy.as_ref()) {
-        let lookahead = spec.worker_lookahead(reports);
+        let lookahead = spec.workers_lookahead(reports);
         let (coordinator, parts) = DividedCoordinator::new(spec, arrivals, divided, lookahead);
         places.parts = parts.len() as u32;
         lps.push(FleetLp::DividedCoordinator(Box::new(coordinator)));
@@ -219,10 +219,11 @@ fn build(
     } else {
         lps.push(FleetLp::Coordinator(Box::new(Coordinator::new(spec, arrivals, policy))));
     }
-    let config = Arc::new(spec.engine.clone());
-    for id in (0..spec.workers).map(WorkerId) {
-        let worker = Worker::new(id, Arc::clone(&config), spec, reports, places);
-        lps.push(FleetLp::Worker(Box::new(worker)));
+    for (pool, workers) in spec.ranges() {
+        let config = Arc::new(pool.engine.clone());
+        let worker =
+            |id| Box::new(Worker::new(WorkerId(id), Arc::clone(&config), spec, reports, places));
+        lps.extend(workers.map(|id| FleetLp::Worker(worker(id))));
     }
     (lps, places)
 }
@@ -231,7 +232,7 @@ fn build(
 fn divide(spec: &FleetSpec, policy: &dyn Policy) -> Option<Divided> {
     let parts = match spec.execution.options.index_parts {
         Some(parts) => parts,
-        None if spec.workers >= WORKERS_WORTH_DIVIDING => INDEX_PARTS,
+        None if spec.workers() >= WORKERS_WORTH_DIVIDING => INDEX_PARTS,
         None => 0,
     };
     let is_possible = spec.load == Load::Open
@@ -255,7 +256,7 @@ fn execute(
         return kernel::run_sequential(lps, recorder, drain);
     }
     let ahead = lps[0].arrivals().and_then(|arrivals| arrivals.read_ahead());
-    let workers = spec.workers as usize;
+    let workers = spec.workers() as usize;
     let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
     let groups = if is_alone { GROUPS_ALONE } else { GROUPS };
     let run = if options.asynchronous { kernel::run_asynchronous } else { kernel::run_parallel };
@@ -263,7 +264,7 @@ fn execute(
         spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
         stealing: !options.no_stealing,
         pin,
-        hub_budget: (2 * u64::from(spec.workers)).clamp(1024, READ_AHEAD),
+        hub_budget: (2 * u64::from(spec.workers())).clamp(1024, READ_AHEAD),
         errand: &|| ahead.as_ref().is_some_and(|ahead| ahead.advance()),
         account,
         fuzz: options.fuzz,

@@ -1,5 +1,7 @@
 //! A run, fully described and checked.
 
+use std::ops::Range;
+
 use rand::Rng;
 use rand_distr::{Distribution, Exp1};
 
@@ -8,6 +10,7 @@ use crate::fleet::message::COORDINATOR;
 use crate::kernel::Span;
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::model::engine::EngineConfig;
+use crate::model::kv::BlockLayout;
 use crate::model::metrics::Slo;
 use crate::model::router::{QueueOrder, Reads};
 
@@ -69,15 +72,47 @@ pub enum Load {
     Closed(u64),
 }
 
-/// A run, but for the requests, the policy that routes them and the place where results go.
+/// Workers that are all alike.
 #[derive(Clone, PartialEq, Debug)]
-pub struct FleetSpec {
+pub struct PoolSpec {
+    /// What reports call it; nothing if it is the whole fleet.
+    pub name: Option<String>,
     /// How many workers.
     pub workers: u32,
     /// GPUs in each.
     pub gpus_per_worker: u32,
-    /// What each of them is.
+    /// What a GPU costs per hour, in US dollars, if that is known.
+    pub gpu_hour_usd: Option<f64>,
+    /// The model and the GPUs, in a few words, if they are known.
+    pub deployment: Option<String>,
+    /// What each worker is.
     pub engine: EngineConfig,
+}
+
+impl PoolSpec {
+    /// Workers without a name, a price or a known model, with one GPU each.
+    pub fn new(workers: u32, engine: EngineConfig) -> PoolSpec {
+        PoolSpec {
+            name: None,
+            workers,
+            gpus_per_worker: 1,
+            gpu_hour_usd: None,
+            deployment: None,
+            engine,
+        }
+    }
+
+    /// GPUs of all its workers.
+    pub fn gpus(&self) -> u64 {
+        u64::from(self.workers) * u64::from(self.gpus_per_worker)
+    }
+}
+
+/// A run, but for the requests, the policy that routes them and the place where results go.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FleetSpec {
+    /// The workers, pool by pool; at least one pool, all with the same KV blocks. Workers are numbered in this order.
+    pub pools: Vec<PoolSpec>,
     /// Delays between the front end and the workers.
     pub control_plane: ControlPlane,
     /// When requests enter.
@@ -95,6 +130,45 @@ pub struct FleetSpec {
 }
 
 impl FleetSpec {
+    /// How many workers there are.
+    pub fn workers(&self) -> u32 {
+        self.pools.iter().map(|pool| pool.workers).sum()
+    }
+
+    /// How many GPUs they have.
+    pub fn gpus(&self) -> u64 {
+        self.pools.iter().map(PoolSpec::gpus).sum()
+    }
+
+    /// The KV blocks of all workers.
+    ///
+    /// # Panics
+    /// If there is no pool.
+    pub fn layout(&self) -> BlockLayout {
+        self.pools[0].engine.layout
+    }
+
+    /// Every pool with the numbers of its workers.
+    pub fn ranges(&self) -> impl Iterator<Item = (&PoolSpec, Range<u32>)> {
+        self.pools.iter().scan(0, |next, pool| {
+            let first = *next;
+            *next += pool.workers;
+            Some((pool, first..*next))
+        })
+    }
+
+    /// The pool of every worker, in the order of their numbers.
+    pub fn pool_of_each(&self) -> impl Iterator<Item = &PoolSpec> {
+        self.pools.iter().flat_map(|pool| std::iter::repeat_n(pool, pool.workers as usize))
+    }
+
+    /// KV blocks of all workers.
+    pub fn num_gpu_blocks(&self) -> u64 {
+        let blocks =
+            |pool: &PoolSpec| u64::from(pool.workers) * u64::from(pool.engine.num_gpu_blocks);
+        self.pools.iter().map(blocks).sum()
+    }
+
     /// The stream from which a router policy draws.
     pub fn router_stream(&self) -> Stream {
         lp_stream(self.seed, COORDINATOR, 1)
@@ -105,18 +179,22 @@ impl FleetSpec {
         Reads { finished: policy.finished || matches!(self.load, Load::Closed(_)), ..policy }
     }
 
-    /// What a worker promises if it reports so much: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so
+    /// What a worker with this engine promises if it reports so much: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so
     /// its shortest length counts; without any latency that is given up, so that what ends before its first pass can be
     /// reported at once.
-    pub(super) fn worker_lookahead(&self, reports: Reads) -> Span {
+    pub(super) fn worker_lookahead(&self, engine: &EngineConfig, reports: Reads) -> Span {
         if reports == Reads::default() {
             return Span::FOREVER;
         }
-        let pass = if self.control_plane.is_ideal() {
-            Span::ZERO
-        } else {
-            self.engine.pass_timer().floor()
-        };
+        let pass =
+            if self.control_plane.is_ideal() { Span::ZERO } else { engine.pass_timer().floor() };
         self.control_plane.feedback.floor + pass
+    }
+
+    /// The least that any worker promises.
+    pub(super) fn workers_lookahead(&self, reports: Reads) -> Span {
+        let pools = self.pools.iter();
+        let least = pools.map(|pool| self.worker_lookahead(&pool.engine, reports)).min();
+        least.unwrap_or(Span::FOREVER)
     }
 }

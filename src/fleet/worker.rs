@@ -39,11 +39,11 @@ impl Worker {
     ) -> Worker {
         Worker {
             id,
+            lookahead: spec.worker_lookahead(&config, reports),
             engine: Engine::new(id, config, reports.cache),
             reports,
             places,
             feedback: spec.control_plane.feedback,
-            lookahead: spec.worker_lookahead(reports),
             last_report: Time::ZERO,
             // The same however the index is divided.
             rng: lp_stream(spec.seed, Places::UNDIVIDED.worker(id), 0),

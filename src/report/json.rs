@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::fleet::Outcome;
+use crate::report::pools::PoolFigures;
 use crate::report::summary::{PERCENTILES, Summary};
 
 /// The report as JSON, keys in alphabetical order.
@@ -59,6 +60,9 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
     let wall_s = summary.context.wall.as_secs_f64();
     let per_wall = |count: u64| (wall_s > 0.0).then(|| count as f64 / wall_s);
     let fleet = &summary.context.fleet;
+    // One figure, if all pools have the same.
+    let mut sizes = fleet.pools.iter().map(|pool| pool.gpus_per_worker);
+    let gpus_per_worker = sizes.next().filter(|size| sizes.all(|other| other == *size));
     let total = summary.input_throughput_tok_s.zip(summary.output_throughput_tok_s);
     put(
         report,
@@ -78,11 +82,15 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("prefix_cache_reused_ratio", json!(summary.reused_ratio)),
             ("first_admission_prefix_cache_reused_ratio", json!(summary.first_reused_ratio)),
             ("kv_eviction_policy", json!("lru")),
-            ("decode_gpus_per_worker", json!(fleet.gpus_per_worker)),
-            ("decode_worker_seconds", json!(f64::from(fleet.workers) * summary.duration.as_secs())),
+            ("decode_gpus_per_worker", json!(gpus_per_worker)),
+            (
+                "decode_worker_seconds",
+                json!(f64::from(fleet.workers()) * summary.duration.as_secs()),
+            ),
             ("prefill_gpus_per_worker", json!(0)),
             ("prefill_worker_seconds", json!(0.0)),
             ("gpu_hours", json!(summary.gpu_hours)),
+            ("cost_usd", json!(summary.cost_usd)),
             ("max_in_flight", json!(summary.in_flight_max)),
             ("load_imbalance", json!(summary.load.map(|load| load.imbalance))),
             ("load_cv", json!(summary.load.map(|load| load.cv))),
@@ -105,6 +113,32 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
 
 fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) {
     let context = &summary.context;
+    let tables = Some(summary.timing_tables()).filter(|tables| !tables.is_empty());
+    if !summary.pools.is_empty() {
+        let pools: Vec<Value> = summary.pools.iter().map(PoolFigures::to_json).collect();
+        report.insert("pools".to_owned(), Value::Array(pools));
+    }
+    if tables.is_some() {
+        let work = outcome.work();
+        let share = work.extrapolated_ns as f64 / work.busy_ns as f64;
+        put(
+            report,
+            [
+                ("extrapolated_passes", json!(work.extrapolated_passes)),
+                ("extrapolated_ratio", json!((work.busy_ns > 0).then_some(share))),
+            ],
+        );
+    }
+    if let [pool] = &context.fleet.pools[..] {
+        put(
+            report,
+            [
+                ("deployment", json!(pool.deployment)),
+                ("num_gpu_blocks", json!(pool.engine.num_gpu_blocks)),
+                ("gpu_hour_usd", json!(pool.gpu_hour_usd)),
+            ],
+        );
+    }
     put(
         report,
         [
@@ -113,7 +147,9 @@ fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("seed", json!(context.fleet.seed)),
             ("threads", json!(outcome.executed.threads)),
             ("threads_why", json!(outcome.executed.why)),
-            ("workers", json!(context.fleet.workers)),
+            ("workers", json!(context.fleet.workers())),
+            ("timing_tables", json!(tables)),
+            ("gpus", json!(context.fleet.gpus())),
             ("router_policy", json!(context.policy)),
             ("workload", json!(context.workload)),
             ("timing_source", json!(summary.timing_source())),

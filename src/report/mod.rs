@@ -2,9 +2,11 @@
 //!
 //! A figure that cannot be computed is absent, never zero.
 
+mod catalog;
 mod json;
 mod number;
 pub mod plot;
+mod pools;
 mod row_writer;
 mod rows;
 mod scaling;
@@ -12,10 +14,13 @@ mod series;
 mod summary;
 mod sweep;
 mod table;
+mod timing;
 mod workers;
 mod workload;
 
+pub use catalog::{catalog_to_json, write_catalog};
 pub use json::to_json;
+pub use pools::PoolFigures;
 pub use row_writer::RowWriter;
 pub use scaling::{
     Scaling, ScalingPoint, scaling_chart, scaling_to_json, write_scaling_csv, write_scaling_table,
@@ -26,5 +31,6 @@ pub use sweep::{
     SweepAxis, SweepRun, SweepWriter, sweep_chart, sweep_columns, sweep_to_json, write_sweep_table,
 };
 pub use table::write_table;
+pub use timing::{TimingTable, pass_times, timing_charts, write_columns};
 pub use workers::write_workers;
 pub use workload::{write_workload, write_workload_json};

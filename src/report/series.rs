@@ -36,7 +36,8 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
     let series = &outcome.recorder.series;
     let fleet = &summary.context.fleet;
     let seconds = series.length().as_secs();
-    let blocks = f64::from(fleet.workers) * f64::from(fleet.engine.num_gpu_blocks);
+    let blocks = fleet.num_gpu_blocks() as f64;
+    let workers = fleet.workers();
     let mut out = csv::Writer::from_writer(out);
     out.write_record(HEADER)?;
     for (index, interval) in series.intervals().iter().enumerate() {
@@ -44,7 +45,7 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
         let ttft =
             interval.ttft_percentiles.map(|ttft| ttft.map(|ns| (ns as f64 / 1e6).to_string()));
         let [p50, p90, p99] = ttft.unwrap_or_default();
-        let load = interval.spread(fleet.workers);
+        let load = interval.spread(workers);
         let fields: [String; 19] = [
             (index as f64 * seconds).to_string(),
             interval.arrived.to_string(),

@@ -4,6 +4,7 @@ use crate::fleet::{FleetSpec, Outcome};
 use crate::kernel::Span;
 use crate::model::metrics::{Distribution, Interval};
 use crate::model::timing::TimingModel;
+use crate::report::pools::PoolFigures;
 
 /// What a report says about a run beside its outcome.
 #[derive(Clone, Debug)]
@@ -98,6 +99,10 @@ pub struct Summary {
     pub output_throughput_tok_s: Option<f64>,
     /// GPUs in the fleet times the duration.
     pub gpu_hours: f64,
+    /// What they cost, US dollars, if every GPU has a price.
+    pub cost_usd: Option<f64>,
+    /// Every pool by itself; nothing for a fleet without pools.
+    pub pools: Vec<PoolFigures>,
     /// Share of prompt tokens of completed requests that came from the prefix cache: the most over the
     /// admissions of each.
     pub reused_ratio: Option<f64>,
@@ -119,7 +124,8 @@ impl Summary {
         let in_flight = |interval: &Interval| interval.queued + interval.waiting + interval.running;
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
-        let gpus = f64::from(context.fleet.workers) * f64::from(context.fleet.gpus_per_worker);
+        let hours = seconds / 3600.0;
+        let workers = context.fleet.workers();
         let ms = |key, title, distribution| Metric::new(key, "_ms", title, distribution, 1e-6);
         let tokens = |key, title, distribution| Metric::new(key, "", title, distribution, 1.0);
         Summary {
@@ -137,21 +143,30 @@ impl Summary {
             request_throughput_rps: per_second(totals.completed),
             input_throughput_tok_s: per_second(totals.prompt_tokens),
             output_throughput_tok_s: per_second(totals.output_tokens),
-            gpu_hours: gpus * seconds / 3600.0,
+            gpu_hours: context.fleet.gpus() as f64 * hours,
+            cost_usd: PoolFigures::cost(&context.fleet, hours),
+            pools: PoolFigures::all(&context.fleet, outcome),
             reused_ratio: ratio(totals.reused_tokens, totals.prompt_tokens),
             first_reused_ratio: ratio(totals.first_reused_tokens, totals.prompt_tokens),
             in_flight_max: intervals.iter().map(in_flight).max().unwrap_or(0),
-            load: LoadBalance::new(intervals, context.fleet.workers),
+            load: LoadBalance::new(intervals, workers),
             context,
         }
     }
 
-    /// What the times of this run rest on.
-    pub fn timing_source(&self) -> &'static str {
-        match self.context.fleet.engine.timing {
-            TimingModel::Polynomial(_) => "polynomial",
-            TimingModel::Constant { .. } => "constant",
-        }
+    /// What the times of this run rest on: one source, or several with commas between them.
+    pub fn timing_source(&self) -> String {
+        distinct(self.timings().map(source)).join(", ")
+    }
+
+    /// The tables that pass times were taken from.
+    pub fn timing_tables(&self) -> Vec<String> {
+        distinct(self.timings().filter_map(table))
+    }
+
+    /// The timing of every pool.
+    fn timings(&self) -> impl Iterator<Item = &TimingModel> {
+        self.context.fleet.pools.iter().map(|pool| &pool.engine.timing)
     }
 
     /// What a reader has to know before quoting a figure.
@@ -161,7 +176,17 @@ impl Summary {
              means, extremes and standard deviations of times are exact",
             "output_token_throughput_per_user is derived from the histogram of token gaps",
         ];
-        if matches!(self.context.fleet.engine.timing, TimingModel::Polynomial(_)) {
+        let is_estimate = |timing: &TimingModel| match timing {
+            TimingModel::Measured(measured) => measured.table().identity().estimate,
+            TimingModel::Polynomial(_) | TimingModel::Constant { .. } => false,
+        };
+        if self.timings().any(is_estimate) {
+            list.push(
+                "roofline timing is an estimate from data sheets: against measured tables its median \
+                 error is 12 % for a typical shape, and a factor of 2 and more for some with experts",
+            );
+        }
+        if self.timings().any(|timing| matches!(timing, TimingModel::Polynomial(_))) {
             list.push(
                 "polynomial timing ignores model, GPU and batch size: compare simulators with it, \
                  do not size a fleet",
@@ -169,6 +194,35 @@ impl Summary {
         }
         list
     }
+}
+
+/// What a timing model rests on.
+pub(super) fn source(timing: &TimingModel) -> &'static str {
+    match timing {
+        TimingModel::Measured(measured) if measured.table().identity().estimate => "estimate",
+        TimingModel::Measured(_) => "measured",
+        TimingModel::Polynomial(_) => "polynomial",
+        TimingModel::Constant { .. } => "constant",
+    }
+}
+
+/// The table of a timing model, if it has one.
+pub(super) fn table(timing: &TimingModel) -> Option<String> {
+    match timing {
+        TimingModel::Measured(measured) => Some(measured.table().identity().to_string()),
+        TimingModel::Polynomial(_) | TimingModel::Constant { .. } => None,
+    }
+}
+
+/// Every value once, in the order of the first of each.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut list = Vec::new();
+    for value in values {
+        if !list.contains(&value) {
+            list.push(value);
+        }
+    }
+    list
 }
 
 impl Metric {

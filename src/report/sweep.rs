@@ -38,7 +38,7 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 28] = [
+const COLUMNS: [Column; 29] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
@@ -66,6 +66,7 @@ const COLUMNS: [Column; 28] = [
     stored("max_worker_load", "most requests on a worker"),
     shown("max_in_flight", "most in flight", 0),
     stored("gpu_hours", "GPU-hours"),
+    stored("cost_usd", "cost (USD)"),
     stored("digest", "digest"),
 ];
 
@@ -232,7 +233,10 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         let header = "router.policy,fleet.workers,completed_requests,rejected_requests,";
-        assert!(lines[0].starts_with(header) && lines[0].ends_with(",gpu_hours,digest"), "{text}");
+        assert!(
+            lines[0].starts_with(header) && lines[0].ends_with(",gpu_hours,cost_usd,digest"),
+            "{text}"
+        );
         assert!(!lines[0].contains("wall") && !lines[0].contains("goodput"));
         let cells: Vec<&str> = lines[1].split(',').collect();
         assert_eq!((cells.len(), &cells[..2]), (lines[0].split(',').count(), &["kv", "8"][..]));

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
-use crate::fleet::{Executed, Outcome};
+use crate::fleet::{Executed, Outcome, PoolSpec};
 use crate::model::metrics::Work;
 use crate::report::number::{count, decimal, percent};
+use crate::report::pools::pool_table;
 use crate::report::summary::{Figures, Summary};
 
 /// Columns of a terminal that the report may use.
@@ -29,8 +30,8 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
         out,
         "{} on {} workers ({} GPUs), {} router, {} timing, seed {}",
         context.workload,
-        count(u64::from(context.fleet.workers)),
-        count(u64::from(context.fleet.workers) * u64::from(context.fleet.gpus_per_worker)),
+        count(u64::from(context.fleet.workers())),
+        count(context.fleet.gpus()),
         context.policy,
         summary.timing_source(),
         context.fleet.seed,
@@ -39,6 +40,9 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     let work = outcome.work();
     for line in fleet_lines(summary, outcome, &work) {
         writeln!(out, "{line}")?;
+    }
+    if !summary.pools.is_empty() {
+        writeln!(out, "{}", pool_table(&summary.pools))?;
     }
     writeln!(out, "{}", workers(summary, outcome))?;
     for warning in context.notes.iter().cloned().chain(warnings(summary, outcome, &work)) {
@@ -100,15 +104,25 @@ fn threads(executed: Executed) -> String {
 /// What the fleet did, in a few lines.
 fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
     let totals = outcome.recorder.totals;
+    let cost = summary.cost_usd.map(|usd| format!(" ({} USD)", decimal(usd)));
     let run = format!(
-        "{} of virtual time in {:.0} ms on {}; {} forward passes, {} events; {} GPU-hours",
+        "{} of virtual time in {:.0} ms on {}; {} forward passes, {} events; {} GPU-hours{}",
         duration(summary.duration.as_secs()),
         summary.context.wall.as_secs_f64() * 1e3,
         threads(outcome.executed),
         count(work.passes),
         count(outcome.events),
         decimal(summary.gpu_hours),
+        cost.unwrap_or_default(),
     );
+    let deployment = match &summary.context.fleet.pools[..] {
+        [pool] if pool.name.is_none() => pool.deployment.as_ref().map(|deployment| {
+            let blocks = count(u64::from(pool.engine.num_gpu_blocks));
+            let block_size = pool.engine.layout.block_size;
+            format!("{deployment} in every worker, {blocks} KV blocks of {block_size} tokens")
+        }),
+        _ => None,
+    };
     let requests = format!(
         "prefix reuse {}; {} preemptions, {} rejected, {} aborted",
         summary.reused_ratio.map_or("none".to_owned(), percent),
@@ -129,7 +143,10 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String>
         )
     });
     let digest = format!("digest {:032x}", outcome.digest);
-    [Some(run), Some(requests + &good), load, Some(digest)].into_iter().flatten().collect()
+    [Some(run), deployment, Some(requests + &good), load, Some(digest)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Seconds as people say them.
@@ -154,9 +171,9 @@ fn workers(summary: &Summary, outcome: &Outcome) -> Table {
         "Preemptions",
         "KV use max",
     ]);
-    let blocks = f64::from(summary.context.fleet.engine.num_gpu_blocks);
     let duration_ns = summary.duration.as_ns() as f64;
-    let figures = |work: &Work| {
+    let pools = || summary.context.fleet.pool_of_each();
+    let figures = |work: &Work, pool: &PoolSpec| {
         let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
         [
             work.requests as f64,
@@ -165,7 +182,7 @@ fn workers(summary: &Summary, outcome: &Outcome) -> Table {
             work.output_tokens as f64,
             share(work.reused_tokens as f64, work.prompt_tokens as f64),
             work.preemptions as f64,
-            share(f64::from(work.pinned_blocks_max), blocks),
+            share(f64::from(work.pinned_blocks_max), f64::from(pool.engine.num_gpu_blocks)),
         ]
     };
     let cells = |figures: [f64; 7]| {
@@ -181,14 +198,18 @@ fn workers(summary: &Summary, outcome: &Outcome) -> Table {
         ]
     };
     if outcome.workers.len() <= WORKERS_SHOWN {
-        for (worker, work) in outcome.workers.iter().enumerate() {
-            table.add_row([worker.to_string()].into_iter().chain(cells(figures(work))));
+        for ((worker, work), pool) in (0..).zip(&outcome.workers).zip(pools()) {
+            let name = match &pool.name {
+                Some(name) => format!("{worker} ({name})"),
+                None => worker.to_string(),
+            };
+            table.add_row([name].into_iter().chain(cells(figures(work, pool))));
         }
         return table;
     }
     let mut sorted: [Vec<f64>; 7] = Default::default();
-    for work in &outcome.workers {
-        for (column, value) in sorted.iter_mut().zip(figures(work)) {
+    for (work, pool) in outcome.workers.iter().zip(pools()) {
+        for (column, value) in sorted.iter_mut().zip(figures(work, pool)) {
             column.push(value);
         }
     }
@@ -234,6 +255,15 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
             "the fleet was overloaded: it needed {} after the last arrival to finish, so latencies \
              depend on the length of the run; add workers or lower the load",
             duration(drain as f64 * outcome.recorder.series.length().as_secs())
+        ));
+    }
+    if work.extrapolated_passes > 0 {
+        warnings.push(format!(
+            "{} of {} forward passes, {} of the time in passes, left the range of the timing table, \
+             and their times were extrapolated",
+            count(work.extrapolated_passes),
+            count(work.passes),
+            percent(work.extrapolated_ns as f64 / work.busy_ns as f64),
         ));
     }
     if work.preemptions > totals.arrived / 100 {

@@ -28,8 +28,9 @@ pub fn write_workers(out: impl Write, summary: &Summary, outcome: &Outcome) -> i
     let mut out = csv::Writer::from_writer(out);
     out.write_record(HEADER)?;
     let duration_ns = summary.duration.as_ns() as f64;
-    let blocks = f64::from(summary.context.fleet.engine.num_gpu_blocks);
-    for (worker, work) in outcome.workers.iter().enumerate() {
+    let pools = summary.context.fleet.pool_of_each();
+    for ((worker, work), pool) in outcome.workers.iter().enumerate().zip(pools) {
+        let blocks = f64::from(pool.engine.num_gpu_blocks);
         let share = |part: f64, whole: f64| {
             if whole > 0.0 { (part / whole).to_string() } else { String::new() }
         };

@@ -1,5 +1,6 @@
 //! Tests that drive the simulator from outside.
 
+mod catalog;
 mod cli;
 mod corpus;
 mod differential;
@@ -9,4 +10,5 @@ mod reference;
 mod scaling;
 mod support;
 mod theory;
+mod timing;
 mod traces;

@@ -43,7 +43,7 @@ impl Sink for Nowhere {
 #[test]
 fn every_fleet_keeps_the_rules() {
     let mut seen = BTreeMap::new();
-    for_each_case(1000, "every_fleet_keeps_the_rules", |case| {
+    for_each_case(1200, "every_fleet_keeps_the_rules", |case| {
         let rows = Rows::default();
         let outcome = run(case, &rows).unwrap();
         let again = Rows::default();
@@ -100,7 +100,7 @@ fn check_load(case: &Case, rows: &[Row], outcome: &Outcome) -> bool {
     let mut end = Time::ZERO;
     for (index, interval) in outcome.recorder.series.intervals().iter().enumerate() {
         end += case.spec.series_interval;
-        let mut loads = vec![0_u64; case.spec.workers as usize];
+        let mut loads = vec![0_u64; case.spec.workers() as usize];
         for row in rows.iter().filter(|row| row.arrival + dispatch.floor <= end && end <= row.end) {
             loads[row.worker.index()] += 1;
         }
@@ -183,7 +183,8 @@ fn check_order(row: &Row) {
 /// How a request ends follows from its lengths.
 fn check_outcome(case: &Case, row: &Row) {
     let request = &case.requests[row.trace_line as usize];
-    let engine = &case.spec.engine;
+    let pool = case.spec.pool_of_each().nth(row.worker.0 as usize).unwrap();
+    let engine = &pool.engine;
     let prompt = request.prompt.tokens;
     let room = engine.max_model_len.map_or(u32::MAX, |length| length.saturating_sub(prompt));
     let limit = request.output_tokens.min(room);
@@ -220,10 +221,10 @@ fn check_outcome(case: &Case, row: &Row) {
 
 /// Who serves a request, where that is plain to see.
 fn check_workers(case: &Case, rows: &[Row]) {
-    assert!(rows.iter().all(|row| row.worker.0 < case.spec.workers));
+    assert!(rows.iter().all(|row| row.worker.0 < case.spec.workers()));
     match case.policy {
         PolicySpec::RoundRobin => {
-            let turn = |row: &Row| row.id.0 % u64::from(case.spec.workers);
+            let turn = |row: &Row| row.id.0 % u64::from(case.spec.workers());
             assert!(rows.iter().all(|row| u64::from(row.worker.0) == turn(row)));
         }
         PolicySpec::SessionAffine if case.shape.copies == 1 => {

@@ -53,7 +53,7 @@ fn simulate(job: &Job, policy: Box<dyn Policy>) -> (Outcome, Vec<Row>) {
 }
 
 fn policy(job: &Job) -> Box<dyn Policy> {
-    job.router.build(job.fleet.workers, job.fleet.engine.layout, job.fleet.router_stream())
+    job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream())
 }
 
 /// Every row: same worker, same reuse, TTFT and E2E within so many ns.
@@ -159,7 +159,7 @@ impl Policy for Recorded {
 fn kv_aware(job: &Job, tie_break: TieBreak) -> KvAware {
     let config = KvRouterConfig { tie_break, ..KvRouterConfig::default() };
     assert_eq!(job.router, PolicySpec::Kv(KvRouterConfig::default()));
-    KvAware::new(config, job.fleet.engine.layout, job.fleet.workers, job.fleet.router_stream())
+    KvAware::new(config, job.fleet.layout(), job.fleet.workers(), job.fleet.router_stream())
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome};
+use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome, PoolSpec};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
@@ -43,24 +43,23 @@ fn moment(kinds: Kinds, power: i32) -> f64 {
 }
 
 fn spec(workers: u32, seed: u64) -> FleetSpec {
+    let engine = EngineConfig {
+        layout: BlockLayout { block_size: BLOCK, trace_block_size: 512 },
+        num_gpu_blocks: 64,
+        max_num_seqs: 1,
+        max_num_batched_tokens: 512,
+        max_model_len: None,
+        enable_prefix_caching: false,
+        enable_chunked_prefill: true,
+        preemption_mode: PreemptionMode::Lifo,
+        first_token: FirstToken::Prefill,
+        decode_kv: DecodeKv::Context,
+        timing: TimingModel::Constant { prefill: PREFILL, decode: DECODE },
+        speedup_ratio: 1.0,
+        decode_speedup_ratio: 1.0,
+    };
     FleetSpec {
-        workers,
-        gpus_per_worker: 1,
-        engine: EngineConfig {
-            layout: BlockLayout { block_size: BLOCK, trace_block_size: 512 },
-            num_gpu_blocks: 64,
-            max_num_seqs: 1,
-            max_num_batched_tokens: 512,
-            max_model_len: None,
-            enable_prefix_caching: false,
-            enable_chunked_prefill: true,
-            preemption_mode: PreemptionMode::Lifo,
-            first_token: FirstToken::Prefill,
-            decode_kv: DecodeKv::Context,
-            timing: TimingModel::Constant { prefill: PREFILL, decode: DECODE },
-            speedup_ratio: 1.0,
-            decode_speedup_ratio: 1.0,
-        },
+        pools: vec![PoolSpec::new(workers, engine)],
         control_plane: ControlPlane::ideal(),
         load: Load::Open,
         router_queue: None,
@@ -116,7 +115,7 @@ fn simulate(
     let spec = spec(workers, seed);
     let rate = f64::from(workers) * utilization / moment(kinds, 1);
     let source = Box::new(poisson(seed, rate, kinds, count));
-    let policy = policy.build(workers, spec.engine.layout, spec.router_stream());
+    let policy = policy.build(workers, spec.layout(), spec.router_stream());
     let rows = Rows::default();
     let outcome = fleet::run(&spec, source, policy, &rows).unwrap();
     let rows = rows.sorted();

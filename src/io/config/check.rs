@@ -35,7 +35,10 @@ const LONGER_THAN_ZERO: &str = "a time above 0";
 const COEFFICIENTS: &str = "three finite numbers, highest power first, such as [0.0, 1.5, 10.0]";
 
 /// The largest number of tokens or blocks that a count may have.
-const TOKENS_MAX: u32 = 1 << 30;
+pub(super) const TOKENS_MAX: u32 = 1 << 30;
+
+/// The most workers that a fleet may have.
+pub(super) const WORKERS_MAX: u64 = (1 << 20) - 1;
 
 /// What a value of this key has to be, in words, if it is narrower than its type.
 pub(super) fn range_of(key: &str) -> Option<&'static str> {
@@ -49,7 +52,15 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         | "engine.max_num_batched_tokens"
         | "engine.max_model_len"
         | "workload.generate.prompt_tokens_max" => TOKENS,
-        "workload.speedup" | "engine.speedup_ratio" | "engine.decode_speedup_ratio" => RATIO,
+        "workload.speedup"
+        | "engine.speedup_ratio"
+        | "engine.decode_speedup_ratio"
+        | "timing.scale_other"
+        | "timing.scale_prefill_attention"
+        | "timing.scale_decode_attention" => RATIO,
+        "engine.tp" | "engine.pp" | "engine.attention_dp" => "a whole number from 1 to 1024",
+        "engine.gpu_memory_utilization" => "a number above 0 and up to 1",
+        "timing.pass_overhead" => "a time of at most 10 s",
         "workload.generate.rate" | "workload.generate.cv" => POSITIVE,
         "workload.requests" | "workload.concurrency" | "fleet.gpus_per_worker" => COUNT,
         "workload.generate.turns" => "a number, 1 or more",
@@ -65,7 +76,10 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         }
         "run.series_interval"
         | "workload.generate.duration"
-        | "workload.generate.diurnal_period" => LONGER_THAN_ZERO,
+        | "workload.generate.diurnal_period"
+        | "timing.prefill"
+        | "timing.decode"
+        | "timing.decode_min" => LONGER_THAN_ZERO,
         "run.threads" => "1 to 1024, or \"auto\"",
         "timing.prefill_polynomial" | "timing.decode_polynomial" => COEFFICIENTS,
         "workload.generate.steps" => {
@@ -124,13 +138,16 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     let Config { workload, fleet, engine, router, run, timing, .. } = config;
     let mut ranges = Ranges(Ok(()));
     let tokens_max = u64::from(TOKENS_MAX);
-    ranges.count("fleet.workers", u64::from(fleet.workers), (1 << 20) - 1);
-    ranges.count("fleet.gpus_per_worker", u64::from(fleet.gpus_per_worker), u64::MAX);
+    ranges.count("fleet.workers", u64::from(fleet.workers), WORKERS_MAX);
+    ranges.count("fleet.gpus_per_worker", u64::from(fleet.gpus_per_worker.unwrap_or(1)), u64::MAX);
     for (key, value, max) in [
         ("workload.trace_block_size", workload.trace_block_size, 65_536),
         ("workload.copies", workload.copies, 65_536),
         ("engine.block_size", engine.block_size, 65_536),
-        ("engine.num_gpu_blocks", engine.num_gpu_blocks, tokens_max),
+        ("engine.num_gpu_blocks", engine.num_gpu_blocks.unwrap_or(1), tokens_max),
+        ("engine.tp", engine.tp, 1024),
+        ("engine.pp", engine.pp, 1024),
+        ("engine.attention_dp", engine.attention_dp, 1024),
         ("engine.max_num_seqs", engine.max_num_seqs, tokens_max),
         ("engine.max_num_batched_tokens", engine.max_num_batched_tokens, tokens_max),
         ("engine.max_model_len", engine.max_model_len.unwrap_or(1), tokens_max),
@@ -140,6 +157,9 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     ranges.ratio("workload.speedup", workload.speedup);
     ranges.count("workload.requests", workload.requests.unwrap_or(1), u64::MAX);
     ranges.count("workload.concurrency", workload.concurrency.unwrap_or(1), u64::MAX);
+    let utilization = engine.gpu_memory_utilization;
+    ranges
+        .number("engine.gpu_memory_utilization", utilization, |share| share > 0.0 && share <= 1.0);
     ranges.ratio("engine.speedup_ratio", engine.speedup_ratio);
     ranges.ratio("engine.decode_speedup_ratio", engine.decode_speedup_ratio);
     for (key, value) in [
@@ -156,6 +176,17 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     let interval = run.series_interval.0;
     let is_long_enough = interval >= Span::from_ms(100);
     ranges.check("run.series_interval", format!("\"{interval}\""), is_long_enough);
+    let is_thread_count =
+        matches!(run.threads, ThreadCount::Auto | ThreadCount::Count(1..=MAX_THREADS));
+    ranges.check("run.threads", run.threads, is_thread_count);
+    times(timing, &mut ranges);
+    generate(&workload.generate, &mut ranges);
+    ranges.0?;
+    lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens)?;
+    lengths("workload.generate.output_tokens", &workload.generate.output_tokens)
+}
+
+fn times(timing: &Timing, ranges: &mut Ranges) {
     for (key, time) in [
         ("timing.prefill", timing.prefill.0),
         ("timing.decode", timing.decode.0),
@@ -163,17 +194,16 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     ] {
         ranges.check(key, format!("\"{time}\""), time > Span::ZERO);
     }
-    let is_thread_count =
-        matches!(run.threads, ThreadCount::Auto | ThreadCount::Count(1..=MAX_THREADS));
-    ranges.check("run.threads", run.threads, is_thread_count);
-    polynomials(timing, &mut ranges);
-    generate(&workload.generate, &mut ranges);
-    ranges.0?;
-    lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens)?;
-    lengths("workload.generate.output_tokens", &workload.generate.output_tokens)
-}
-
-fn polynomials(timing: &Timing, ranges: &mut Ranges) {
+    let overhead = timing.pass_overhead.0;
+    let is_right = overhead <= Span::from_secs(10);
+    ranges.check("timing.pass_overhead", format!("\"{overhead}\""), is_right);
+    for (key, scale) in [
+        ("timing.scale_other", timing.scale_other),
+        ("timing.scale_prefill_attention", timing.scale_prefill_attention),
+        ("timing.scale_decode_attention", timing.scale_decode_attention),
+    ] {
+        ranges.ratio(key, scale);
+    }
     for (key, coefficients) in [
         ("timing.prefill_polynomial", timing.prefill_polynomial),
         ("timing.decode_polynomial", timing.decode_polynomial),

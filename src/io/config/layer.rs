@@ -8,14 +8,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::io::config::error::{ConfigError, Problem};
-use crate::io::config::sweep::Sweep;
-use crate::io::config::text::{
-    Columns, Config, Duration, Engine, Generate, Lengths, Router, Slo, Workload,
+use crate::io::config::keys::{
+    SWEEP, base, child, join, known, nearest, schema, segments, similar, top_level,
 };
+use crate::io::config::sweep::Sweep;
+use crate::io::config::text::{Config, Engine, Timing};
 use crate::kernel::Span;
-
-/// The table that is about configurations and no part of one.
-const SWEEP: &str = "sweep";
 
 /// A layer that has been read: every key is known and every value has its type.
 #[derive(Clone)]
@@ -61,6 +59,7 @@ impl Layer {
         if let Err(error) = Config::deserialize(Deserializer::from(document.clone())) {
             return Err(layer.type_error(document.get_ref(), &error));
         }
+        layer.check_pools(document.get_ref())?;
         let table = toml::Table::deserialize(Deserializer::from(document));
         let table = table.map_err(|error| layer.syntax(&error))?;
         let sweep = sweep.map(|sweep| Sweep::read(&layer, &sweep)).transpose()?;
@@ -105,7 +104,7 @@ impl Layer {
 
     /// A complaint about a key that stands at this offset: there is none of this name.
     pub(super) fn unknown_key(&self, key: &str, offset: usize) -> ConfigError {
-        let near = nearest(key, &all_keys());
+        let near = similar(key);
         let sections = (!key.contains('.')).then(|| top_level().join(", "));
         let problem = Problem::UnknownKey { near, sections };
         ConfigError::new(&self.name, self.position(offset), key, problem)
@@ -137,7 +136,7 @@ impl Layer {
     /// Where the value of a key stands, and what it is.
     fn find(&self, key: &str) -> Option<(Range<usize>, String)> {
         let document = DeTable::parse(&self.text).ok()?;
-        let mut names = key.split('.');
+        let mut names = segments(key).into_iter();
         let mut value = document.get_ref().get(names.next()?)?;
         for name in names {
             value = value.get_ref().as_table()?.get(name)?;
@@ -159,7 +158,7 @@ impl Layer {
     ) -> Result<(), ConfigError> {
         for (key, value) in table {
             let full = join(path, key.get_ref());
-            let Some(known) = schema.get(&**key.get_ref()) else {
+            let Some(known) = child(schema, path, key.get_ref()) else {
                 return Err(self.unknown_key(&full, key.span().start));
             };
             match (value.get_ref(), known) {
@@ -168,6 +167,25 @@ impl Layer {
                 }
                 (_, toml::Value::Table(_)) => return Err(self.is_section(&full, value.span())),
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The types of what pools change, which are kept as tables because a part of a section is not a section.
+    fn check_pools(&self, document: &DeTable<'_>) -> Result<(), ConfigError> {
+        let pools = document.get("pools").and_then(|pools| pools.get_ref().as_table());
+        for pool in pools.into_iter().flat_map(|pools| pools.values()) {
+            for section in ["engine", "timing"] {
+                let Some(value) = pool.get_ref().get(section) else { continue };
+                let Some(table) = value.get_ref().as_table() else { continue };
+                let spanned = Spanned::new(value.span(), table.clone());
+                let deserializer = Deserializer::from(spanned);
+                let result = match section {
+                    "engine" => Engine::deserialize(deserializer).map(drop),
+                    _ => Timing::deserialize(deserializer).map(drop),
+                };
+                result.map_err(|error| self.type_error(document, &error))?;
             }
         }
         Ok(())
@@ -211,10 +229,10 @@ fn locate(table: &DeTable<'_>, path: &str, span: &Range<usize>) -> Option<(Strin
 
 /// What would have been right, in words, from the parser's message.
 fn expectation(key: &str, found: &str, message: &str) -> String {
-    if let Some(range) = crate::io::config::check::range_of(key) {
+    if let Some(range) = crate::io::config::check::range_of(base(key)) {
         return range.to_owned();
     }
-    let example = lookup(&schema(), key);
+    let example = known(key);
     if example.as_ref().and_then(toml::Value::as_str).is_some_and(|text| Span::parse(text).is_ok())
     {
         return crate::kernel::ParseSpanError.to_string().replacen("expected ", "", 1);
@@ -234,76 +252,4 @@ fn expectation(key: &str, found: &str, message: &str) -> String {
         "a string" => "text in quotes".to_owned(),
         other => other.replace('`', ""),
     }
-}
-
-/// A configuration with every key present, as a table: the keys there are.
-pub(super) fn schema() -> toml::Table {
-    toml::Table::try_from(Config::complete()).expect("a configuration is made of TOML's own types")
-}
-
-impl Config {
-    /// A configuration that leaves no key out.
-    pub(crate) fn complete() -> Config {
-        let time = Some(Duration(Span::from_secs(1)));
-        let lengths = Lengths { quantiles: vec![1.0], ..Lengths::default() };
-        let text = Some("x".to_owned());
-        Config {
-            workload: Workload {
-                trace: text.clone(),
-                until: time,
-                requests: Some(1),
-                concurrency: Some(1),
-                columns: Columns { session: text.clone(), hash_ids: text, ..Columns::default() },
-                generate: Generate {
-                    steps: vec![(0.0, 1.0)],
-                    prompt_tokens: lengths.clone(),
-                    output_tokens: lengths,
-                    ..Generate::default()
-                },
-                ..Workload::default()
-            },
-            engine: Engine { max_model_len: Some(1), ..Engine::default() },
-            router: Router { router_queue_threshold: Some(1.0), ..Router::default() },
-            slo: Slo { ttft: time, itl: time, e2e: time },
-            ..Config::default()
-        }
-    }
-}
-
-/// Every key and section there is, with its full path.
-pub fn all_keys() -> Vec<String> {
-    fn collect(table: &toml::Table, path: &str, keys: &mut Vec<String>) {
-        for (key, value) in table {
-            let full = join(path, key);
-            keys.push(full.clone());
-            if let toml::Value::Table(table) = value {
-                collect(table, &full, keys);
-            }
-        }
-    }
-    let mut keys = Vec::new();
-    collect(&schema(), "", &mut keys);
-    keys
-}
-
-fn top_level() -> [&'static str; 9] {
-    ["workload", "fleet", "engine", "router", "control_plane", "timing", "slo", "run", SWEEP]
-}
-
-/// The value of a key, given by its full path.
-pub(super) fn lookup(table: &toml::Table, key: &str) -> Option<toml::Value> {
-    let mut names = key.split('.');
-    let first = table.get(names.next()?)?.clone();
-    names.try_fold(first, |value, name| value.get(name).cloned())
-}
-
-pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-/// The candidate that differs least from `word`, if it is close enough to be meant.
-pub(super) fn nearest(word: &str, candidates: &[String]) -> Option<String> {
-    let distance = |candidate: &String| strsim::damerau_levenshtein(word, candidate);
-    let best = candidates.iter().min_by_key(|candidate| distance(candidate))?;
-    (distance(best) <= (word.len() / 3).max(2)).then(|| best.clone())
 }

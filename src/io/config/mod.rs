@@ -8,16 +8,22 @@
 //!
 //! Every complaint names the layer, and in a file the line and column, that a value came from.
 
+mod catalog;
 mod check;
+mod deploy;
 mod error;
+mod keys;
 mod layer;
 mod notes;
+mod pools;
 mod resolve;
 mod sweep;
+mod tables;
 pub mod text;
 
+pub use catalog::Catalog;
 pub use error::ConfigError;
-pub use layer::all_keys;
+pub use keys::all_keys;
 pub use resolve::Job;
 pub use sweep::{Sweep, SweepValue, Varied};
 
@@ -82,6 +88,15 @@ impl Loaded {
         Ok(job)
     }
 
+    /// The GPUs and models that it can name.
+    ///
+    /// # Errors
+    /// If an entry of its own is not complete, or not right.
+    pub fn catalog(&self) -> Result<Catalog, ConfigError> {
+        let catalog = Catalog::new(&self.config.gpus, &self.config.models);
+        catalog.map_err(|violation| self.place(violation))
+    }
+
     fn job(&self) -> Result<Job, ConfigError> {
         Job::new(&self.config).map_err(|violation| self.place(violation))
     }
@@ -139,6 +154,14 @@ pub fn relocatable(config: &Config) -> Config {
     if let Some(trace) = &mut config.workload.trace {
         *trace = absolute(trace);
     }
+    if let Some(dir) = &mut config.timing.dir {
+        *dir = absolute(dir);
+    }
+    for pool in config.pools.values_mut() {
+        if let Some(toml::Value::String(dir)) = pool.timing.get_mut("dir") {
+            *dir = absolute(dir);
+        }
+    }
     config
 }
 
@@ -173,7 +196,7 @@ mod tests {
         let job =
             load(text, &[("--router kv", "router.policy=kv"), ("--workers 5", "fleet.workers=5")]);
         let job = job.unwrap();
-        assert_eq!(job.fleet.workers, 5);
+        assert_eq!(job.fleet.workers(), 5);
         assert_eq!(job.config.router.policy, RouterPolicy::Kv);
     }
 
@@ -200,7 +223,7 @@ mod tests {
             ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
             (
                 "x = 1",
-                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run, sweep",
+                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run, gpus, models, pools, sweep",
             ),
             (
                 "[fleet]\nworkers = \"many\"",

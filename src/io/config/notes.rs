@@ -1,12 +1,13 @@
 //! Keys that were set and change nothing, given the others. No error: whoever compares policies with one file wants that.
 
-use crate::io::config::layer::{lookup, schema};
+use crate::io::config::keys::{lookup, schema};
 use crate::io::config::text::{
     Config, LengthDistribution, Lengths, Preset, RouterPolicy, TimingModel,
 };
 
 /// One sentence for every key that differs from its default and has no effect.
-pub(super) fn without_effect(config: &Config) -> Vec<String> {
+/// `timing` is where pass times come from in the end.
+pub(super) fn without_effect(config: &Config, timing: TimingModel) -> Vec<String> {
     let table = toml::Table::try_from(config);
     let table = table.expect("a configuration is made of TOML's own types");
     // Lists that are empty by default are absent from the table, so what they are in the schema does not matter.
@@ -15,7 +16,7 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
         lookup(&table, key).is_some_and(|value| Some(value) != lookup(&default, key))
     };
     let mut sentences = Vec::new();
-    for (section, keys, reason) in idle(config) {
+    for (section, keys, reason) in idle(config, timing) {
         let keys: Vec<String> = keys.iter().map(|key| format!("{section}.{key}")).collect();
         let changed = keys.iter().filter(is_set);
         sentences.extend(changed.map(|key| format!("{key} has no effect {reason}")));
@@ -26,10 +27,9 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
 type Idle = (&'static str, &'static [&'static str], &'static str);
 
 /// What changes nothing in this configuration, and why.
-fn idle(config: &Config) -> Vec<Idle> {
-    let (router, timing, workload) = (&config.router, &config.timing, &config.workload);
+fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
+    let (router, workload) = (&config.router, &config.workload);
     let is_kv = router.policy == RouterPolicy::Kv;
-    let is_constant = timing.model == TimingModel::Constant;
     let mut list: Vec<Idle> = Vec::new();
     let mut add = |is_idle: bool, section, keys, reason| {
         if is_idle {
@@ -49,8 +49,27 @@ fn idle(config: &Config) -> Vec<Idle> {
         &["router_queue_policy"],
         "without router.router_queue_threshold",
     );
-    add(!is_constant, "timing", &["prefill", "decode"], "unless timing.model is \"constant\"");
-    add(is_constant, "timing", POLYNOMIAL_KEYS, "unless timing.model is \"polynomial\"");
+    let is = |model| timing == model;
+    let constant = "unless timing.model is \"constant\"";
+    add(!is(TimingModel::Constant), "timing", &["prefill", "decode"], constant);
+    let polynomial = "unless timing.model is \"polynomial\"";
+    add(!is(TimingModel::Polynomial), "timing", POLYNOMIAL_KEYS, polynomial);
+    let has_table = is(TimingModel::Measured) || is(TimingModel::Roofline);
+    let table = "unless timing.model is \"measured\" or \"roofline\"";
+    add(!has_table, "timing", TABLE_KEYS, table);
+    let model = "without engine.model";
+    add(config.engine.model.is_none(), "engine", MODEL_KEYS, model);
+    if config.engine.model.is_some() {
+        let measured = "unless timing.model is \"measured\"";
+        let wants_table = matches!(config.timing.model, TimingModel::Auto | TimingModel::Measured);
+        add(!wants_table, "timing", &["dir"], measured);
+        add(!wants_table, "engine", &["backend_version"], measured);
+        let is_given = config.engine.num_gpu_blocks.is_some();
+        let given = "beside engine.num_gpu_blocks";
+        add(is_given, "engine", &["gpu_memory_utilization"], given);
+    } else {
+        add(true, "timing", &["dir"], model);
+    }
     add(workload.copies == 1, "workload", &["copy_spread"], "without workload.copies above 1");
     if workload.preset == Preset::Custom && workload.trace.is_none() {
         list.extend(idle_generator(config));
@@ -66,6 +85,9 @@ const KV_KEYS: &[&str] = &[
     "router_temperature",
     "tie_break",
 ];
+const MODEL_KEYS: &[&str] = &["gpu", "backend", "backend_version", "tp", "gpu_memory_utilization"];
+const TABLE_KEYS: &[&str] =
+    &["pass_overhead", "scale_other", "scale_prefill_attention", "scale_decode_attention"];
 const POLYNOMIAL_KEYS: &[&str] = &["prefill_polynomial", "decode_polynomial", "decode_min"];
 
 fn idle_generator(config: &Config) -> Vec<Idle> {

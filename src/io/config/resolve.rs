@@ -2,17 +2,22 @@
 
 use std::path::PathBuf;
 
-use crate::fleet::{ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Load, Threads};
+use rustc_hash::FxHashSet;
+
+use crate::fleet::{
+    ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Load, PoolSpec, Threads,
+};
+use crate::io::config::catalog::Catalog;
 use crate::io::config::check::{self, Violation};
+use crate::io::config::deploy::{Deployed, Found, deploy};
 use crate::io::config::notes::without_effect;
+use crate::io::config::pools;
+use crate::io::config::tables::Tables;
 use crate::io::config::text::{self, Config, Duration, ThreadCount};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
-use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
-use crate::model::kv::BlockLayout;
 use crate::model::metrics::Slo;
 use crate::model::router::{KvRouterConfig, PolicySpec, QueueOrder, TieBreak};
-use crate::model::timing::{Polynomial, TimingModel};
 use crate::model::workload::Shape;
 use crate::model::workload::generate::{self, Arrivals, GeneratorSpec, Lengths, Rate};
 
@@ -33,85 +38,100 @@ pub struct Job {
 
 impl Job {
     pub(super) fn new(config: &Config) -> Result<Job, Violation> {
-        check::ranges(config)?;
-        check::contradictions(config)?;
+        let catalog = Catalog::new(&config.gpus, &config.models)?;
+        let members = pools::members(config)?;
+        for member in &members {
+            let checked =
+                check::ranges(&member.config).and_then(|()| check::contradictions(&member.config));
+            checked.map_err(|violation| member.place(violation))?;
+        }
+        pools::check_together(&members)?;
+        let (mut pools, mut notes, mut resolved) = (Vec::new(), Vec::new(), config.clone());
+        let mut tables = Tables::default();
+        for member in &members {
+            let deployed = deploy(member, &catalog, &mut tables);
+            let Deployed { spec, notes: own, found } =
+                deployed.map_err(|violation| member.place(violation))?;
+            let idle = without_effect(&member.config, found.timing);
+            notes.extend(idle.into_iter().chain(own));
+            pools.push(spec);
+            if member.config.engine.model.is_some() {
+                pin(&mut resolved, member.name(), &found);
+            }
+        }
+        notes.extend(pools::without_effect(config));
+        check_workers(&pools)?;
+        let mut seen = FxHashSet::default();
+        notes.retain(|note| seen.insert(note.clone()));
         let workload = &config.workload;
-        let layout = BlockLayout {
-            block_size: config.engine.block_size,
-            trace_block_size: workload.trace_block_size,
-        };
-        let fleet = FleetSpec {
-            workers: config.fleet.workers,
-            gpus_per_worker: config.fleet.gpus_per_worker,
-            engine: engine(&config.engine, &config.timing, layout),
-            control_plane: control_plane(&config.control_plane),
-            load: workload.concurrency.map_or(Load::Open, Load::Closed),
-            router_queue: router_queue(&config.router),
-            seed: config.run.seed,
-            series_interval: config.run.series_interval.0,
-            slo: Slo {
-                ttft: span(config.slo.ttft),
-                itl: span(config.slo.itl),
-                e2e: span(config.slo.e2e),
-            },
-            execution: Execution {
-                threads: match config.run.threads {
-                    ThreadCount::Auto => Threads::Auto,
-                    ThreadCount::Count(count) => Threads::Count(count as usize),
-                },
-                pin: config.run.pin,
-                options: ExecutionOptions::default(),
-            },
-        };
-        let router = router(&config.router, config.engine.max_num_batched_tokens);
         let traffic = Traffic {
             origin: origin(workload),
             shape: shape(workload),
             block_size: workload.trace_block_size,
         };
-        let notes = without_effect(config);
-        Ok(Job { config: config.clone(), fleet, router, traffic, notes })
+        // Where it matters, all pools have the same.
+        let max_num_batched_tokens = pools[0].engine.max_num_batched_tokens;
+        let router = router(&config.router, max_num_batched_tokens);
+        Ok(Job { config: resolved, fleet: fleet(config, pools), router, traffic, notes })
+    }
+}
+
+/// Enters what was found for the values that were left open.
+fn pin(config: &mut Config, pool: Option<&str>, found: &Found) {
+    match pool.and_then(|name| config.pools.get_mut(name)) {
+        None => {
+            config.timing.model = found.timing;
+            if found.version.is_some() {
+                config.engine.backend_version.clone_from(&found.version);
+            }
+        }
+        Some(pool) => {
+            let model = toml::Value::try_from(found.timing).expect("a name is TOML");
+            pool.timing.insert("model".to_owned(), model);
+            if let Some(version) = &found.version {
+                let version = toml::Value::from(version.as_str());
+                pool.engine.insert("backend_version".to_owned(), version);
+            }
+        }
+    }
+}
+
+/// Pools together may not have more workers than one may have.
+fn check_workers(pools: &[PoolSpec]) -> Result<(), Violation> {
+    let workers: u64 = pools.iter().map(|pool| u64::from(pool.workers)).sum();
+    if workers <= check::WORKERS_MAX {
+        return Ok(());
+    }
+    let reason = format!("have {workers} workers, more than {}", check::WORKERS_MAX);
+    Err(Violation::contradiction("pools", reason))
+}
+
+fn fleet(config: &Config, pools: Vec<PoolSpec>) -> FleetSpec {
+    FleetSpec {
+        pools,
+        control_plane: control_plane(&config.control_plane),
+        load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
+        router_queue: router_queue(&config.router),
+        seed: config.run.seed,
+        series_interval: config.run.series_interval.0,
+        slo: Slo {
+            ttft: span(config.slo.ttft),
+            itl: span(config.slo.itl),
+            e2e: span(config.slo.e2e),
+        },
+        execution: Execution {
+            threads: match config.run.threads {
+                ThreadCount::Auto => Threads::Auto,
+                ThreadCount::Count(count) => Threads::Count(count as usize),
+            },
+            pin: config.run.pin,
+            options: ExecutionOptions::default(),
+        },
     }
 }
 
 fn span(time: Option<Duration>) -> Option<crate::kernel::Span> {
     time.map(|time| time.0)
-}
-
-fn engine(engine: &text::Engine, timing: &text::Timing, layout: BlockLayout) -> EngineConfig {
-    EngineConfig {
-        layout,
-        num_gpu_blocks: engine.num_gpu_blocks,
-        max_num_seqs: engine.max_num_seqs,
-        max_num_batched_tokens: engine.max_num_batched_tokens,
-        max_model_len: engine.max_model_len,
-        enable_prefix_caching: engine.enable_prefix_caching,
-        enable_chunked_prefill: engine.enable_chunked_prefill,
-        preemption_mode: match engine.preemption_mode {
-            text::PreemptionMode::Lifo => PreemptionMode::Lifo,
-            text::PreemptionMode::Fifo => PreemptionMode::Fifo,
-        },
-        first_token: match engine.first_token {
-            text::FirstToken::Prefill => FirstToken::Prefill,
-            text::FirstToken::Decode => FirstToken::Decode,
-        },
-        decode_kv: match engine.decode_load {
-            text::DecodeLoad::Context => DecodeKv::Context,
-            text::DecodeLoad::Resident => DecodeKv::Resident,
-        },
-        timing: match timing.model {
-            text::TimingModel::Polynomial => TimingModel::Polynomial(Polynomial {
-                prefill: timing.prefill_polynomial,
-                decode: timing.decode_polynomial,
-                decode_min_ms: timing.decode_min.0.as_ms(),
-            }),
-            text::TimingModel::Constant => {
-                TimingModel::Constant { prefill: timing.prefill.0, decode: timing.decode.0 }
-            }
-        },
-        speedup_ratio: engine.speedup_ratio,
-        decode_speedup_ratio: engine.decode_speedup_ratio,
-    }
 }
 
 fn control_plane(plane: &text::ControlPlane) -> ControlPlane {

@@ -15,7 +15,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::io::config::error::{ConfigError, Problem};
-use crate::io::config::layer::{Layer, all_keys, join, lookup, nearest, schema};
+use crate::io::config::keys::{join, known, lookup, nearest, similar};
+use crate::io::config::layer::Layer;
 use crate::kernel::Span;
 
 /// Which keys vary, and what to plot.
@@ -119,8 +120,8 @@ impl Sweep {
         let key = format!("sweep.{PLOT}");
         for Sourced { place, value } in &self.plot {
             if !columns.contains(&value.as_str()) {
-                let known: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-                let near = nearest(value, &known);
+                let names: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
+                let near = nearest(value, &names);
                 let near = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
                 let expected = format!("one of {}{near}", columns.join(", "));
                 let found = format!("{value:?}");
@@ -227,8 +228,10 @@ impl Sweep {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
-            let full = join(path, key.get_ref());
-            match (lookup(&schema(), &full), value.get_ref()) {
+            // A whole path may be one key in quotes.
+            let name = key.get_ref();
+            let full = if path.is_empty() { name.to_string() } else { join(path, name) };
+            match (known(&full), value.get_ref()) {
                 (None, _) if full == PLOT => self.read_plots(layer, value)?,
                 (None, _) => return Err(layer.unknown_key(&full, key.span().start)),
                 (Some(toml::Value::Table(_)), DeValue::Table(table)) => {
@@ -289,9 +292,9 @@ impl Varied {
         let (key, values) = parts
             .filter(|(key, values)| !key.is_empty() && !values.is_empty())
             .ok_or_else(|| complain("", Problem::NotAVariation))?;
-        match lookup(&schema(), key) {
+        match known(key) {
             None => {
-                let near = nearest(key, &all_keys());
+                let near = similar(key);
                 return Err(complain(key, Problem::UnknownKey { near, sections: None }));
             }
             Some(toml::Value::Table(_)) => {

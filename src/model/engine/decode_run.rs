@@ -88,6 +88,7 @@ impl Engine {
         recorder.decode_run(start, run, requests);
         let first_end = start + Span::from_ns(durations[0] as u64);
         self.sample_run((start, end), passes, recorder);
+        self.count_extrapolated(passes);
         let blocks = self.batch.advance(passes as u64);
         self.pool.take_anonymous(blocks);
         self.account(passes as u64, total);
@@ -96,6 +97,21 @@ impl Engine {
             self.second_tokens(first_end);
         }
         self.activity = Activity::Pass;
+    }
+
+    /// Counts the passes of a run outside of what was measured. Where all pinned blocks are read, the first pass stands for
+    /// all of them.
+    fn count_extrapolated(&mut self, passes: usize) {
+        let requests = self.batch.size();
+        let (kv_tokens, growth) = match self.config.decode_kv {
+            DecodeKv::Context => (self.batch.context_tokens(), requests),
+            DecodeKv::Resident => (self.resident_tokens(self.batch.growth(0)), 0),
+        };
+        let inside = self.timer.passes_inside(DecodeLoad { requests, kv_tokens }, growth, passes);
+        if inside < passes {
+            self.work.extrapolated_passes += (passes - inside) as u64;
+            self.work.extrapolated_ns += total(&self.run[inside..passes]).as_ns();
+        }
     }
 
     /// Enters the state during a run that has ended into the time series.

@@ -219,8 +219,13 @@ impl Engine {
         self.schedule(&mut pass, now, recorder);
         let end = (self.batch.size() > 0 || pass.computed > 0).then(|| {
             // A pass that only computes output again has no part that the timing model prices.
-            let duration = self.timer.pass(pass.prefill, self.decode_load(&pass));
-            let end = now + duration.max(self.shortest_pass);
+            let decode = self.decode_load(&pass);
+            let duration = self.timer.pass(pass.prefill, decode).max(self.shortest_pass);
+            let end = now + duration;
+            if self.timer.is_extrapolated(pass.prefill, decode) {
+                self.work.extrapolated_passes += 1;
+                self.work.extrapolated_ns += duration.as_ns();
+            }
             let (running, pinned_blocks) = (self.running.len(), self.pool.pinned());
             self.gauges = Some(Gauges { start: now, end, running, pinned_blocks });
             self.complete_pass(&pass, now, end, recorder);

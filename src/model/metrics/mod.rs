@@ -110,6 +110,10 @@ pub struct Work {
     pub running_ns: u128,
     /// Most blocks pinned at once.
     pub pinned_blocks_max: u32,
+    /// Passes outside of what was measured, whose time had to be extrapolated; none with a formula for timing.
+    pub extrapolated_passes: u64,
+    /// Time in these passes, ns.
+    pub extrapolated_ns: u64,
 }
 
 impl Work {
@@ -125,6 +129,8 @@ impl Work {
         self.preemptions += other.preemptions;
         self.running_ns += other.running_ns;
         self.pinned_blocks_max = self.pinned_blocks_max.max(other.pinned_blocks_max);
+        self.extrapolated_passes += other.extrapolated_passes;
+        self.extrapolated_ns += other.extrapolated_ns;
     }
 }
 

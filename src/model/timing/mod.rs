@@ -4,8 +4,12 @@
 //! for a run of decode passes ([`PassTimer::decode_run`]); both give the same nanoseconds. Every part of a pass is
 //! rounded to whole nanoseconds once, to the nearest (ties to even), and again after a speed-up ratio is applied.
 
+pub mod measured;
 mod polynomial;
 
+pub use measured::{
+    DecodeRow, Identity, MS_MAX, Measured, OtherRow, PrefillRow, Scales, Table, TableError,
+};
 pub use polynomial::Polynomial;
 
 use crate::kernel::time::Span;
@@ -46,6 +50,8 @@ pub struct DecodeLoad {
 /// A timing model as configured.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TimingModel {
+    /// Measured passes of a model on a GPU.
+    Measured(Measured),
     /// Two quadratics, one in the new prompt tokens, one in the used share of the KV pool.
     Polynomial(Polynomial),
     /// The same time for every pass with a part of that kind.
@@ -77,24 +83,32 @@ impl PassTimer {
         assert!(prefill_speedup > 0.0 && decode_speedup > 0.0, "a speed-up ratio is not positive");
         let decode = match &model {
             TimingModel::Polynomial(polynomial) => DecodeCurve::new(polynomial, pool_tokens as f64),
-            TimingModel::Constant { .. } => DecodeCurve::default(),
+            TimingModel::Measured(_) | TimingModel::Constant { .. } => DecodeCurve::default(),
         };
         PassTimer { model, decode, prefill_speedup, decode_speedup }
     }
 
     /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
     pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
-        let mut ns = 0;
-        let new_tokens = prefill.new_tokens();
-        if new_tokens > 0 {
-            let part = match &self.model {
-                TimingModel::Polynomial(polynomial) => {
-                    round_ns(polynomial.prefill_ns(new_tokens as f64)) as u64
-                }
-                TimingModel::Constant { prefill, .. } => prefill.as_ns(),
-            };
-            ns += scale(part, self.prefill_speedup);
-        }
+        let prefill_ns = match &self.model {
+            TimingModel::Measured(measured) if prefill.tokens > prefill.prefix_tokens => {
+                let part =
+                    scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
+                let decode_ns = match decode.requests {
+                    0 => 0,
+                    _ => scale(measured.mixed_decode_ns(decode), self.decode_speedup),
+                };
+                return Span::from_ns(part + decode_ns);
+            }
+            TimingModel::Measured(_) => 0,
+            TimingModel::Polynomial(polynomial) => match prefill.new_tokens() {
+                0 => 0,
+                new_tokens => round_ns(polynomial.prefill_ns(new_tokens as f64)) as u64,
+            },
+            TimingModel::Constant { .. } if prefill.new_tokens() == 0 => 0,
+            TimingModel::Constant { prefill, .. } => prefill.as_ns(),
+        };
+        let mut ns = scale(prefill_ns, self.prefill_speedup);
         if decode.requests > 0 {
             let mut part = [0.0];
             self.decode_run(decode, 0, &mut part);
@@ -103,12 +117,31 @@ impl PassTimer {
         Span::from_ns(ns)
     }
 
+    /// Whether a pass is outside of what was measured, so that its time had to be extrapolated. Never, for a formula.
+    pub fn is_extrapolated(&self, prefill: PrefillLoad, decode: DecodeLoad) -> bool {
+        match &self.model {
+            TimingModel::Measured(measured) => measured.is_outside(prefill, decode),
+            TimingModel::Polynomial(_) | TimingModel::Constant { .. } => false,
+        }
+    }
+
+    /// How many passes of a decode run come before the first whose time had to be extrapolated.
+    pub fn passes_inside(&self, first: DecodeLoad, growth: u32, passes: usize) -> usize {
+        match &self.model {
+            TimingModel::Measured(measured) => measured.passes_inside(first, growth, passes),
+            TimingModel::Polynomial(_) | TimingModel::Constant { .. } => passes,
+        }
+    }
+
     /// The durations of consecutive decode passes of the same requests, the KV they read growing by `growth` tokens from
     /// pass to pass: whole numbers of ns, at most 2^51. As floats they can be added, compared and multiplied two or four
     /// at a time by every processor, which is not true of 64-bit integers. Says whether they are known not to fall.
     pub fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [f64]) -> bool {
         let mut is_rising = true;
         match &self.model {
+            TimingModel::Measured(measured) => {
+                is_rising = measured.decode_run(first, growth, durations);
+            }
             TimingModel::Polynomial(_) => {
                 let kv_tokens = first.kv_tokens as f64;
                 let last = kv_tokens + durations.len() as f64 * f64::from(growth);
@@ -133,6 +166,7 @@ impl PassTimer {
     /// A lower bound on every pass: what a worker may promise as lookahead on top of its link.
     pub fn floor(&self) -> Span {
         let (prefill, decode) = match &self.model {
+            TimingModel::Measured(measured) => measured.floors(),
             TimingModel::Polynomial(polynomial) => polynomial.floors(),
             TimingModel::Constant { prefill, decode } => (prefill.as_ns(), decode.as_ns()),
         };

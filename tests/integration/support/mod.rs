@@ -5,9 +5,14 @@ pub(crate) mod swarm;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
 use fleetsim::fleet::Sink;
+use fleetsim::io::timing::Library;
+use fleetsim::kernel::Span;
 use fleetsim::model::metrics::Row;
+use fleetsim::model::timing::measured::{DecodeRow, PrefillRow, Scales, Table};
+use fleetsim::model::timing::{Measured, TimingModel};
 use parking_lot::Mutex;
 
 /// A real trace: in the folder `FLEETSIM_TRACES`, or in `../shared/traces`.
@@ -20,6 +25,40 @@ pub(crate) fn trace(name: &str) -> Option<PathBuf> {
 /// What the reference peer made of a case: in the folder `FLEETSIM_CASES`, or in `../shared/reference/cases`.
 pub(crate) fn case(name: &str) -> Option<PathBuf> {
     find("FLEETSIM_CASES", "../shared/reference/cases", name)
+}
+
+/// All timing tables: the folder `FLEETSIM_TIMING`, or `../shared/timing`.
+pub(crate) fn timing_tables() -> Option<PathBuf> {
+    find("FLEETSIM_TIMING", "../shared/timing", "")
+}
+
+/// A timing table that ships, with some overhead; with `narrow` only its smallest passes, so that many are outside.
+pub(crate) fn measured(narrow: bool) -> TimingModel {
+    static TABLES: LazyLock<[Measured; 2]> = LazyLock::new(|| {
+        let library = Library::open(None).unwrap();
+        let entry = library.named("b200_sxm/minimax-m2.5-fp8/vllm-0.14.0-tp4").unwrap();
+        let table = library.load(entry).unwrap().table;
+        let narrow = Arc::new(narrowed(&table));
+        [table, narrow].map(|table| Measured::new(table, Scales::default(), Span::from_us(300)))
+    });
+    TimingModel::Measured(TABLES[usize::from(narrow)].clone())
+}
+
+/// The figures of passes over a few tokens.
+fn narrowed(table: &Table) -> Table {
+    let other = table.other().iter().copied().filter(|row| row.tokens <= 24).collect();
+    let prefill = table.prefill().points().map(|([batch, new_tokens, prefix_tokens], attn_ms)| {
+        PrefillRow { batch, new_tokens, prefix_tokens, attn_ms }
+    });
+    let decode = table.decode().points().map(|([batch, context_tokens], attn_ms)| DecodeRow {
+        batch,
+        context_tokens,
+        attn_ms,
+    });
+    let prefill = prefill.filter(|row| row.batch <= 2 && row.new_tokens <= 16);
+    let decode = decode.filter(|row| row.batch <= 4 && row.context_tokens <= 64);
+    let (prefill, decode): (Vec<_>, Vec<_>) = (prefill.collect(), decode.collect());
+    Table::new(table.identity().clone(), other, &prefill, &decode).unwrap()
 }
 
 fn find(variable: &str, beside: &str, name: &str) -> Option<PathBuf> {

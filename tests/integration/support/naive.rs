@@ -111,9 +111,20 @@ pub(crate) struct NaiveOutcome {
     /// Every gap between two tokens, ns.
     pub(crate) gaps: Vec<u64>,
     pub(crate) passes: u64,
+    /// Passes outside of what was measured, and their time, ns.
+    pub(crate) extrapolated: (u64, u64),
     pub(crate) prefill_tokens: u64,
     /// Changes of the cache, by the end of the pass.
     pub(crate) changes: Vec<(Time, Vec<(bool, u64)>)>,
+}
+
+impl NaiveOutcome {
+    /// Counts a pass.
+    fn count(&mut self, extrapolated: bool, duration: Span) {
+        self.passes += 1;
+        self.extrapolated.0 += u64::from(extrapolated);
+        self.extrapolated.1 += u64::from(extrapolated) * duration.as_ns();
+    }
 }
 
 pub(crate) struct NaiveEngine {
@@ -387,7 +398,7 @@ impl NaiveEngine {
         let timer = self.config.pass_timer();
         let duration: Span = timer.pass(prefill, decode).max(timer.floor());
         let end = now + duration;
-        self.outcome.passes += 1;
+        self.outcome.count(timer.is_extrapolated(prefill, decode), duration);
         self.outcome.changes.push((end, std::mem::take(&mut self.pool.changes)));
         let mut index = 0;
         while index < self.running.len() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load};
+use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, PoolSpec};
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
@@ -13,6 +13,8 @@ use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec, QueueOrder, Ti
 use fleetsim::model::timing::{Polynomial, TimingModel};
 use fleetsim::model::workload::{Shape, Shaped, Source};
 use rand::RngExt;
+
+use crate::support::measured;
 
 /// A fleet, and what it has to do.
 pub(crate) struct Case {
@@ -36,9 +38,9 @@ impl Case {
         let mut rng = stream(seed, 0);
         let engine = engine(&mut rng);
         let policy = policy(&mut rng);
+        let workers = pick(&mut rng, &[1, 1, 1, 2, 3, 16, 100]);
         let spec = FleetSpec {
-            workers: pick(&mut rng, &[1, 1, 1, 2, 3, 16, 100]),
-            gpus_per_worker: 1,
+            pools: pools(seed, workers, engine),
             control_plane: control_plane(&mut rng),
             load: if rng.random() { Load::Open } else { Load::Closed(rng.random_range(1..30)) },
             router_queue: router_queue(&mut rng, policy),
@@ -46,9 +48,8 @@ impl Case {
             series_interval: Span::from_ns(rng.random_range(1_000_000..3_000_000_000)),
             slo: slo(&mut rng),
             execution: Execution::sequential(),
-            engine,
         };
-        let requests = requests(&mut rng, &spec.engine);
+        let requests = requests(&mut rng, &spec.pools[0].engine);
         let shape = shape(&mut rng, &requests);
         Case { spec, policy, shape, requests }
     }
@@ -62,8 +63,21 @@ impl Case {
     }
 
     pub(crate) fn policy(&self) -> Box<dyn Policy> {
-        self.policy.build(self.spec.workers, self.spec.engine.layout, self.spec.router_stream())
+        self.policy.build(self.spec.workers(), self.spec.layout(), self.spec.router_stream())
     }
+}
+
+/// Often one pool, sometimes two or three that have nothing but the KV blocks in common.
+fn pools(seed: u64, workers: u32, first: EngineConfig) -> Vec<PoolSpec> {
+    let mut rng = stream(seed, 1);
+    let layout = first.layout;
+    let mut pools = vec![PoolSpec::new(workers, first)];
+    for _ in 0..pick(&mut rng, &[0, 0, 0, 0, 0, 1, 2]) {
+        let num_gpu_blocks = (pick(&mut rng, &[300, 3000, 100_000]) / layout.block_size).max(1);
+        let engine = EngineConfig { layout, num_gpu_blocks, ..engine(&mut rng) };
+        pools.push(PoolSpec::new(pick(&mut rng, &[1, 2, 7]), engine));
+    }
+    pools
 }
 
 fn pick<T: Copy>(rng: &mut Stream, values: &[T]) -> T {
@@ -92,7 +106,9 @@ fn engine(rng: &mut Stream) -> EngineConfig {
         preemption_mode: pick(rng, &[PreemptionMode::Lifo, PreemptionMode::Fifo]),
         first_token: pick(rng, &[FirstToken::Prefill, FirstToken::Decode]),
         decode_kv: pick(rng, &[DecodeKv::Context, DecodeKv::Resident]),
-        timing: if rng.random() {
+        timing: if rng.random_bool(0.25) {
+            measured(rng.random())
+        } else if rng.random() {
             // Whole milliseconds make everything meet at the same instants.
             let prefill = Span::from_ms(pick(rng, &[0, 1, 10]));
             TimingModel::Constant { prefill, decode: Span::from_ms(pick(rng, &[1, 2])) }

@@ -1,12 +1,15 @@
 //! The configuration as a user writes it. What a key means is said here, once.
 
+mod hardware;
 mod workload;
 
+pub use hardware::{Backend, GpuEntry, ModelEntry, NumberFormat, Pool};
 pub use workload::{
     Arrivals, Columns, Generate, LengthDistribution, Lengths, Preset, TimestampUnit, TraceFormat,
     Workload,
 };
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -131,6 +134,15 @@ pub struct Config {
     pub slo: Slo,
     /// How to run, and what to write.
     pub run: Run,
+    /// GPUs that the catalog does not have, or has otherwise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpus: BTreeMap<String, GpuEntry>,
+    /// Models that the catalog does not have, or has otherwise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelEntry>,
+    /// Workers of several kinds, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<String, Pool>,
 }
 
 /// `[fleet]`
@@ -139,13 +151,14 @@ pub struct Config {
 pub struct Fleet {
     /// How many workers.
     pub workers: u32,
-    /// GPUs in each worker, for GPU-hours.
-    pub gpus_per_worker: u32,
+    /// GPUs in each worker, for GPU-hours, if no model says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus_per_worker: Option<u32>,
 }
 
 impl Default for Fleet {
     fn default() -> Fleet {
-        Fleet { workers: 8, gpus_per_worker: 1 }
+        Fleet { workers: 8, gpus_per_worker: None }
     }
 }
 
@@ -153,10 +166,30 @@ impl Default for Fleet {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Engine {
+    /// What is served, a name of the catalog. With it come the KV pool, the GPUs of a worker and pass times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// On which GPUs, a name of the catalog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// Whose timing table and memory accounting are used.
+    pub backend: Backend,
+    /// Which version of it; the newest that has a table if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_version: Option<String>,
+    /// GPUs that share every layer.
+    pub tp: u32,
+    /// Stages of a pipeline.
+    pub pp: u32,
+    /// Ranks that each compute the attention of a part of the batch.
+    pub attention_dp: u32,
+    /// Share of the GPU memory that weights, activations and KV cache may use.
+    pub gpu_memory_utilization: f64,
     /// Tokens per KV block.
     pub block_size: u32,
-    /// Size of the KV pool, in blocks.
-    pub num_gpu_blocks: u32,
+    /// Size of the KV pool, in blocks; what fits if absent and the model is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_gpu_blocks: Option<u32>,
     /// Most requests in a batch.
     pub max_num_seqs: u32,
     /// Most tokens in a pass.
@@ -183,8 +216,16 @@ pub struct Engine {
 impl Default for Engine {
     fn default() -> Engine {
         Engine {
+            model: None,
+            gpu: None,
+            backend: Backend::Vllm,
+            backend_version: None,
+            tp: 1,
+            pp: 1,
+            attention_dp: 1,
+            gpu_memory_utilization: 0.9,
             block_size: 64,
-            num_gpu_blocks: 16_384,
+            num_gpu_blocks: None,
             max_num_seqs: 256,
             max_num_batched_tokens: 8192,
             max_model_len: None,
@@ -342,6 +383,17 @@ impl Default for ControlPlane {
 pub struct Timing {
     /// Where pass times come from.
     pub model: TimingModel,
+    /// `measured`: a folder with tables, used before the shipped ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// `measured`, `roofline`: what the host adds to every pass.
+    pub pass_overhead: Duration,
+    /// `measured`, `roofline`: multiplies everything but attention.
+    pub scale_other: f64,
+    /// `measured`, `roofline`: multiplies the attention of prompt tokens.
+    pub scale_prefill_attention: f64,
+    /// `measured`, `roofline`: multiplies the attention of decoding requests.
+    pub scale_decode_attention: f64,
     /// `polynomial`: prefill time in ms over new tokens, highest power first.
     pub prefill_polynomial: [f64; 3],
     /// `polynomial`: decode time in ms over the used share of the KV pool, highest power first.
@@ -358,7 +410,12 @@ impl Default for Timing {
     fn default() -> Timing {
         let polynomial = crate::model::timing::Polynomial::default();
         Timing {
-            model: TimingModel::Polynomial,
+            model: TimingModel::Auto,
+            dir: None,
+            pass_overhead: Duration::default(),
+            scale_other: 1.0,
+            scale_prefill_attention: 1.0,
+            scale_decode_attention: 1.0,
             prefill_polynomial: polynomial.prefill,
             decode_polynomial: polynomial.decode,
             decode_min: Duration(Span::from_ms(1)),
@@ -372,6 +429,12 @@ impl Default for Timing {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimingModel {
+    /// Measured if there is a table for `engine.model`, else the estimate; the polynomial without a model.
+    Auto,
+    /// A table of measurements.
+    Measured,
+    /// An estimate from data sheets.
+    Roofline,
     /// The reference peer's two quadratics.
     Polynomial,
     /// The same time for every pass.

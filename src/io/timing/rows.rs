@@ -1,0 +1,94 @@
+//! Rows of numbers from CSV files with known columns, and where each came from.
+
+use std::path::Path;
+
+use csv::{ErrorKind, Position, StringRecord};
+
+use crate::io::timing::error::{Problem, TimingError};
+use crate::model::timing::measured::{COORDINATE_MAX, MS_MAX};
+
+/// A CSV file in memory. Columns may come in any order, and others may stand between them.
+pub(super) struct Rows<'a> {
+    path: &'a Path,
+    reader: csv::Reader<&'a [u8]>,
+    record: StringRecord,
+    columns: Vec<Option<usize>>,
+    names: &'static [&'static str],
+}
+
+impl<'a> Rows<'a> {
+    /// Looks for the columns `names`, of which the last `optional` may be missing.
+    pub(super) fn new(
+        path: &'a Path,
+        bytes: &'a [u8],
+        names: &'static [&'static str],
+        optional: usize,
+    ) -> Result<Rows<'a>, TimingError> {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if bytes.trim_ascii().is_empty() {
+            return Err(Problem::Empty(names).at(path));
+        }
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).comment(Some(b'#')).from_reader(bytes);
+        let header = reader.headers().map_err(|error| to_error(path, error))?.clone();
+        let mut columns = Vec::new();
+        for (index, &name) in names.iter().enumerate() {
+            let mut found = header.iter().enumerate().filter(|(_, column)| *column == name);
+            let column = found.next().map(|(column, _)| column);
+            if found.next().is_some() {
+                return Err(Problem::TwoColumns(name).at_line(path, 1));
+            }
+            if column.is_none() && index + optional < names.len() {
+                let columns = header.iter().map(str::to_owned).collect();
+                return Err(Problem::NoColumn(name, columns).at_line(path, 1));
+            }
+            columns.push(column);
+        }
+        Ok(Rows { path, reader, record: StringRecord::new(), columns, names })
+    }
+
+    /// Reads the next row; says whether there was one.
+    pub(super) fn next(&mut self) -> Result<bool, TimingError> {
+        let read = self.reader.read_record(&mut self.record);
+        read.map_err(|error| to_error(self.path, error))
+    }
+
+    fn text(&self, column: usize) -> &str {
+        self.columns[column].and_then(|column| self.record.get(column)).unwrap_or("")
+    }
+
+    fn problem(&self, column: usize, expected: &'static str) -> TimingError {
+        let (name, found) = (self.names[column], self.text(column).to_owned());
+        let line = self.record.position().map_or(0, Position::line);
+        Problem::Field { name, found, expected }.at_line(self.path, line)
+    }
+
+    /// A number of requests or tokens.
+    pub(super) fn count(&self, column: usize) -> Result<u32, TimingError> {
+        let value = self.text(column).parse().ok().filter(|&value| value <= COORDINATE_MAX);
+        value.ok_or_else(|| self.problem(column, "a whole number up to 67108864"))
+    }
+
+    /// Milliseconds.
+    pub(super) fn ms(&self, column: usize) -> Result<f64, TimingError> {
+        let value = self.text(column).parse().ok();
+        let value = value.filter(|value| (0.0..=MS_MAX).contains(value));
+        value.ok_or_else(|| self.problem(column, "milliseconds, 0 to 1000000"))
+    }
+
+    /// Milliseconds, or nothing if the field is empty or the column missing.
+    pub(super) fn optional_ms(&self, column: usize) -> Result<Option<f64>, TimingError> {
+        if self.text(column).is_empty() { Ok(None) } else { self.ms(column).map(Some) }
+    }
+}
+
+fn to_error(path: &Path, error: csv::Error) -> TimingError {
+    let line = error.position().map(Position::line);
+    let problem = match *error.kind() {
+        ErrorKind::UnequalLengths { expected_len: expected, len: found, .. } => {
+            Problem::FieldCount { found, expected }
+        }
+        _ => Problem::Csv(error),
+    };
+    TimingError { path: path.to_owned(), line, problem }
+}

@@ -1,0 +1,122 @@
+//! Attention of decoding requests, over requests and the mean of the contexts they read.
+//!
+//! Linear between the figures in both directions. A longer context never costs less: figures that say so are noise, and
+//! are raised to the one before.
+
+use crate::model::timing::measured::axis::{Axis, Place};
+use crate::model::timing::measured::table::Grid;
+
+/// The grid, in ns.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct DecodeAttention {
+    batch: Axis,
+    context: Axis,
+    /// By batch, then context.
+    ns: Box<[f64]>,
+    /// By batch: the longest context there is a figure for.
+    longest: Box<[f64]>,
+}
+
+/// The grid at one batch size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    requests: f64,
+    place: Place,
+    /// How many times the largest batch of the grid, 1 if it is not larger.
+    times: f64,
+}
+
+/// The line `ns + slope * (kv_tokens - from)`, which holds for `from <= kv_tokens < to`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    pub(super) ns: f64,
+    /// Never negative.
+    pub(super) slope: f64,
+    pub(super) from: f64,
+    /// Absent if it holds for ever.
+    pub(super) to: Option<f64>,
+}
+
+impl DecodeAttention {
+    /// The figures of the grid times `factor`. Missing ones are those of the next smaller batch, request by request.
+    pub(super) fn new(grid: &Grid<2>, factor: f64) -> DecodeAttention {
+        let [batch, context] = [0, 1].map(|axis| grid.axis(axis));
+        let mut ns: Vec<f64> = Vec::new();
+        let mut longest = Vec::new();
+        for (row, &requests) in batch.iter().enumerate() {
+            let mut known = 0.0;
+            let mut highest: f64 = 0.0;
+            for (column, &tokens) in context.iter().enumerate() {
+                let value = grid.at([row, column]);
+                if value.is_some() {
+                    known = f64::from(tokens);
+                }
+                let value = value.map_or_else(
+                    || {
+                        let above = ns[ns.len() - context.len()];
+                        above * f64::from(requests) / f64::from(batch[row - 1])
+                    },
+                    |ms| ms * 1e6 * factor,
+                );
+                highest = highest.max(value);
+                ns.push(highest);
+            }
+            longest.push(known);
+        }
+        let [batch, context] =
+            [batch, context].map(|axis| Axis::new(axis.iter().map(|&v| v.into())));
+        DecodeAttention { batch, context, ns: ns.into(), longest: longest.into() }
+    }
+
+    /// The grid at this batch size.
+    pub(super) fn row(&self, requests: u32) -> Row {
+        let requests = f64::from(requests);
+        let last = self.batch.last();
+        let times = if requests > last { requests / last } else { 1.0 };
+        Row { requests, place: self.batch.place(requests), times }
+    }
+
+    /// The line that `kv_tokens`, read by all requests together, are on.
+    pub(super) fn stretch(&self, row: Row, kv_tokens: f64) -> Stretch {
+        let edge = |index: usize| self.context.value(index) * row.requests;
+        let last = self.context.len() - 1;
+        let mut index = self.context.before(kv_tokens / row.requests).min(last - 1);
+        // The quotient is rounded; which side of an edge the tokens are on is not.
+        while index > 0 && kv_tokens < edge(index) {
+            index -= 1;
+        }
+        while index < last - 1 && kv_tokens >= edge(index + 1) {
+            index += 1;
+        }
+        let from = edge(index);
+        if kv_tokens < from {
+            return Stretch { ns: self.at(row, index), slope: 0.0, from, to: Some(from) };
+        }
+        let (ns, next) = (self.at(row, index), self.at(row, index + 1));
+        let to = edge(index + 1);
+        let slope = (next - ns) / (to - from);
+        Stretch { ns, slope, from, to: (index + 1 < last).then_some(to) }
+    }
+
+    fn at(&self, Row { place, times, .. }: Row, context: usize) -> f64 {
+        let above = place.index * self.context.len() + context;
+        let (above, below) = (self.ns[above], self.ns[above + self.context.len()]);
+        times * (above * (1.0 - place.share) + below * place.share)
+    }
+
+    /// The KV tokens, least and most, between which there are figures for so many requests.
+    pub(super) fn covered(&self, requests: u32) -> Option<(f64, f64)> {
+        let requests = f64::from(requests);
+        if !self.batch.covers(requests) {
+            return None;
+        }
+        let Place { index, share } = self.batch.place(requests);
+        let longest = if share > 0.0 { self.longest[index + 1] } else { self.longest[index] };
+        Some((self.context.first() * requests, longest * requests))
+    }
+
+    /// The least value anywhere.
+    pub(super) fn least(&self) -> f64 {
+        self.ns.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}

@@ -1,0 +1,133 @@
+//! Timing tables as they ship, and `fleetsim timing`.
+
+use std::fs;
+use std::path::Path;
+
+use fleetsim::io::timing::{Accuracy, Errors, Library};
+
+use crate::cli::{names, run, text};
+use crate::support::timing_tables;
+
+const NAME: &str = "h200_sxm/qwen3-32b/vllm-0.12.0-tp2";
+
+/// The errors of every table, in order: totals on the grid, figures left out, mixed passes.
+fn errors(library: &Library) -> Vec<(String, [Errors; 5])> {
+    let check = |entry| {
+        let measurement = library.load(entry).unwrap_or_else(|error| panic!("{error}"));
+        let accuracy = Accuracy::of(&measurement);
+        let errors = [
+            accuracy.prefill_total,
+            accuracy.decode_total,
+            accuracy.prefill_left_out,
+            accuracy.decode_left_out,
+            accuracy.mixed,
+        ];
+        (entry.name.to_string(), errors.map(|errors| errors.expect("there are such passes")))
+    };
+    library.list().iter().map(check).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Bounds of the means of each kind of error: for the median table, for the worst.
+fn within(errors: &[(String, [Errors; 5])], bounds: [(f64, f64); 5]) {
+    for (kind, (middle, worst)) in bounds.into_iter().enumerate() {
+        let means: Vec<f64> = errors.iter().map(|(_, errors)| errors[kind].mean).collect();
+        let found = median(means);
+        assert!(found <= middle, "kind {kind}: a median of {found}");
+        for (name, errors) in errors {
+            assert!(errors[kind].mean <= worst, "kind {kind}, {name}: {:?}", errors[kind]);
+        }
+    }
+}
+
+#[test]
+fn shipped_tables_are_exact() {
+    let errors = errors(&Library::open(None).unwrap());
+    assert!(errors.len() >= 50);
+    let total = (0.0005, 0.002);
+    within(&errors, [total, total, (0.005, 0.02), (0.005, 0.02), (0.001, 0.02)]);
+    for (name, errors) in errors {
+        // The largest error of a mixed pass.
+        assert!(errors[4].max < 0.07, "{name}: {:?}", errors[4]);
+    }
+}
+
+/// All tables that were extracted, doubtful ones included.
+#[test]
+fn all_tables_are_read() {
+    let Some(folder) = timing_tables() else { return };
+    let errors = errors(&Library::open(Some(&folder)).unwrap());
+    assert!(errors.len() >= 180, "{}", errors.len());
+    let total = (0.0005, 0.01);
+    within(&errors, [total, total, (0.005, 0.05), (0.005, 0.05), (0.001, 0.05)]);
+}
+
+fn timing(folder: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let args = [&["timing"], args].concat();
+    let output = run(folder, &args);
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn tables_are_listed_shown_and_plotted() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (code, out, _) = timing(folder, &["list", "qwen3-32b", "H200", "tp2"]);
+    assert!(code == Some(0) && out.contains(NAME) && out.contains("4 tables"), "{out}");
+    let (code, out, _) = timing(folder, &["list", "--json", "0.12.0-tp2"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, json[0]["name"].as_str(), json[0]["tp"].as_u64()),
+        (Some(0), Some(NAME), Some(2))
+    );
+    let (code, out, err) = timing(folder, &["list", "nothing"]);
+    assert!(code == Some(2) && out.is_empty() && err.contains("has nothing in its name"), "{err}");
+    let (code, out, _) = timing(folder, &["show", NAME]);
+    assert_eq!(code, Some(0));
+    for expected in ["aiconfigurator 0.8.0", "Apache-2.0", "tokens 751550", "1 to 131072", "101.20"]
+    {
+        assert!(out.contains(expected), "{expected} is missing in\n{out}");
+    }
+    let (code, _, err) = timing(folder, &["show", "h200_sxm/qwen3-32b/vllm-0.12.0-tp3"]);
+    assert!(code == Some(2) && err.contains("did you mean"), "{err}");
+    let (code, out, _) = timing(folder, &["plot", NAME, "plots"]);
+    assert_eq!((code, out.as_str()), (Some(0), "plots in plots\n"));
+    assert_eq!(names(&folder.join("plots")), ["decode.svg", "prefill.svg"]);
+    let (code, _, err) = timing(folder, &["plot", NAME, "plots"]);
+    assert!(code == Some(4) && err.contains("exists already"), "{err}");
+    assert_eq!(timing(folder, &["plot", NAME, "plots", "--force"]).0, Some(0));
+}
+
+#[test]
+fn tables_are_checked_and_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (code, out, _) = timing(folder, &["check", "0.12.0"]);
+    assert!(code == Some(0) && out.contains("mixed: median of means 0.00 %"), "{out}");
+    let stem = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/timing").join(NAME);
+    let (code, out, err) =
+        timing(folder, &["import", stem.to_str().unwrap(), "--timing-dir", "mine"]);
+    assert!(code == Some(0) && out.contains("is in mine/h200_sxm"), "{out} {err}");
+    assert_eq!(names(&folder.join("mine/h200_sxm/qwen3-32b")).len(), 5);
+    let (code, out, _) = timing(folder, &["list", "0.12.0-tp2", "--timing-dir", "mine"]);
+    assert!(code == Some(0) && out.contains("mine") && !out.contains("built in"), "{out}");
+    // A table whose mixed passes take twice as long as they should.
+    let file = format!("mine/{NAME}.mixed.csv");
+    let mixed = fs::read_to_string(folder.join(&file)).unwrap();
+    let doubled = mixed.lines().map(|line| {
+        let mut fields: Vec<String> = line.split(',').map(str::to_owned).collect();
+        if let Ok(total) = fields[5].parse::<f64>() {
+            fields[5] = (2.0 * total).to_string();
+        }
+        fields.join(",") + "\n"
+    });
+    fs::write(folder.join(&file), doubled.collect::<String>()).unwrap();
+    let (code, _, err) = timing(folder, &["check", "0.12.0-tp2", "--timing-dir", "mine"]);
+    assert!(code == Some(3) && err.contains("off by more than 2 % on average"), "{err}");
+    let (code, _, err) = timing(folder, &["import", "nowhere", "--timing-dir", "mine"]);
+    assert!(code == Some(2) && err.contains("is not the name of a table"), "{err}");
+}
