@@ -4,14 +4,17 @@
 //! threads as there are cores. All runs have to give the same rows. Each is repeated and the least time kept: what
 //! another repetition took more was somebody else's. The repetitions take turns, so that a slow minute hits them all.
 
+use std::collections::BTreeMap;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::experiment::{Cause, ExperimentError, Watch, simulate};
-use crate::fleet::{Execution, ExecutionOptions, Outcome, Threads};
+use crate::fleet::{
+    Execution, ExecutionOptions, INDEX_PARTS, Outcome, THREADS_WORTH_DIVIDING, Threads,
+};
 use crate::io::config::Job;
 use crate::kernel::Account;
-use crate::report::{Scaling, ScalingPoint};
+use crate::report::{Costs, Scaling, ScalingPoint};
 
 /// The most threads that can be asked about, as for `run.threads`.
 const THREADS_MAX: usize = 1024;
@@ -32,8 +35,8 @@ pub struct Plan {
 /// A way to run the job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
-    /// The parallel executor on one thread, taking down what every task costs.
-    Account,
+    /// The parallel executor on one thread, taking down what every task costs, with the router's index in so many parts.
+    Account(u32),
     /// The sequential executor.
     Sequential,
     /// The parallel executor on so many threads.
@@ -43,7 +46,10 @@ enum Way {
 impl Way {
     fn name(self) -> String {
         match self {
-            Way::Account => "cost of every task, on 1 thread".to_owned(),
+            Way::Account(0) => "cost of every task, on 1 thread".to_owned(),
+            Way::Account(parts) => {
+                format!("cost of every task, on 1 thread, with the router's index in {parts} parts")
+            }
             Way::Sequential => "sequential executor".to_owned(),
             Way::Parallel(1) => "parallel executor on 1 thread".to_owned(),
             Way::Parallel(threads) => format!("parallel executor on {threads} threads"),
@@ -53,12 +59,13 @@ impl Way {
     /// How to run it; whether threads are pinned is the user's choice.
     fn execution(self, pin: bool) -> Execution {
         let threads = match self {
-            Way::Account | Way::Sequential => 1,
+            Way::Account(_) | Way::Sequential => 1,
             Way::Parallel(threads) => threads,
         };
         let options = ExecutionOptions {
             parallel_alone: self != Way::Sequential,
-            account: self == Way::Account,
+            account: matches!(self, Way::Account(_)),
+            index_parts: if let Way::Account(parts) = self { Some(parts) } else { None },
             ..ExecutionOptions::default()
         };
         Execution { threads: Threads::Count(threads), pin, options }
@@ -92,7 +99,7 @@ impl Plan {
     pub fn run(&self, watch: &mut dyn Watch) -> Result<Scaling, ExperimentError> {
         let ways = self.ways();
         let mut least = vec![Duration::MAX; ways.len()];
-        let mut account: Option<Account> = None;
+        let mut accounts: BTreeMap<u32, Account> = BTreeMap::new();
         let mut digest = None;
         for repetition in 1..=self.repeat {
             for (&way, least) in ways.iter().zip(&mut least) {
@@ -105,23 +112,24 @@ impl Plan {
                 })?;
                 digest = Some(outcome.digest);
                 *least = wall.min(*least);
-                match (&mut account, outcome.account) {
-                    (Some(account), Some(other)) => account.keep_least(&other),
-                    (account @ None, Some(first)) => *account = Some(first),
-                    (_, None) => {}
+                if let (Way::Account(parts), Some(account)) = (way, outcome.account) {
+                    let same = accounts.entry(parts).or_insert_with(|| account.clone());
+                    same.keep_least(&account);
                 }
             }
         }
-        let account = account.expect("the first run takes down costs");
         let wall = |way| ways.iter().position(|&other| other == way).map(|index| least[index]);
-        Ok(self.evaluate(&account, digest.expect("there was a run"), wall))
+        Ok(self.evaluate(&accounts, digest.expect("there was a run"), wall))
     }
 
     /// Everything that is run in a repetition, in order.
     fn ways(&self) -> Vec<Way> {
         let more = self.threads.iter().filter(|&&threads| 1 < threads && threads <= self.cores);
         let more = more.map(|&threads| Way::Parallel(threads));
-        [Way::Account, Way::Sequential, Way::Parallel(1)].into_iter().chain(more).collect()
+        let is_divided = self.threads.iter().any(|&threads| threads >= THREADS_WORTH_DIVIDING);
+        let divided = is_divided.then_some(Way::Account(INDEX_PARTS));
+        let first = [Way::Account(0), Way::Sequential, Way::Parallel(1)];
+        first.into_iter().chain(divided).chain(more).collect()
     }
 
     fn run_one(
@@ -138,7 +146,7 @@ impl Plan {
         {
             return Err(Cause::Differ(outcome.digest, first));
         }
-        if way == Way::Account && outcome.account.as_ref().is_none_or(|a| a.phases() == 0) {
+        if way == Way::Account(0) && outcome.account.as_ref().is_none_or(|a| a.phases() == 0) {
             let sentence = "this run cannot be parallel: the router needs feedback and there is no \
                             control-plane latency, so every decision depends on all events before \
                             it; set control_plane.feedback_latency, such as --set \
@@ -151,14 +159,18 @@ impl Plan {
 
     fn evaluate(
         &self,
-        account: &Account,
+        accounts: &BTreeMap<u32, Account>,
         digest: u128,
         wall: impl Fn(Way) -> Option<Duration>,
     ) -> Scaling {
         let seconds = |way| wall(way).map(|wall| wall.as_secs_f64());
+        let account = &accounts[&0];
+        // If the index can't be divided, the second account is as good as the first.
+        let divided = accounts.get(&INDEX_PARTS).filter(|account| account.aides() > 0.0);
         let alone = account.predict(1).time;
         let point = |&threads: &usize| {
-            let prediction = account.predict(threads);
+            let is_divided = threads >= THREADS_WORTH_DIVIDING;
+            let prediction = divided.filter(|_| is_divided).unwrap_or(account).predict(threads);
             ScalingPoint {
                 threads,
                 predicted_speedup: alone / prediction.time,
@@ -177,16 +189,23 @@ impl Plan {
             repeat: self.repeat,
             cores: self.cores,
             digest,
-            work_s: account.work() * 1e-9,
-            coordinator_s: account.hub() * 1e-9,
-            index_s: account.aides() * 1e-9,
-            reading_s: account.errand_work() * 1e-9,
-            span_s: account.span() * 1e-9,
-            phases: account.phases() as u64,
+            costs: costs(account),
+            divided: divided.map(costs),
             sequential_s: seconds(Way::Sequential).expect("it is always run"),
             alone_s: seconds(Way::Parallel(1)).expect("it is always run"),
             points: self.threads.iter().map(point).collect(),
         }
+    }
+}
+
+fn costs(account: &Account) -> Costs {
+    Costs {
+        work_s: account.work() * 1e-9,
+        coordinator_s: account.hub() * 1e-9,
+        index_s: account.aides() * 1e-9,
+        reading_s: account.errand_work() * 1e-9,
+        span_s: account.span() * 1e-9,
+        phases: account.phases() as u64,
     }
 }
 
@@ -239,7 +258,7 @@ mod tests {
         let job = Loaded::load(None, &[]).and_then(|loaded| loaded.resolve()).unwrap();
         let mut plan = Plan::new(job, "2,4,8", "1").unwrap();
         plan.cores = 4;
-        let first = [Way::Account, Way::Sequential, Way::Parallel(1)];
+        let first = [Way::Account(0), Way::Sequential, Way::Parallel(1), Way::Account(INDEX_PARTS)];
         assert_eq!(plan.ways(), [&first[..], &[Way::Parallel(2), Way::Parallel(4)]].concat());
     }
 }

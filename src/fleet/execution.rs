@@ -5,6 +5,13 @@ use std::thread::available_parallelism;
 /// With feedback, smaller fleets have too few events between two phases; see docs/performance.md.
 const WORKERS_WORTH_SHARING: u32 = 2048;
 
+/// From this many threads on, the coordinator would keep the others waiting if it kept the index of the KV router itself.
+/// With fewer the work that dividing adds does not pay; see docs/performance.md.
+pub const THREADS_WORTH_DIVIDING: usize = 4;
+
+/// In how many parts that index is kept then.
+pub const INDEX_PARTS: u32 = 16;
+
 /// How many threads a run asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Threads {
@@ -36,8 +43,8 @@ pub struct ExecutionOptions {
     pub oversubscribe: bool,
     /// Workers that are run as one task; as many as suit the fleet if absent.
     pub workers_per_group: Option<usize>,
-    /// In how many parts the router's index is kept, 0 for one that is the coordinator's own; as many as suit the fleet if
-    /// absent. No result depends on it but the number of events.
+    /// In how many parts the router's index is kept, 0 for one that is the coordinator's own; as many as suit the threads
+    /// if absent. Where it can't be divided, it isn't.
     pub index_parts: Option<u32>,
     /// Take down what every task costs; with `parallel_alone` and one thread.
     pub account: bool,
@@ -72,6 +79,12 @@ impl Execution {
     /// One thread, the reference.
     pub fn sequential() -> Execution {
         Execution { threads: Threads::Count(1), ..Execution::default() }
+    }
+
+    /// In how many parts the router's index is kept on so many threads, if it can be.
+    pub(super) fn index_parts(&self, threads: usize) -> u32 {
+        let parts = if threads >= THREADS_WORTH_DIVIDING { INDEX_PARTS } else { 0 };
+        self.options.index_parts.unwrap_or(parts)
     }
 
     pub(super) fn choose(&self, situation: Situation) -> Executed {

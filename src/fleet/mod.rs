@@ -21,7 +21,9 @@ mod spec;
 mod worker;
 
 pub use activity::{Activity, Busy};
-pub use execution::{Executed, Execution, ExecutionOptions, Threads};
+pub use execution::{
+    Executed, Execution, ExecutionOptions, INDEX_PARTS, THREADS_WORTH_DIVIDING, Threads,
+};
 pub use outcome::Outcome;
 pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec};
 
@@ -52,12 +54,6 @@ const GROUPS: usize = 64;
 
 /// The same without feedback, where phases are long.
 const GROUPS_ALONE: usize = 256;
-
-/// From this size on, the index of the KV router is divided; see docs/performance.md.
-const WORKERS_WORTH_DIVIDING: u32 = 1024;
-
-/// In so many parts.
-const INDEX_PARTS: u32 = 8;
 
 /// The most arrivals that the coordinator works off in one phase if it need not wait for feedback: about what is read
 /// ahead for it.
@@ -160,12 +156,13 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     assert!(spec.workers() > 0, "a fleet without workers");
     let reports = spec.reports(policy.reads());
-    let (mut lps, places) = build(spec, source, policy, reports);
     let executed = spec.execution.choose(Situation {
         workers: spec.workers(),
         has_feedback: reports != Reads::default(),
-        has_lookahead: kernel::can_run_parallel(&lps),
+        has_lookahead: spec.has_lookahead(reports),
     });
+    let parts = spec.execution.index_parts(executed.threads);
+    let (mut lps, places) = build(spec, source, policy, reports, parts);
     let recorder = || Recorder::new(spec.series_interval, spec.slo);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
     let drain = Drain::new(sink, places, spec.series_interval, recorders.len());
@@ -193,7 +190,9 @@ pub fn run(
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
     let account = account.map(Mutex::into_inner);
-    let (digest, events, end) = (recorder.digest.value(), finished.events, finished.end);
+    // The executor counts more of them, and more yet if the router's index is in parts.
+    let events = recorder.totals.arrived + lps.iter().map(FleetLp::events).sum::<u64>();
+    let (digest, events, end) = (recorder.digest.value(), events, finished.end);
     let outcome = Outcome { recorder, workers, skipped, digest, events, end, executed, account };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
@@ -207,10 +206,11 @@ fn build(
     source: Box<dyn Source>,
     policy: Box<dyn Policy>,
     reports: Reads,
+    index_parts: u32,
 ) -> (Vec<FleetLp>, Places) {
     let (mut lps, mut places) = (Vec::new(), Places::UNDIVIDED);
     let arrivals = Arrivals::new(source);
-    if let Some(divided) = divide(spec, policy.as_ref()) {
+    if let Some(divided) = divide(spec, policy.as_ref(), index_parts) {
         let lookahead = spec.workers_lookahead(reports);
         let (coordinator, parts) = DividedCoordinator::new(spec, arrivals, divided, lookahead);
         places.parts = parts.len() as u32;
@@ -228,13 +228,9 @@ fn build(
     (lps, places)
 }
 
-/// The policy in parts, where that pays. It takes requests that are known before they arrive and are routed when they do.
-fn divide(spec: &FleetSpec, policy: &dyn Policy) -> Option<Divided> {
-    let parts = match spec.execution.options.index_parts {
-        Some(parts) => parts,
-        None if spec.workers() >= WORKERS_WORTH_DIVIDING => INDEX_PARTS,
-        None => 0,
-    };
+/// The policy in so many parts, if it can be divided. It takes requests that are known before they arrive and are routed
+/// when they do.
+fn divide(spec: &FleetSpec, policy: &dyn Policy, parts: u32) -> Option<Divided> {
     let is_possible = spec.load == Load::Open
         && spec.router_queue.is_none()
         && spec.control_plane.feedback.floor > Span::ZERO;
@@ -285,6 +281,14 @@ impl FleetLp {
         match self {
             FleetLp::Worker(worker) => Some(worker.engine()),
             _ => None,
+        }
+    }
+
+    /// Events of the model that a worker has handled.
+    fn events(&self) -> u64 {
+        match self {
+            FleetLp::Worker(worker) => worker.events(),
+            _ => 0,
         }
     }
 

@@ -15,7 +15,7 @@ pub struct Outcome {
     pub skipped: u64,
     /// A hash over all rows: equal for equal results, whatever the order in which they were produced.
     pub digest: u128,
-    /// Events handled.
+    /// Events of the model: arrivals, dispatches that reach a worker, and passes and decode runs that end.
     pub events: u64,
     /// The time of the last event.
     pub end: Time,

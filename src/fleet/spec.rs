@@ -191,6 +191,12 @@ impl FleetSpec {
         self.control_plane.feedback.floor + pass
     }
 
+    /// Whether there is any delay between the coordinator and the workers.
+    pub(super) fn has_lookahead(&self, reports: Reads) -> bool {
+        self.control_plane.dispatch.floor > Span::ZERO
+            || self.workers_lookahead(reports) > Span::ZERO
+    }
+
     /// The least that any worker promises.
     pub(super) fn workers_lookahead(&self, reports: Reads) -> Span {
         let pools = self.pools.iter();

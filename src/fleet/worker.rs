@@ -26,6 +26,7 @@ pub(super) struct Worker {
     lookahead: Span,
     /// Reports travel in one stream and never overtake one another.
     last_report: Time,
+    events: u64,
     rng: Stream,
 }
 
@@ -45,6 +46,7 @@ impl Worker {
             places,
             feedback: spec.control_plane.feedback,
             last_report: Time::ZERO,
+            events: 0,
             // The same however the index is divided.
             rng: lp_stream(spec.seed, Places::UNDIVIDED.worker(id), 0),
         }
@@ -52,6 +54,11 @@ impl Worker {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// How many dispatches it got, and passes and decode runs it planned or ended.
+    pub(super) fn events(&self) -> u64 {
+        self.events
     }
 
     fn report(&mut self, context: &mut Context<'_, Message, Recorder>) {
@@ -89,13 +96,26 @@ impl Worker {
         let arrival = known + self.feedback.sample(&mut self.rng);
         let at = arrival.max(promised).max(self.last_report);
         self.last_report = at;
-        if self.places == Places::UNDIVIDED {
-            context.send(COORDINATOR, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
+        if let Some(lp) = self.only_reader(&feedback) {
+            context.send(lp, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
             return;
         }
         for (part, feedback) in self.split(feedback) {
             context.send(part, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
         }
+    }
+
+    /// Who has to know all of it, if that is one: the coordinator, or a part of its index.
+    fn only_reader(&self, feedback: &Feedback) -> Option<LpId> {
+        if self.places == Places::UNDIVIDED {
+            return Some(COORDINATOR);
+        }
+        let changes = feedback.changes.iter().map(|change| change.chain[0]);
+        let requests = feedback.prefilled.iter().chain(&feedback.finished);
+        let mut parts =
+            changes.chain(requests.map(|request| request.root)).map(|root| self.places.part(root));
+        let first = parts.next()?;
+        parts.all(|part| part == first).then_some(first)
     }
 
     /// What each part of the index has to know of it.
@@ -137,12 +157,14 @@ impl Lp for Worker {
         let Message::Dispatch(request) = message else {
             unreachable!("only dispatches reach a worker")
         };
+        self.events += 1;
         if let Some(at) = self.engine.arrive(context.now(), request) {
             context.wake(at, PASS);
         }
     }
 
     fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        self.events += 1;
         if let Some(at) = self.engine.step(context.now(), context.recorder()) {
             context.wake(at, PASS);
         }

@@ -23,7 +23,8 @@ pub use json::to_json;
 pub use pools::PoolFigures;
 pub use row_writer::RowWriter;
 pub use scaling::{
-    Scaling, ScalingPoint, scaling_chart, scaling_to_json, write_scaling_csv, write_scaling_table,
+    Costs, Scaling, ScalingPoint, scaling_chart, scaling_to_json, write_scaling_csv,
+    write_scaling_table,
 };
 pub use series::write_series;
 pub use summary::{Context, Figures, LoadBalance, Metric, Summary};

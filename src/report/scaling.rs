@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
+use crate::fleet::{INDEX_PARTS, THREADS_WORTH_DIVIDING};
 use crate::report::number::{count, decimal, percent};
 use crate::report::plot::{Axis, Chart, Line};
 use crate::report::table::table;
@@ -25,7 +26,22 @@ pub struct Scaling {
     pub cores: usize,
     /// The digest of all runs.
     pub digest: u128,
-    /// All work on one thread, without any protocol.
+    /// What everything costs on one thread.
+    pub costs: Costs,
+    /// The same with the router's index in parts, if there are points with so many threads that this pays.
+    pub divided: Option<Costs>,
+    /// The run on the sequential executor.
+    pub sequential_s: f64,
+    /// The run on the parallel executor with one thread.
+    pub alone_s: f64,
+    /// One for each number of threads, ascending, at least one.
+    pub points: Vec<ScalingPoint>,
+}
+
+/// What a run costs on one thread, without any protocol.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Costs {
+    /// All work.
     pub work_s: f64,
     /// The part of it that the coordinator does.
     pub coordinator_s: f64,
@@ -37,12 +53,65 @@ pub struct Scaling {
     pub span_s: f64,
     /// Phases of the run: all threads meet after each.
     pub phases: u64,
-    /// The run on the sequential executor.
-    pub sequential_s: f64,
-    /// The run on the parallel executor with one thread.
-    pub alone_s: f64,
-    /// One for each number of threads, ascending, at least one.
-    pub points: Vec<ScalingPoint>,
+}
+
+impl Costs {
+    /// The most that any number of threads gains, given the longest chain of tasks.
+    fn span_bound(&self) -> f64 {
+        self.work_s / self.span_s
+    }
+
+    /// The most that any number of threads gains if the coordinator never waits; nothing if it does nothing.
+    fn coordinator_bound(&self) -> Option<f64> {
+        (self.coordinator_s > 0.0).then(|| self.work_s / self.coordinator_s)
+    }
+
+    /// Mean work in a phase, s.
+    fn phase_s(&self) -> f64 {
+        (self.work_s - self.reading_s) / self.phases as f64
+    }
+
+    /// Writes the figures for a terminal.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let share = |seconds: f64| percent(seconds / self.work_s);
+        let index = match self.index_s {
+            0.0 => String::new(),
+            seconds => format!(", its index {}", share(seconds)),
+        };
+        writeln!(
+            out,
+            "work: {} ms; coordinator {}{index}, reading ahead {}; {} phases, with {} µs on average",
+            decimal(self.work_s * 1e3),
+            share(self.coordinator_s),
+            share(self.reading_s),
+            count(self.phases),
+            decimal(self.phase_s() * 1e6)
+        )?;
+        writeln!(
+            out,
+            "bounds on the speed-up: work / span {}, 1 / share of the coordinator {}",
+            decimal(self.span_bound()),
+            self.coordinator_bound().map_or_else(|| "none".to_owned(), decimal),
+        )
+    }
+
+    /// The figures as one object.
+    fn to_json(self) -> Value {
+        let mut object = json!({
+            "work_ms": self.work_s * 1e3,
+            "coordinator_share": self.coordinator_s / self.work_s,
+            "index_share": self.index_s / self.work_s,
+            "reading_share": self.reading_s / self.work_s,
+            "span_ms": self.span_s * 1e3,
+            "span_bound": self.span_bound(),
+            "phases": self.phases,
+            "mean_phase_us": self.phase_s() * 1e6,
+        });
+        if let Some(bound) = self.coordinator_bound() {
+            object["coordinator_bound"] = Value::from(bound);
+        }
+        object
+    }
 }
 
 /// A run on so many threads. What is lost is a share of the time of all threads, from 0 to 1.
@@ -80,21 +149,6 @@ const COLUMNS: [Column; 7] = [
 impl Scaling {
     fn measured_speedup(&self, point: &ScalingPoint) -> Option<f64> {
         point.measured_s.map(|seconds| self.alone_s / seconds)
-    }
-
-    /// The most that any number of threads gains, given the longest chain of tasks.
-    fn span_bound(&self) -> f64 {
-        self.work_s / self.span_s
-    }
-
-    /// The most that any number of threads gains if the coordinator never waits; nothing if it does nothing.
-    fn coordinator_bound(&self) -> Option<f64> {
-        (self.coordinator_s > 0.0).then(|| self.work_s / self.coordinator_s)
-    }
-
-    /// Mean work in a phase, s.
-    fn phase_s(&self) -> f64 {
-        (self.work_s - self.reading_s) / self.phases as f64
     }
 
     /// What keeps the run from being faster on the most threads that were asked about: a sentence.
@@ -139,7 +193,7 @@ pub fn write_scaling_csv(out: &mut impl Write, scaling: &Scaling) -> io::Result<
 /// # Errors
 /// If `out` cannot be written.
 pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Result<()> {
-    let Scaling { work_s, phases, sequential_s, alone_s, .. } = *scaling;
+    let Scaling { sequential_s, alone_s, .. } = *scaling;
     writeln!(
         out,
         "fleetsim {} | scaling of {} on {} workers, {} router, seed {}; least of {} on {} cores",
@@ -151,27 +205,14 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
         scaling.repeat,
         scaling.cores,
     )?;
-    writeln!(
-        out,
-        "work: {} ms; coordinator {}, its index in parts {}, reading ahead {}",
-        decimal(work_s * 1e3),
-        percent(scaling.coordinator_s / work_s),
-        percent(scaling.index_s / work_s),
-        percent(scaling.reading_s / work_s),
-    )?;
-    writeln!(
-        out,
-        "phases: {}, with {} µs of work on average",
-        count(phases),
-        decimal(scaling.phase_s() * 1e6)
-    )?;
-    let coordinator = scaling.coordinator_bound().map(decimal);
-    writeln!(
-        out,
-        "bounds on the speed-up: work / span {}, 1 / share of the coordinator {}",
-        decimal(scaling.span_bound()),
-        coordinator.as_deref().unwrap_or("none"),
-    )?;
+    scaling.costs.write(out)?;
+    if let Some(divided) = &scaling.divided {
+        writeln!(
+            out,
+            "with the router's index in {INDEX_PARTS} parts, as on {THREADS_WORTH_DIVIDING} or more threads:"
+        )?;
+        divided.write(out)?;
+    }
     writeln!(
         out,
         "parallel executor on one thread / sequential executor: {} ({} ms / {} ms)",
@@ -219,22 +260,17 @@ pub fn scaling_to_json(scaling: &Scaling) -> Value {
         "digest": format!("{:032x}", scaling.digest),
         "repeat": scaling.repeat,
         "cores": scaling.cores,
-        "work_ms": scaling.work_s * 1e3,
-        "coordinator_share": scaling.coordinator_s / scaling.work_s,
-        "index_share": scaling.index_s / scaling.work_s,
-        "reading_share": scaling.reading_s / scaling.work_s,
-        "span_ms": scaling.span_s * 1e3,
-        "span_bound": scaling.span_bound(),
-        "phases": scaling.phases,
-        "mean_phase_us": scaling.phase_s() * 1e6,
         "sequential_ms": scaling.sequential_s * 1e3,
         "parallel_alone_ms": scaling.alone_s * 1e3,
         "parallel_alone_ratio": scaling.alone_s / scaling.sequential_s,
         "limit": scaling.limit(),
         "points": scaling.points.iter().map(point).collect::<Vec<_>>(),
     });
-    if let Some(bound) = scaling.coordinator_bound() {
-        object["coordinator_bound"] = Value::from(bound);
+    if let (Value::Object(object), Value::Object(costs)) = (&mut object, scaling.costs.to_json()) {
+        object.extend(costs);
+    }
+    if let Some(divided) = scaling.divided {
+        object["divided"] = divided.to_json();
     }
     object
 }
@@ -266,6 +302,11 @@ pub fn scaling_chart(scaling: &Scaling) -> Chart {
 mod tests {
     use super::*;
 
+    fn costs(index_s: f64) -> Costs {
+        let (work_s, coordinator_s, reading_s, span_s) = (8.0, 2.0, 1.0, 4.0);
+        Costs { work_s, coordinator_s, index_s, reading_s, span_s, phases: 7000 }
+    }
+
     fn scaling() -> Scaling {
         let point = |threads, measured_s, predicted_s| ScalingPoint {
             threads,
@@ -284,12 +325,8 @@ mod tests {
             repeat: 3,
             cores: 2,
             digest: 255,
-            work_s: 8.0,
-            coordinator_s: 2.0,
-            index_s: 0.5,
-            reading_s: 1.0,
-            span_s: 4.0,
-            phases: 7000,
+            costs: costs(0.0),
+            divided: Some(costs(0.5)),
             sequential_s: 5.0,
             alone_s: 10.0,
             points: vec![point(2, Some(8.0), 4.0), point(64, None, 2.0)],
@@ -320,8 +357,9 @@ mod tests {
         write_scaling_table(&mut text, &scaling()).unwrap();
         let text = String::from_utf8(text).unwrap();
         for expected in [
-            "work: 8,000.00 ms; coordinator 25.0 %, its index in parts 6.2 %, reading ahead 12.5 %\n",
-            "phases: 7,000, with 1,000.00 µs of work on average\n",
+            "work: 8,000.00 ms; coordinator 25.0 %, reading ahead 12.5 %; 7,000 phases, with 1,000.00 µs on average\n",
+            "with the router's index in 16 parts, as on 4 or more threads:\n",
+            "work: 8,000.00 ms; coordinator 25.0 %, its index 6.2 %, reading ahead 12.5 %; 7,000 phases",
             "work / span 2.00, 1 / share of the coordinator 4.00\n",
             "sequential executor: 2.00 (10,000.00 ms / 5,000.00 ms)\n",
             "limit: on 64 threads the largest loss, 50.0 % of their time, is imbalance",

@@ -1,6 +1,5 @@
 //! The promise of the executors: the same report, bit for bit, on any number of threads.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -50,8 +49,6 @@ fn reports(
     let mut report = report::to_json(&summary, &outcome);
     let about = report.as_object_mut().unwrap();
     assert!(about.remove("threads").is_some() && about.remove("threads_why").is_some());
-    // More of them where the router's index is in parts; the outcome has them too.
-    assert!(about.remove("events").is_some() && about.remove("events_per_s").is_some());
     let mut files = [Vec::new(), Vec::new()];
     report::write_series(&mut files[0], &summary, &outcome).unwrap();
     report::write_workers(&mut files[1], &summary, &outcome).unwrap();
@@ -74,7 +71,6 @@ fn every_thread_count_gives_the_sequential_report() {
         let mut case = Case::new(seed);
         let caught = catch_unwind(AssertUnwindSafe(|| {
             let (expected, reference) = reports(&case.spec, case.source(), case.policy());
-            let mut events = BTreeMap::from([(None, expected.events)]);
             for threads in [1, 2, 3, 4, 7, 8, 16] {
                 let draw = mix64(seed << 8 | threads as u64);
                 let size = [None, Some(1), Some(7), Some(1000)][draw as usize % 4];
@@ -98,8 +94,6 @@ fn every_thread_count_gives_the_sequential_report() {
                     );
                     assert_eq!(outcome.digest, expected.digest, "{context}");
                     assert_eq!(found, reference, "{context}");
-                    let same = *events.entry(index_parts).or_insert(outcome.events);
-                    assert_eq!(outcome.events, same, "{context}");
                     parallel += u32::from(outcome.executed.threads > 1);
                 }
             }
@@ -111,7 +105,7 @@ fn every_thread_count_gives_the_sequential_report() {
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || parallel > 600, "{parallel} runs");
 }
 
-/// Where the router's index can be in parts, nothing but the number of events depends on how many there are.
+/// Where the router's index can be in parts, no result depends on how many there are.
 #[test]
 fn an_index_in_parts_gives_the_report_of_a_whole_one() {
     let mut divided = 0;
@@ -145,7 +139,7 @@ fn an_index_in_parts_gives_the_report_of_a_whole_one() {
                 let context = format!("FLEETSIM_SEED={seed}, {parts} parts, {threads} threads");
                 assert_eq!(outcome.digest, expected.digest, "{context}");
                 assert_eq!(found, reference, "{context}");
-                divided += u32::from(outcome.events > expected.events);
+                divided += 1;
             }
         }
     }

@@ -19,8 +19,6 @@ struct Entry {
     /// When they do.
     entered: Time,
     worker: WorkerId,
-    /// The first link of its chain.
-    root: u64,
     chain: Arc<[u64]>,
     named_blocks: u32,
 }
@@ -30,12 +28,14 @@ struct Entry {
 pub struct Recent {
     layout: BlockLayout,
     entries: VecDeque<Entry>,
+    /// The first link of the chain of each: most have nothing in common, and that is all one has to look at.
+    roots: VecDeque<u64>,
 }
 
 impl Recent {
     /// No requests.
     pub fn new(layout: BlockLayout) -> Recent {
-        Recent { layout, entries: VecDeque::new() }
+        Recent { layout, entries: VecDeque::new(), roots: VecDeque::new() }
     }
 
     /// Remembers a request that was assigned to a worker until `entered`, when the books know.
@@ -43,8 +43,9 @@ impl Recent {
         let prompt = &request.prompt;
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
         if named_blocks > 0 {
-            let (root, chain) = (prompt.chain[0], Arc::clone(&prompt.chain));
-            self.entries.push_back(Entry { entered, worker, root, chain, named_blocks });
+            let chain = Arc::clone(&prompt.chain);
+            self.roots.push_back(chain[0]);
+            self.entries.push_back(Entry { entered, worker, chain, named_blocks });
         }
     }
 
@@ -52,6 +53,7 @@ impl Recent {
     pub fn forget(&mut self, now: Time) {
         while self.entries.front().is_some_and(|entry| entry.entered <= now) {
             self.entries.pop_front();
+            self.roots.pop_front();
         }
     }
 
@@ -59,7 +61,7 @@ impl Recent {
     pub fn correct(&self, request: Visible<'_>, overlaps: &mut Overlaps) {
         let prompt = &request.prompt;
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
-        for entry in &self.entries {
+        for entry in self.alike(&prompt.chain) {
             let common = self.common(entry, &prompt.chain, named_blocks);
             let overlap = overlaps.of_mut(Book::Active);
             if common > overlap.on(entry.worker.0) {
@@ -70,17 +72,21 @@ impl Recent {
 
     /// How many of the named blocks of a request that has ended no other active request of its worker holds.
     pub fn lost_blocks(&self, ended: &Ended) -> u32 {
-        let others = self.entries.iter().filter(|entry| entry.worker == ended.worker);
+        let others = self.alike(&ended.chain).filter(|entry| entry.worker == ended.worker);
         let held = others.map(|entry| self.common(entry, &ended.chain, ended.named_blocks)).max();
         ended.lost_blocks.min(ended.named_blocks - held.unwrap_or(0))
+    }
+
+    /// Those that begin like a chain.
+    fn alike(&self, chain: &[u64]) -> impl Iterator<Item = &Entry> {
+        let root = chain.first().copied();
+        let roots = self.roots.iter().enumerate();
+        roots.filter(move |(_, other)| Some(**other) == root).map(|(at, _)| &self.entries[at])
     }
 
     /// How many leading blocks an entry has in common with the first `blocks` of a sequence.
     fn common(&self, entry: &Entry, chain: &[u64], blocks: u32) -> u32 {
         let end = entry.named_blocks.min(blocks);
-        if end == 0 || entry.root != chain[0] {
-            return 0;
-        }
-        self.layout.common_blocks(&entry.chain, chain, 0, end)
+        if end > 0 { self.layout.common_blocks(&entry.chain, chain, 0, end) } else { 0 }
     }
 }
