@@ -1,12 +1,15 @@
 //! The values along an axis, and where between them something lies, without a search.
 
 /// Ascending values. The leading bits of a number tell in which part of an octave it is, and a table tells the first value
-/// to look at for each such part: a step or two from there, however many values there are.
+/// to look at for each such part. Parts are so small that it is that one or the next, if possible.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Axis {
+    /// One more than there are values: nothing is above the last.
     knots: Box<[Knot]>,
     /// By part of an octave: the last knot that is not above its start.
     parts: Box<[u32]>,
+    /// The bits of the mantissa that tell the part.
+    part_bits: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -25,22 +28,30 @@ pub(super) struct Place {
     pub(super) share: f64,
 }
 
-/// Parts of an octave: the bits of the mantissa that are looked at.
-const PART_BITS: u32 = 4;
+/// So many bits at most: the table of an axis should stay in the nearest cache.
+const PART_BITS_MAX: u32 = 7;
 
-fn part(x: f64) -> usize {
-    let bits = |x: f64| x.to_bits() >> (f64::MANTISSA_DIGITS - 1 - PART_BITS);
+fn part(x: f64, part_bits: u32) -> usize {
+    let bits = |x: f64| x.to_bits() >> (f64::MANTISSA_DIGITS - 1 - part_bits);
     // Everything up to 1 is in the first part.
     (bits(if x > 1.0 { x } else { 1.0 }) - bits(1.0)) as usize
 }
 
 /// The smallest number of a part.
-fn part_start(part: usize) -> f64 {
+fn part_start(part: usize, part_bits: u32) -> f64 {
     if part == 0 {
         return 0.0;
     }
-    let shift = f64::MANTISSA_DIGITS - 1 - PART_BITS;
+    let shift = f64::MANTISSA_DIGITS - 1 - part_bits;
     f64::from_bits(((1.0_f64.to_bits() >> shift) + part as u64) << shift)
+}
+
+/// How many values are not above the start of each part, and beyond the last of them.
+fn counts(values: &[f64], part_bits: u32) -> Vec<usize> {
+    let last = part(values[values.len() - 1], part_bits);
+    let starts = (0..=last).map(|part| part_start(part, part_bits));
+    let counts = starts.map(|start| values.partition_point(|&value| value <= start));
+    counts.chain([values.len()]).collect()
 }
 
 impl Axis {
@@ -51,17 +62,22 @@ impl Axis {
             |index: usize| values.get(index + 1).map_or(0.0, |next| 1.0 / (next - values[index]));
         let knots = values.iter().enumerate();
         let knots = knots.map(|(index, &value)| Knot { value, inverse: inverse(index) });
-        let last = *values.last().expect("an axis has values");
-        let parts = (0..=part(last)).map(|part| {
-            let start = part_start(part);
-            values.partition_point(|&value| value <= start).saturating_sub(1) as u32
-        });
-        Axis { knots: knots.collect(), parts: parts.collect() }
+        let knots = knots.chain([Knot { value: f64::INFINITY, inverse: 0.0 }]);
+        let is_fine = |bits: &u32| {
+            counts(&values, *bits)
+                .windows(2)
+                .all(|pair| pair[1].saturating_sub(pair[0].max(1)) <= 1)
+        };
+        let part_bits = (0..PART_BITS_MAX).find(is_fine).unwrap_or(PART_BITS_MAX);
+        let mut parts = counts(&values, part_bits);
+        parts.pop();
+        let parts = parts.into_iter().map(|count| count.saturating_sub(1) as u32);
+        Axis { knots: knots.collect(), parts: parts.collect(), part_bits }
     }
 
     /// How many values it has.
     pub(super) fn len(&self) -> usize {
-        self.knots.len()
+        self.knots.len() - 1
     }
 
     /// The value of a knot.
@@ -76,7 +92,7 @@ impl Axis {
 
     /// The largest value.
     pub(super) fn last(&self) -> f64 {
-        self.knots[self.knots.len() - 1].value
+        self.knots[self.len() - 1].value
     }
 
     /// Whether it covers `x`.
@@ -85,18 +101,24 @@ impl Axis {
     }
 
     /// The last knot that is not above `x`, or the first one.
+    #[inline]
     pub(super) fn before(&self, x: f64) -> usize {
-        let part = part(x).min(self.parts.len() - 1);
+        // Below the end of all ends, however large.
+        let x = if x < f64::MAX { x } else { f64::MAX };
+        let part = part(x, self.part_bits).min(self.parts.len() - 1);
         let mut index = self.parts[part] as usize;
-        while self.knots.get(index + 1).is_some_and(|next| next.value <= x) {
+        // Not a branch: it would be a guess.
+        index += usize::from(self.knots[index + 1].value <= x);
+        while self.knots[index + 1].value <= x {
             index += 1;
         }
         index
     }
 
     /// Where `x` is, or the end of the axis that is nearer to it. Needs two values.
+    #[inline]
     pub(super) fn place(&self, x: f64) -> Place {
-        let index = self.before(x).min(self.knots.len() - 2);
+        let index = self.before(x).min(self.len() - 2);
         let knot = self.knots[index];
         let share = (x - knot.value) * knot.inverse;
         let share = if share > 0.0 { share } else { 0.0 };

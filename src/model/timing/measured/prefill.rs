@@ -41,6 +41,7 @@ impl PrefillAttention {
     }
 
     /// The time for so many requests, each computing `new` tokens with `prefix` tokens before them.
+    #[inline]
     pub(super) fn ns(&self, requests: f64, new: f64, prefix: f64) -> f64 {
         if requests <= self.batch.last() && new <= self.new.last() && prefix <= self.prefix.last() {
             self.inside(requests, new, prefix)
