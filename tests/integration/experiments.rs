@@ -8,8 +8,8 @@ use crate::support::{self, shipped};
 /// The reports of a sweep, in order.
 fn sweep(config: &str, args: &[&str]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
-    let path = shipped(&format!("configs/experiments/{config}.toml"));
-    let all = ["sweep", "-c", path.to_str().unwrap(), "--json", "--out", "none", "--quiet"];
+    let path = shipped(&format!("experiments/{config}.toml"));
+    let all = ["sweep", "-c", path.to_str().unwrap(), "--json", "--out", "none"];
     let output = run(folder.path(), &[&all, args].concat());
     assert_eq!(output.status.code(), Some(0), "{config} {args:?}: {}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
