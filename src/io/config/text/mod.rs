@@ -434,7 +434,7 @@ impl Default for Timing {
 pub enum MixedPass {
     /// Everything but attention once.
     Fused,
-    /// A prefill pass and a decode pass: the reference peer.
+    /// A prefill pass and a decode pass: the reference peer in 1.2.
     Sum,
 }
 

@@ -51,7 +51,7 @@ pub enum MixedPass {
     #[default]
     Fused,
     /// As long as a pass with its prompt tokens and a pass with its decoding requests, one after the other: the reference
-    /// peer. The overhead counts once.
+    /// peer in 1.2. The overhead counts once.
     Sum,
 }
 
