@@ -397,15 +397,11 @@ fn mistakes_in_a_sweep_get_one_sentence() {
     write("value.toml", "[sweep]\n\"router.policy\" = [\"kv\", \"kvv\"]\n");
     write("list.toml", "[sweep]\nfleet.workers = 3\n");
     write("twice.toml", "[sweep]\nfleet.workers = [3]\n\"fleet.workers\" = [4]\n");
-    write(
-        "together.toml",
-        "[sweep]\nfleet.workers = [3, 4]\ntogether = [\"fleet.workers\", \"engine.tp\"]\n",
-    );
     write("plot.toml", "[sweep]\nfleet.workers = [3]\nplot = [\"p99_tfft_ms\"]\n");
     fs::create_dir(folder.path().join("mine")).unwrap();
     write("mine/report.json", "{}");
     let before = names(folder.path());
-    let cases: [(&[&str], i32, &str); 16] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&[], 2, "sweep varies no key: say --vary KEY=V1,V2, or add the table [sweep] to the file"),
         (
             &["-c", "key.toml"],
@@ -433,16 +429,6 @@ fn mistakes_in_a_sweep_get_one_sentence() {
             "plot.toml:3:9: sweep.plot is \"p99_tfft_ms\", but has to be one of",
         ),
         (&["-c", "plot.toml"], 2, "did you mean p99_ttft_ms?"),
-        (
-            &["-c", "together.toml"],
-            2,
-            "together.toml:3:30: sweep.together names engine.tp, which does not vary",
-        ),
-        (
-            &["-c", "together.toml", "--vary", "engine.tp=1,2,4"],
-            2,
-            "sweep.together names fleet.workers with 2 values and engine.tp with 3: they need as many",
-        ),
         (&["-c", "s.toml", "--set", "router.policy=kv"], 2, "router.policy varies in the sweep"),
         (&["--vary", "fleet.workers"], 2, "--vary fleet.workers: has to be path=value,value"),
         (&["--vary", "fleet=1"], 2, "--vary fleet=1: fleet is a section"),

@@ -72,6 +72,27 @@ fn shapes_have_as_many_gpus() {
     }
 }
 
+/// Keys that vary together have to vary, and as often as one another.
+#[test]
+fn keys_that_vary_together_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[sweep]\nfleet.workers = [3, 4]\ntogether = [\"fleet.workers\", \"engine.tp\"]\n";
+    std::fs::write(folder.path().join("s.toml"), config).unwrap();
+    let cases: [(&[&str], &str); 2] = [
+        (&[], "s.toml:3:30: sweep.together names engine.tp, which does not vary"),
+        (
+            &["--vary", "engine.tp=1,2,4"],
+            "sweep.together names fleet.workers with 2 values and engine.tp with 3: they need as many",
+        ),
+    ];
+    for (args, expected) in cases {
+        let output = run(folder.path(), &[&["sweep", "-c", "s.toml"], args].concat());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(expected), "{stderr}");
+    }
+}
+
 /// What the page says of the router: with `kv` more reuse, a shorter TTFT, more throughput and a longer TPOT, everywhere;
 /// and summed passes cost throughput.
 #[test]
