@@ -72,6 +72,7 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("request_throughput_rps", json!(summary.request_throughput_rps)),
             ("input_throughput_tok_s", json!(summary.input_throughput_tok_s)),
             ("output_throughput_tok_s", json!(summary.output_throughput_tok_s)),
+            ("output_throughput_tok_s_per_gpu", json!(summary.output_per_gpu())),
             ("total_throughput_tok_s", json!(total.map(|(input, output)| input + output))),
             (
                 "processed_tokens_per_s",
@@ -91,6 +92,7 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("prefill_worker_seconds", json!(0.0)),
             ("gpu_hours", json!(summary.gpu_hours)),
             ("cost_usd", json!(summary.cost_usd)),
+            ("usd_per_million_output_tokens", json!(summary.usd_per_million(totals.output_tokens))),
             ("max_in_flight", json!(summary.in_flight_max)),
             ("load_imbalance", json!(summary.load.map(|load| load.imbalance))),
             ("load_cv", json!(summary.load.map(|load| load.cv))),

@@ -154,6 +154,16 @@ impl Summary {
         }
     }
 
+    /// Output tokens per virtual second and GPU.
+    pub fn output_per_gpu(&self) -> Option<f64> {
+        self.output_throughput_tok_s.map(|rate| rate / self.context.fleet.gpus() as f64)
+    }
+
+    /// What a million tokens cost, US dollars, if all cost that there was is put on these.
+    pub fn usd_per_million(&self, tokens: u64) -> Option<f64> {
+        self.cost_usd.filter(|_| tokens > 0).map(|usd| usd * 1e6 / tokens as f64)
+    }
+
     /// What the times of this run rest on: one source, or several with commas between them.
     pub fn timing_source(&self) -> String {
         distinct(self.timings().map(source)).join(", ")

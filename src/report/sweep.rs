@@ -38,7 +38,7 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 29] = [
+const COLUMNS: [Column; 32] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
@@ -47,6 +47,7 @@ const COLUMNS: [Column; 29] = [
     shown(GOODPUT, "goodput (req/s)", 2),
     shown("request_throughput_rps", "requests/s", 2),
     shown("output_throughput_tok_s", "output tok/s", 0),
+    stored("output_throughput_tok_s_per_gpu", "output tok/s/GPU"),
     shown("mean_ttft_ms", "TTFT mean (ms)", 1),
     shown("median_ttft_ms", "TTFT p50 (ms)", 1),
     stored("p90_ttft_ms", "TTFT p90 (ms)"),
@@ -56,6 +57,7 @@ const COLUMNS: [Column; 29] = [
     stored("p99_tpot_ms", "TPOT p99 (ms)"),
     stored("mean_itl_ms", "token gap mean (ms)"),
     stored("p99_itl_ms", "token gap p99 (ms)"),
+    stored("mean_output_token_throughput_per_user", "output tok/s/user"),
     stored("mean_e2e_latency_ms", "E2E mean (ms)"),
     stored("median_e2e_latency_ms", "E2E p50 (ms)"),
     shown("p99_e2e_latency_ms", "E2E p99 (ms)", 1),
@@ -67,6 +69,7 @@ const COLUMNS: [Column; 29] = [
     shown("max_in_flight", "most in flight", 0),
     stored("gpu_hours", "GPU-hours"),
     stored("cost_usd", "cost (USD)"),
+    stored("usd_per_million_output_tokens", "USD per million output tokens"),
     stored("digest", "digest"),
 ];
 
@@ -234,7 +237,8 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let header = "router.policy,fleet.workers,completed_requests,rejected_requests,";
         assert!(
-            lines[0].starts_with(header) && lines[0].ends_with(",gpu_hours,cost_usd,digest"),
+            lines[0].starts_with(header)
+                && lines[0].ends_with(",cost_usd,usd_per_million_output_tokens,digest"),
             "{text}"
         );
         assert!(!lines[0].contains("wall") && !lines[0].contains("goodput"));

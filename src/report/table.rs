@@ -119,7 +119,13 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String>
         [pool] if pool.name.is_none() => pool.deployment.as_ref().map(|deployment| {
             let blocks = count(u64::from(pool.engine.num_gpu_blocks));
             let block_size = pool.engine.layout.block_size;
-            format!("{deployment} in every worker, {blocks} KV blocks of {block_size} tokens")
+            let times = match (&summary.timing_tables()[..], summary.timing_source().as_str()) {
+                ([table], "measured") => format!("; times of {table}"),
+                _ => String::new(),
+            };
+            format!(
+                "{deployment} in every worker, {blocks} KV blocks of {block_size} tokens{times}"
+            )
         }),
         _ => None,
     };

@@ -4,6 +4,7 @@ mod catalog;
 mod cli;
 mod corpus;
 mod differential;
+mod experiments;
 mod oracle;
 mod properties;
 mod reference;

@@ -12,7 +12,7 @@ use crate::io::config::text::{self, TimingModel as Wanted};
 use crate::model::deployment::{Backend, Deployment, roofline};
 use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use crate::model::kv::BlockLayout;
-use crate::model::timing::{Measured, Polynomial, Scales, Table, TimingModel};
+use crate::model::timing::{Measured, MixedPass, Polynomial, Scales, Table, TimingModel};
 
 /// KV blocks of a worker whose model is not known.
 const BLOCKS: u32 = 16_384;
@@ -281,5 +281,10 @@ fn corrected(timing: &text::Timing, table: Arc<Table>) -> TimingModel {
         prefill_attention: timing.scale_prefill_attention,
         decode_attention: timing.scale_decode_attention,
     };
-    TimingModel::Measured(Measured::new(table, scales, timing.pass_overhead.0))
+    let mixed_pass = match timing.mixed_pass {
+        text::MixedPass::Fused => MixedPass::Fused,
+        text::MixedPass::Sum => MixedPass::Sum,
+    };
+    let measured = Measured::new(table, scales, timing.pass_overhead.0);
+    TimingModel::Measured(measured.with_mixed_pass(mixed_pass))
 }

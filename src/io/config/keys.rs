@@ -227,8 +227,13 @@ pub(super) fn segments(path: &str) -> Vec<&str> {
     path.split(is_dot).map(|name| name.trim_matches('"')).collect()
 }
 
-/// The candidate that differs least from `word`, if it is close enough to be meant.
+/// The candidate that starts with `word`, or else the one that differs least from it, if it is close enough to be meant.
 pub(super) fn nearest(word: &str, candidates: &[String]) -> Option<String> {
+    if word.len() > 2
+        && let Some(longer) = candidates.iter().find(|candidate| candidate.starts_with(word))
+    {
+        return Some(longer.clone());
+    }
     let distance = |candidate: &String| strsim::damerau_levenshtein(word, candidate);
     let best = candidates.iter().min_by_key(|candidate| distance(candidate))?;
     (distance(best) <= (word.len() / 3).max(2)).then(|| best.clone())
@@ -244,6 +249,14 @@ mod tests {
         assert_eq!(path, "models.\"llama-3.1-8b\".layers");
         assert_eq!(segments(&path), ["models", "llama-3.1-8b", "layers"]);
         assert!(known(&path).is_some_and(|value| value.is_integer()));
+    }
+
+    #[test]
+    fn the_start_of_a_name_is_enough() {
+        let names = ["gb200", "h100_sxm", "h200_sxm"].map(str::to_owned);
+        assert_eq!(nearest("h200", &names).as_deref(), Some("h200_sxm"));
+        assert_eq!(nearest("gb20", &names).as_deref(), Some("gb200"));
+        assert_eq!(nearest("h", &names), None);
     }
 
     #[test]

@@ -86,8 +86,13 @@ const KV_KEYS: &[&str] = &[
     "tie_break",
 ];
 const MODEL_KEYS: &[&str] = &["gpu", "backend", "backend_version", "tp", "gpu_memory_utilization"];
-const TABLE_KEYS: &[&str] =
-    &["pass_overhead", "scale_other", "scale_prefill_attention", "scale_decode_attention"];
+const TABLE_KEYS: &[&str] = &[
+    "pass_overhead",
+    "mixed_pass",
+    "scale_other",
+    "scale_prefill_attention",
+    "scale_decode_attention",
+];
 const POLYNOMIAL_KEYS: &[&str] = &["prefill_polynomial", "decode_polynomial", "decode_min"];
 
 fn idle_generator(config: &Config) -> Vec<Idle> {

@@ -7,7 +7,7 @@
 //! plot = ["p99_ttft_ms"]
 //! ```
 //!
-//! Keys keep their order: the last one varies fastest.
+//! Keys keep their order: the last one varies fastest. Keys that `together` names go through their values in step.
 
 use std::fmt;
 
@@ -24,6 +24,8 @@ use crate::kernel::Span;
 pub struct Sweep {
     /// The keys; the last one varies fastest. Every one has at least one value.
     pub vary: Vec<Varied>,
+    /// Keys that take their first values together, then their second ones, and so on.
+    together: Vec<Sourced<String>>,
     /// Columns of the results to plot.
     plot: Vec<Sourced<String>>,
 }
@@ -54,7 +56,11 @@ const RUNS_MAX: usize = 65_536;
 /// The key of the list of plots; no section has this name.
 const PLOT: &str = "plot";
 
+/// The key of the list of keys that vary in step; no section has this name.
+const TOGETHER: &str = "together";
+
 const VALUES: &str = "a list of values, such as [1, 2]";
+const KEYS: &str = "a list of varied keys, such as [\"fleet.workers\", \"engine.tp\"]";
 const COLUMNS: &str = "a list of columns of sweep.csv, such as [\"p99_ttft_ms\"]";
 
 impl fmt::Display for SweepValue {
@@ -92,16 +98,35 @@ impl SweepValue {
 impl Sweep {
     /// How many runs there are.
     pub fn runs(&self) -> usize {
-        self.vary.iter().map(|varied| varied.values.len()).product()
+        self.independent().product()
+    }
+
+    /// How many values there are of every key that varies by itself, and once of those that vary together.
+    fn independent(&self) -> impl Iterator<Item = usize> {
+        let mut together = self.vary.iter().filter(|varied| self.is_together(varied));
+        let others = self.vary.iter().filter(|varied| !self.is_together(varied));
+        together.next().into_iter().chain(others).map(|varied| varied.values.len())
+    }
+
+    fn is_together(&self, varied: &Varied) -> bool {
+        self.together.iter().any(|key| key.value == varied.key)
     }
 
     /// The value of each varied key in run number `run`, counted from 0.
     pub fn values(&self, run: usize) -> Vec<&SweepValue> {
         let mut left = run;
+        let mut step = None;
         let mut values: Vec<&SweepValue> = Vec::new();
-        for Varied { values: all, .. } in self.vary.iter().rev() {
-            values.push(&all[left % all.len()]);
-            left /= all.len();
+        for varied in self.vary.iter().rev() {
+            let all = &varied.values;
+            let mut next = || {
+                let index = left % all.len();
+                left /= all.len();
+                index
+            };
+            let index =
+                if self.is_together(varied) { *step.get_or_insert_with(next) } else { next() };
+            values.push(&all[index]);
         }
         values.reverse();
         values
@@ -158,6 +183,10 @@ impl Sweep {
             let values = toml::Value::Array(values.collect());
             lines.push(format!("{} = {values}\n", toml::Value::String(key.clone())));
         }
+        if !self.together.is_empty() {
+            let keys = self.together.iter().map(|key| toml::Value::from(key.value.as_str()));
+            lines.push(format!("{TOGETHER} = {}\n", toml::Value::Array(keys.collect())));
+        }
         if !self.plot.is_empty() {
             let plots = toml::Value::Array(self.plots().map(toml::Value::from).collect());
             lines.push(format!("{PLOT} = {plots}\n"));
@@ -182,8 +211,9 @@ impl Sweep {
             };
             self.plot = plot.iter().map(sourced).collect();
         }
-        let runs = self.vary.iter().try_fold(1_usize, |runs, varied| {
-            runs.checked_mul(varied.values.len()).filter(|&runs| runs <= RUNS_MAX)
+        self.check_together()?;
+        let runs = self.independent().try_fold(1_usize, |runs, values| {
+            runs.checked_mul(values).filter(|&runs| runs <= RUNS_MAX)
         });
         if self.vary.is_empty() || runs.is_none() {
             let reason = if runs.is_none() {
@@ -198,6 +228,30 @@ impl Sweep {
                 "sweep",
                 Problem::Contradiction(reason),
             ));
+        }
+        Ok(())
+    }
+
+    /// Keys that vary in step have to vary, and to have as many values as one another.
+    fn check_together(&self) -> Result<(), ConfigError> {
+        let mut first: Option<&Varied> = None;
+        for Sourced { place, value } in &self.together {
+            let complain = |reason| {
+                let key = format!("sweep.{TOGETHER}");
+                Err(ConfigError::new(place, None, &key, Problem::Contradiction(reason)))
+            };
+            let Some(varied) = self.vary.iter().find(|varied| varied.key == *value) else {
+                return complain(format!("names {value}, which does not vary"));
+            };
+            let first = *first.get_or_insert(varied);
+            let (one, other) = (first.values.len(), varied.values.len());
+            if one != other {
+                let reason = format!(
+                    "names {} with {one} values and {value} with {other}: they need as many values",
+                    first.key
+                );
+                return complain(reason);
+            }
         }
         Ok(())
     }
@@ -232,7 +286,12 @@ impl Sweep {
             let name = key.get_ref();
             let full = if path.is_empty() { name.to_string() } else { join(path, name) };
             match (known(&full), value.get_ref()) {
-                (None, _) if full == PLOT => self.read_plots(layer, value)?,
+                (None, _) if full == PLOT => {
+                    self.plot = read_names(layer, value, "sweep.plot", COLUMNS)?;
+                }
+                (None, _) if full == TOGETHER => {
+                    self.together = read_names(layer, value, "sweep.together", KEYS)?;
+                }
                 (None, _) => return Err(layer.unknown_key(&full, key.span().start)),
                 (Some(toml::Value::Table(_)), DeValue::Table(table)) => {
                     self.read_table(layer, &full, table)?;
@@ -255,19 +314,22 @@ impl Sweep {
         }
         Ok(())
     }
+}
 
-    fn read_plots(
-        &mut self,
-        layer: &Layer,
-        value: &Spanned<DeValue<'_>>,
-    ) -> Result<(), ConfigError> {
-        let wrong = || layer.complain_about("sweep.plot", value.span(), COLUMNS);
-        for column in value.get_ref().as_array().ok_or_else(wrong)? {
-            let name = column.get_ref().as_str().ok_or_else(wrong)?.to_owned();
-            self.plot.push(Sourced { place: layer.place(column.span().start), value: name });
-        }
-        Ok(())
-    }
+/// Reads a list of texts.
+fn read_names(
+    layer: &Layer,
+    value: &Spanned<DeValue<'_>>,
+    key: &str,
+    expected: &str,
+) -> Result<Vec<Sourced<String>>, ConfigError> {
+    let wrong = || layer.complain_about(key, value.span(), expected);
+    let list = value.get_ref().as_array().ok_or_else(wrong)?;
+    let names = list.iter().map(|name| {
+        let value = name.get_ref().as_str().ok_or_else(wrong)?.to_owned();
+        Ok(Sourced { place: layer.place(name.span().start), value })
+    });
+    names.collect()
 }
 
 impl Varied {

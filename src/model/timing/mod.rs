@@ -8,7 +8,8 @@ pub mod measured;
 mod polynomial;
 
 pub use measured::{
-    DecodeRow, Identity, MS_MAX, Measured, OtherRow, PrefillRow, Scales, Table, TableError,
+    DecodeRow, Identity, MS_MAX, Measured, MixedPass, OtherRow, PrefillRow, Scales, Table,
+    TableError,
 };
 pub use polynomial::Polynomial;
 

@@ -388,6 +388,8 @@ pub struct Timing {
     pub dir: Option<String>,
     /// `measured`, `roofline`: what the host adds to every pass.
     pub pass_overhead: Duration,
+    /// `measured`, `roofline`: how a pass with prompt tokens and decoding requests is put together.
+    pub mixed_pass: MixedPass,
     /// `measured`, `roofline`: multiplies everything but attention.
     pub scale_other: f64,
     /// `measured`, `roofline`: multiplies the attention of prompt tokens.
@@ -413,6 +415,7 @@ impl Default for Timing {
             model: TimingModel::Auto,
             dir: None,
             pass_overhead: Duration::default(),
+            mixed_pass: MixedPass::Fused,
             scale_other: 1.0,
             scale_prefill_attention: 1.0,
             scale_decode_attention: 1.0,
@@ -423,6 +426,16 @@ impl Default for Timing {
             decode: Duration(Span::from_ms(10)),
         }
     }
+}
+
+/// A pass with prompt tokens and decoding requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MixedPass {
+    /// Everything but attention once.
+    Fused,
+    /// A prefill pass and a decode pass: the reference peer in 1.2.
+    Sum,
 }
 
 /// Where pass times come from.

@@ -44,12 +44,24 @@ impl Default for Scales {
     }
 }
 
+/// What a pass takes that has prompt tokens and decoding requests.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum MixedPass {
+    /// Everything but attention once, over all tokens of the pass.
+    #[default]
+    Fused,
+    /// As long as a pass with its prompt tokens and a pass with its decoding requests, one after the other: the reference
+    /// peer in 1.2. The overhead counts once.
+    Sum,
+}
+
 /// A table ready for use. Clones share it.
 #[derive(Clone)]
 pub struct Measured {
     table: Arc<Table>,
     scales: Scales,
     pass_overhead: Span,
+    mixed_pass: MixedPass,
     compiled: Arc<Compiled>,
 }
 
@@ -86,7 +98,14 @@ impl Measured {
         let prefill = PrefillAttention::new(table.prefill(), scales.prefill_attention);
         let decode = DecodeAttention::new(table.decode(), scales.decode_attention);
         let compiled = Arc::new(Compiled { prefill_other, decode_other, prefill, decode });
-        Measured { table, scales, pass_overhead, compiled }
+        Measured { table, scales, pass_overhead, mixed_pass: MixedPass::Fused, compiled }
+    }
+
+    /// The same with another rule for passes of both kinds.
+    #[must_use]
+    pub fn with_mixed_pass(mut self, mixed_pass: MixedPass) -> Measured {
+        self.mixed_pass = mixed_pass;
+        self
     }
 
     /// The figures.
@@ -105,18 +124,29 @@ impl Measured {
     }
 
     /// The prefill part of a pass with new prompt tokens, in whole ns: everything but the attention of the decoding
-    /// requests.
+    /// requests, or but all that they take.
     pub(super) fn prefill_ns(&self, load: PrefillLoad, decoding: u32) -> u64 {
-        let Means { requests, new, prefix, tokens } = Means::of(load, decoding);
+        let Means { requests, new, prefix, tokens } = self.means(load, decoding);
         let Compiled { prefill_other, prefill, .. } = &*self.compiled;
         round_ns(prefill_other.ns(tokens) + prefill.ns(requests, new, prefix)) as u64
     }
 
-    /// The attention of the decoding requests of a pass with new prompt tokens, in whole ns.
+    /// The decode part of a pass with new prompt tokens, in whole ns: the attention of the decoding requests, or all that
+    /// they take.
     pub(super) fn mixed_decode_ns(&self, load: DecodeLoad) -> u64 {
-        let row = self.compiled.decode.row(load.requests);
+        let Compiled { decode_other, decode, .. } = &*self.compiled;
+        let other = match self.mixed_pass {
+            MixedPass::Fused => 0.0,
+            MixedPass::Sum => {
+                decode_other.ns(f64::from(load.requests)) - self.pass_overhead.as_ns() as f64
+            }
+        };
         let kv_tokens = load.kv_tokens as f64;
-        self.compiled.decode.stretch(row, kv_tokens).ns(kv_tokens, 0.0) as u64
+        decode.stretch(decode.row(load.requests), kv_tokens).ns(kv_tokens, other) as u64
+    }
+
+    fn means(&self, load: PrefillLoad, decoding: u32) -> Means {
+        Means::of(load, if self.mixed_pass == MixedPass::Fused { decoding } else { 0 })
     }
 
     /// The durations of consecutive passes that only decode, as [`super::PassTimer::decode_run`] says.
@@ -178,10 +208,12 @@ impl Measured {
         if prefill.tokens <= prefill.prefix_tokens {
             return decode.requests > 0 && self.passes_inside(decode, 0, 1) == 0;
         }
-        let Means { requests, new, prefix, tokens } = Means::of(prefill, decode.requests);
+        let Means { requests, new, prefix, tokens } = self.means(prefill, decode.requests);
         let kv_tokens = decode.kv_tokens as f64;
+        let alone = if self.mixed_pass == MixedPass::Sum { decode.requests } else { 0 };
         let is_inside = self.compiled.prefill_other.covers(tokens)
             && self.compiled.prefill.covers(requests, new, prefix)
+            && (alone == 0 || self.compiled.decode_other.covers(f64::from(alone)))
             && (decode.requests == 0
                 || self
                     .compiled
@@ -240,7 +272,10 @@ impl Means {
 impl PartialEq for Measured {
     fn eq(&self, other: &Measured) -> bool {
         let is_same = Arc::ptr_eq(&self.table, &other.table) || self.table == other.table;
-        is_same && self.scales == other.scales && self.pass_overhead == other.pass_overhead
+        is_same
+            && self.scales == other.scales
+            && self.pass_overhead == other.pass_overhead
+            && self.mixed_pass == other.mixed_pass
     }
 }
 
@@ -251,6 +286,7 @@ impl fmt::Debug for Measured {
             .field("table", &self.table.identity())
             .field("scales", &self.scales)
             .field("pass_overhead", &self.pass_overhead)
+            .field("mixed_pass", &self.mixed_pass)
             .finish_non_exhaustive()
     }
 }

@@ -99,6 +99,32 @@ fn a_pass_is_the_sum_of_its_parts() {
     assert_eq!(timer.pass(NO_PREFILL, NO_DECODE), Span::ZERO);
 }
 
+/// A summed pass takes as long as its parts alone, with the overhead once; passes of one kind are what they were.
+#[test]
+fn a_summed_pass_takes_as_long_as_two() {
+    let overhead = Span::from_us(700);
+    let fused = Measured::new(Arc::new(table()), Scales::default(), overhead);
+    let summed = fused.clone().with_mixed_pass(MixedPass::Sum);
+    assert_ne!(fused, summed);
+    let timer = |measured| PassTimer::new(TimingModel::Measured(measured), 1, 1.0, 1.0);
+    let (fused, summed) = (timer(fused), timer(summed));
+    for load in [prefill(2, 1024, 512), prefill(1, 1, 0)] {
+        for decoding in [decode(1, 10), decode(8, 5000)] {
+            let alone = [(load, NO_DECODE), (NO_PREFILL, decoding)];
+            let [one, other] = alone.map(|(load, decoding)| summed.pass(load, decoding));
+            near(summed.pass(load, decoding), (one + other).as_ms() - 0.7);
+            assert!(summed.pass(load, decoding) > fused.pass(load, decoding));
+            for (load, decoding) in alone {
+                assert_eq!(summed.pass(load, decoding), fused.pass(load, decoding));
+            }
+        }
+    }
+    // The curve of passes that only decode ends at 256 requests; the other one goes on.
+    let (load, decoding) = (prefill(1, 64, 0), decode(8, 800));
+    assert!(!summed.is_extrapolated(load, decoding) && !fused.is_extrapolated(load, decoding));
+    assert!(summed.is_extrapolated(load, decode(300, 300)));
+}
+
 #[test]
 fn beyond_the_figures_the_work_counts() {
     let timer = plain(table());
