@@ -2,8 +2,11 @@
 
 pub mod engine;
 pub mod kv;
+pub mod lifecycle;
 pub mod metrics;
+pub mod planner;
 pub mod request;
 pub mod router;
+pub mod session;
 pub mod timing;
 pub mod workload;
