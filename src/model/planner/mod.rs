@@ -18,6 +18,8 @@ mod load;
 mod observation;
 pub mod predict;
 mod stabiliser;
+#[cfg(test)]
+mod testing;
 mod throughput;
 mod tick;
 

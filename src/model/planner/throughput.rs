@@ -11,7 +11,7 @@ use crate::model::planner::ScalingPolicy;
 use crate::model::planner::capacity::{CapacityModel, Shape};
 use crate::model::planner::decision::{Figures, Missing, Proposal, Reason};
 use crate::model::planner::observation::Observation;
-use crate::model::planner::predict::{Ahead, Predictor, PredictorSpec, Series};
+use crate::model::planner::predict::{Ahead, PredictorSpec, Series};
 
 /// The parameters of throughput-based scaling.
 #[derive(Clone, PartialEq, Debug)]
