@@ -26,7 +26,8 @@
 //! 4. If there are fewer workers than asked for and to be kept warm, new ones start, as far as there are free numbers, room
 //!    for start-ups and GPUs. The rest waits.
 //!
-//! A draining worker is never called back: in production it has been told to end.
+//! A draining worker is never called back: in production it has been told to end. Only when it is empty may it join the
+//! warm pool, if there is one.
 
 mod gpu_time;
 mod startup;
@@ -239,8 +240,8 @@ impl Lifecycle {
     /// When the worker is not draining.
     pub fn drained(&mut self, now: Time, worker: WorkerId) {
         assert_eq!(self.state(worker), State::Draining, "{worker} has drained");
-        let is_short = self.counts.ready + self.counts.warm < self.wanted();
-        self.enter(now, worker.0, if is_short { State::Warm } else { State::Gone });
+        let is_kept = self.counts.warm < self.spec.warm;
+        self.enter(now, worker.0, if is_kept { State::Warm } else { State::Gone });
         self.fit(now, |_| 0);
     }
 
@@ -261,9 +262,9 @@ impl Lifecycle {
         self.target.saturating_add(self.spec.warm)
     }
 
-    /// Those that are, or will be without further ado.
+    /// Those that are, or will be without further ado. Ready ones that are too many will drain, and do not count.
     fn coming(&self) -> u32 {
-        self.counts.starting + self.counts.warm + self.counts.ready
+        self.counts.starting + self.counts.warm + self.counts.ready.min(self.target)
     }
 
     fn is_starting(&self, number: u32, serial: u64) -> bool {

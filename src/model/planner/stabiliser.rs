@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(stabiliser.settle(at(15), 6, 50), 12, "twice 6");
         assert_eq!(stabiliser.settle(at(30), 12, 13), 13);
         assert!(
-            stabiliser.tolerates(1.1) && stabiliser.tolerates(0.91) && !stabiliser.tolerates(1.2)
+            stabiliser.tolerates(1.09) && stabiliser.tolerates(0.91) && !stabiliser.tolerates(1.2)
         );
     }
 

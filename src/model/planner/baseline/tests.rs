@@ -15,7 +15,8 @@ fn a_fixed_size_is_fixed() {
 
 #[test]
 fn a_schedule_follows_the_clock() {
-    let entry = |hours: u64, workers| ScheduleEntry { from: Span::from_secs(hours * 3600), workers };
+    let entry =
+        |hours: u64, workers| ScheduleEntry { from: Span::from_secs(hours * 3600), workers };
     let workers = |schedule: &mut Schedule, hours: u64| {
         schedule.propose(&at(hours * 3600, 1, &[])).workers.unwrap()
     };

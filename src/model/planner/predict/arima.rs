@@ -2,9 +2,8 @@
 //!
 //! Order and coefficients are chosen anew from the last values at every prediction:
 //!
-//! - d: the series is differenced, at most twice, as long as that lowers its variance (Anderson, 1976).
 //! - coefficients: the Yule-Walker equations of all orders up to p = 5, by Levinson's recursion; always stationary.
-//! - p: the one with the lowest corrected Akaike criterion.
+//! - p, and d up to 2: those with the lowest corrected Akaike criterion per value; of equals the lowest d.
 //!
 //! If p = 0 comes out, the same is tried on log(1 + x), as the reference peer does when its automatic ARIMA collapses.
 //! The peer's has moving-average terms (q) as well, and is fitted once and then only updated.
@@ -77,19 +76,23 @@ pub(super) struct Fit {
 impl Fit {
     /// Fits a series of at least one value.
     pub(super) fn new(mut series: Vec<f64>) -> Fit {
+        // What rounding leaves of a constant series is no signal.
+        let noise = series.iter().fold(0.0_f64, |most, value| most.max(value.abs())) * 1e-12;
         let mut lasts = Vec::new();
-        while lasts.len() < DIFFERENCES_MAX && series.len() > POINTS_MIN {
-            let differences: Vec<f64> = series.windows(2).map(|pair| pair[1] - pair[0]).collect();
-            if variance(&differences) >= variance(&series) {
-                break;
+        let mut best: Option<(f64, Fit)> = None;
+        loop {
+            let mean = mean(&series);
+            let centred: Vec<f64> = series.iter().map(|value| value - mean).collect();
+            let (score, coefficients) = autoregression(&centred, noise);
+            if best.as_ref().is_none_or(|(lowest, _)| score < *lowest) {
+                best = Some((score, Fit { lasts: lasts.clone(), centred, mean, coefficients }));
+            }
+            if lasts.len() == DIFFERENCES_MAX || series.len() <= POINTS_MIN {
+                return best.expect("a first one").1;
             }
             lasts.push(series[series.len() - 1]);
-            series = differences;
+            series = series.windows(2).map(|pair| pair[1] - pair[0]).collect();
         }
-        let mean = mean(&series);
-        let centred: Vec<f64> = series.iter().map(|value| value - mean).collect();
-        let coefficients = autoregression(&centred);
-        Fit { lasts, centred, mean, coefficients }
     }
 
     pub(super) fn order(&self) -> usize {
@@ -121,22 +124,16 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn variance(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / values.len() as f64
-}
-
-/// The coefficients of the best order, by Levinson's recursion on the autocovariances of a centred series.
-fn autoregression(centred: &[f64]) -> Vec<f64> {
+/// The coefficients of the best order and its criterion per value, by Levinson's recursion on the autocovariances of a
+/// centred series. Values below `noise` are none.
+fn autoregression(centred: &[f64], noise: f64) -> (f64, Vec<f64>) {
     let count = centred.len();
     let autocovariance = |lag: usize| -> f64 {
         centred.iter().zip(&centred[lag..]).map(|(a, b)| a * b).sum::<f64>() / count as f64
     };
     let covariances: Vec<f64> = (0..=ORDER_MAX.min(count / 3)).map(autocovariance).collect();
-    // What rounding leaves of a constant series is no signal.
-    let scale = centred.iter().fold(0.0_f64, |scale, value| scale.max(value.abs()));
-    if scale < 1e-9 || covariances[0] <= 0.0 {
-        return Vec::new();
+    if covariances[0] <= noise * noise {
+        return (f64::NEG_INFINITY, Vec::new());
     }
     let mut innovation = covariances[0];
     let mut coefficients: Vec<f64> = Vec::new();
@@ -153,19 +150,19 @@ fn autoregression(centred: &[f64]) -> Vec<f64> {
         innovation *= 1.0 - reflection * reflection;
         if innovation <= covariances[0] * 1e-12 {
             // Nothing is left to explain.
-            return coefficients;
+            return (f64::NEG_INFINITY, coefficients);
         }
         let score = criterion(count, order, innovation);
         if score < best.0 {
             best = (score, coefficients.clone());
         }
     }
-    best.1
+    best
 }
 
-/// Akaike's criterion, corrected for short series.
+/// Akaike's criterion, corrected for short series, per value.
 fn criterion(count: usize, order: usize, innovation: f64) -> f64 {
     let (count, parameters) = (count as f64, order as f64 + 1.0);
     let correction = 2.0 * parameters * (parameters + 1.0) / (count - parameters - 1.0).max(1.0);
-    count * innovation.ln() + 2.0 * parameters + correction
+    innovation.ln() + (2.0 * parameters + correction) / count
 }
