@@ -164,7 +164,7 @@ fn sessions(criterion: &mut Criterion) {
     });
     criterion.bench_function("session_step_100000", |bencher| {
         bencher.iter(|| {
-            let now = sessions.next().expect("sessions go on");
+            let now = sessions.next_ready().expect("sessions go on");
             let ready = sessions.pop(now).expect("it is ready");
             sessions.complete(now + Span::from_ms(800), ready.call);
             while sessions.live() < 100_000 {

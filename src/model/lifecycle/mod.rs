@@ -1,7 +1,7 @@
 //! Workers that come and go.
 //!
 //! A [`Lifecycle`] holds the state of every worker of a pool and moves it towards a target number of ready ones. It has no
-//! events of its own: methods take the present time, [`Lifecycle::next`] says when something will happen by itself, and
+//! events of its own: methods take the present time, [`Lifecycle::next_ready`] says when something will happen by itself, and
 //! [`Lifecycle::take_changes`] what has happened.
 //!
 //! ```text
@@ -208,7 +208,7 @@ impl Lifecycle {
     }
 
     /// When a start-up ends next.
-    pub fn next(&mut self) -> Option<Time> {
+    pub fn next_ready(&mut self) -> Option<Time> {
         while let Some(&Reverse((at, serial, number))) = self.starting.peek() {
             if self.is_starting(number, serial) {
                 return Some(at);
@@ -227,7 +227,7 @@ impl Lifecycle {
 
     /// Ends the start-ups that are due.
     pub fn advance(&mut self, now: Time) {
-        while let Some(at) = self.next().filter(|&at| at <= now) {
+        while let Some(at) = self.next_ready().filter(|&at| at <= now) {
             let Some(Reverse((_, _, number))) = self.starting.pop() else { break };
             self.enter(at, number, State::Warm);
             self.fit(at, |_| 0);

@@ -45,12 +45,12 @@ fn a_worker_lives() {
     let mut lifecycle = lifecycle(spec(), 2);
     lifecycle.aim(at(10), 3, |_| 0);
     assert_eq!(changes(&mut lifecycle), [(2, State::Starting)]);
-    assert_eq!(lifecycle.next(), Some(at(70)));
+    assert_eq!(lifecycle.next_ready(), Some(at(70)));
     lifecycle.advance(at(69));
     assert_eq!(counts(&lifecycle), [0, 1, 0, 2, 0]);
     lifecycle.advance(at(70));
     assert_eq!(changes(&mut lifecycle), [(2, State::Warm), (2, State::Ready)]);
-    assert_eq!(lifecycle.next(), None);
+    assert_eq!(lifecycle.next_ready(), None);
     lifecycle.aim(at(100), 2, |_| 0);
     assert_eq!(changes(&mut lifecycle), [(2, State::Draining)]);
     lifecycle.drained(at(130), WorkerId(2));
@@ -76,10 +76,10 @@ fn start_ups_are_cancelled_before_anybody_drains() {
     lifecycle.take_changes();
     lifecycle.aim(at(20), 3, |_| 0);
     assert_eq!(changes(&mut lifecycle), [(4, State::Gone), (3, State::Gone)]);
-    assert_eq!(lifecycle.next(), Some(at(60)));
+    assert_eq!(lifecycle.next_ready(), Some(at(60)));
     lifecycle.aim(at(30), 1, |_| 0);
     assert_eq!(changes(&mut lifecycle), [(2, State::Gone), (1, State::Draining)]);
-    assert_eq!(lifecycle.next(), None, "nobody is on the way");
+    assert_eq!(lifecycle.next_ready(), None, "nobody is on the way");
     // Number 1 is still there, so number 2 is the lowest free one; what was due at 60 s is void.
     lifecycle.aim(at(40), 2, |_| 0);
     assert_eq!(changes(&mut lifecycle), [(2, State::Starting)]);
@@ -176,7 +176,7 @@ fn the_budget_holds_for_all_states() {
 fn no_start_up_time_means_at_once() {
     let mut lifecycle = lifecycle(LifecycleSpec { startup: Startup::default(), ..spec() }, 1);
     lifecycle.aim(at(5), 4, |_| 0);
-    assert_eq!((counts(&lifecycle), lifecycle.next()), ([0, 0, 0, 4, 0], None));
+    assert_eq!((counts(&lifecycle), lifecycle.next_ready()), ([0, 0, 0, 4, 0], None));
     lifecycle.aim(at(6), 0, |_| 0);
     assert_eq!(counts(&lifecycle), [0, 0, 0, 0, 4]);
     assert_eq!(lifecycle.workers(State::Draining).count(), 4);

@@ -7,6 +7,7 @@
 //! The rate, ISL and OSL are predicted, each by a predictor of its own; the hit rate is the last one observed. What a
 //! worker sustains is [`CapacityModel::estimate`]. One look changes the number by at most `change_max`.
 
+use crate::kernel::time::Span;
 use crate::model::planner::ScalingPolicy;
 use crate::model::planner::capacity::{CapacityModel, Shape};
 use crate::model::planner::decision::{Figures, Missing, Proposal, Reason};
@@ -122,8 +123,8 @@ impl ScalingPolicy for ThroughputPolicy {
             return Proposal { workers: None, reason, figures };
         };
         figures.worker_rate = Some(capacity.rate);
-        figures.ttft_ms = capacity.ttft.map(|ttft| ttft.as_ms());
-        figures.itl_ms = capacity.itl.map(|itl| itl.as_ms());
+        figures.ttft_ms = capacity.ttft.map(Span::as_ms);
+        figures.itl_ms = capacity.itl.map(Span::as_ms);
         let workers = self.workers(rate, capacity.rate, observation.target);
         let reason = Reason::Demand { rate, worker_rate: capacity.rate, meets: capacity.meets };
         Proposal { workers: Some(workers), reason, figures }

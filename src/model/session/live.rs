@@ -56,7 +56,7 @@ struct Session {
 /// All sessions that are going on, and the calls of theirs that are ready or will be.
 #[derive(Default, Debug)]
 pub struct Sessions {
-    sessions: Slab<Session>,
+    live: Slab<Session>,
     /// By time, then session, then call. Those of sessions that were given up are passed over.
     ready: BinaryHeap<Reverse<(Time, CallId)>>,
     counts: SessionCounts,
@@ -70,7 +70,7 @@ impl Sessions {
 
     /// How many are going on.
     pub fn live(&self) -> usize {
-        self.sessions.len()
+        self.live.len()
     }
 
     /// What became of all.
@@ -82,18 +82,18 @@ impl Sessions {
     pub fn open(&mut self, now: Time, plan: Plan) -> u64 {
         let number = self.counts.opened;
         self.counts.opened += 1;
-        let slot = self.sessions.vacant_key() as u32;
+        let slot = self.live.vacant_key() as u32;
         for (call, delay) in plan.first() {
             let id = CallId { session: number, call, slot };
             self.ready.push(Reverse((now.saturating_add(delay), id)));
         }
         let left = plan.calls() as u32;
-        self.sessions.insert(Session { number, plan, left });
+        self.live.insert(Session { number, plan, left });
         number
     }
 
     /// When the next call is ready.
-    pub fn next(&mut self) -> Option<Time> {
+    pub fn next_ready(&mut self) -> Option<Time> {
         while let Some(&Reverse((at, id))) = self.ready.peek() {
             if self.session(id).is_some() {
                 return Some(at);
@@ -105,7 +105,7 @@ impl Sessions {
 
     /// The next call that is ready by now: the earliest, of the earliest session.
     pub fn pop(&mut self, now: Time) -> Option<ReadyCall> {
-        self.next().filter(|&at| at <= now)?;
+        self.next_ready().filter(|&at| at <= now)?;
         let Reverse((at, call)) = self.ready.pop()?;
         self.counts.calls += 1;
         Some(ReadyCall { call, at })
@@ -117,7 +117,7 @@ impl Sessions {
         if self.session(id).is_none() {
             return false;
         }
-        let session = &mut self.sessions[id.slot as usize];
+        let session = &mut self.live[id.slot as usize];
         let ready = &mut self.ready;
         session.plan.complete(id.call, at, |call, at| {
             ready.push(Reverse((at, CallId { call, ..id })));
@@ -125,7 +125,7 @@ impl Sessions {
         session.left -= 1;
         self.counts.completed += 1;
         if session.left == 0 {
-            self.sessions.remove(id.slot as usize);
+            self.live.remove(id.slot as usize);
             self.counts.done += 1;
         }
         true
@@ -134,14 +134,14 @@ impl Sessions {
     /// The client of a call gives its session up: nothing more of it becomes ready.
     pub fn abandon(&mut self, id: CallId) {
         if self.session(id).is_some() {
-            let session = self.sessions.remove(id.slot as usize);
+            let session = self.live.remove(id.slot as usize);
             self.counts.abandoned += 1;
             self.counts.dropped += u64::from(session.left);
         }
     }
 
     fn session(&self, id: CallId) -> Option<&Session> {
-        self.sessions.get(id.slot as usize).filter(|session| session.number == id.session)
+        self.live.get(id.slot as usize).filter(|session| session.number == id.session)
     }
 }
 

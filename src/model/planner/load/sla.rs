@@ -111,7 +111,7 @@ impl Look<'_> {
         for load in loads {
             let estimate = match latency {
                 Latency::Ttft => self.ttft(load.queued_prefill_tokens, self.decode(load, 1.0)),
-                Latency::Itl => self.itl(load, self.kv_tokens(load)),
+                Latency::Itl => self.itl(load, kv_tokens(load)),
             };
             least = least.min(estimate);
             if estimate <= target {
@@ -139,7 +139,7 @@ impl Look<'_> {
     }
 
     fn fits_decode(&self, load: &WorkerLoad, factor: f64) -> bool {
-        let mut kv_tokens = self.kv_tokens(load);
+        let mut kv_tokens = kv_tokens(load);
         if self.rule.role == Role::Aggregated {
             // What waits for prefill will be KV soon.
             kv_tokens += load.queued_prefill_tokens;
@@ -155,10 +155,6 @@ impl Look<'_> {
             return DecodeLoad::default();
         }
         DecodeLoad { requests: load.running, kv_tokens: grown(load.scheduled_kv_tokens, factor) }
-    }
-
-    fn kv_tokens(&self, load: &WorkerLoad) -> u64 {
-        load.scheduled_kv_tokens + load.queued_kv_tokens
     }
 
     /// What a request that comes now would wait for its first token.
@@ -178,6 +174,11 @@ impl Look<'_> {
         };
         self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens })
     }
+}
+
+/// The KV of all requests that have begun to decode.
+fn kv_tokens(load: &WorkerLoad) -> u64 {
+    load.scheduled_kv_tokens + load.queued_kv_tokens
 }
 
 /// Tokens times a factor, rounded down.

@@ -5,7 +5,8 @@
 //! - coefficients: the Yule-Walker equations of all orders up to p = 5, by Levinson's recursion; always stationary.
 //! - p, and d up to 2: those with the lowest corrected Akaike criterion per value; of equals the lowest d.
 //!
-//! If p = 0 comes out, the same is tried on log(1 + x), as the reference peer does when its automatic ARIMA collapses.
+//! If p = 0 comes out and that does not explain everything, the same is tried on log(1 + x), as the reference peer does
+//! when its automatic ARIMA collapses.
 //! The peer's has moving-average terms (q) as well, and is fitted once and then only updated.
 
 use crate::model::planner::predict::simple::Recent;
@@ -51,7 +52,7 @@ impl Predictor for Arima {
             return Some(last);
         }
         let fit = Fit::new(values.clone());
-        if fit.order() == 0 && values.iter().all(|&value| value >= 0.0) {
+        if fit.order() == 0 && !fit.is_exact && values.iter().all(|&value| value >= 0.0) {
             let logarithms = Fit::new(values.iter().map(|value| value.ln_1p()).collect());
             if logarithms.order() > 0 {
                 return Some(logarithms.forecast(ahead.steps).exp_m1());
@@ -71,6 +72,8 @@ pub(super) struct Fit {
     mean: f64,
     /// The weights of the last value, of the one before, and so on.
     pub(super) coefficients: Vec<f64>,
+    /// Whether it leaves nothing unexplained.
+    is_exact: bool,
 }
 
 impl Fit {
@@ -85,7 +88,9 @@ impl Fit {
             let centred: Vec<f64> = series.iter().map(|value| value - mean).collect();
             let (score, coefficients) = autoregression(&centred, noise);
             if best.as_ref().is_none_or(|(lowest, _)| score < *lowest) {
-                best = Some((score, Fit { lasts: lasts.clone(), centred, mean, coefficients }));
+                let is_exact = score == f64::NEG_INFINITY;
+                let lasts = lasts.clone();
+                best = Some((score, Fit { lasts, centred, mean, coefficients, is_exact }));
             }
             if lasts.len() == DIFFERENCES_MAX || series.len() <= POINTS_MIN {
                 return best.expect("a first one").1;

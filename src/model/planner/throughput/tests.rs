@@ -1,7 +1,6 @@
 //! Throughput-based scaling, worked by hand.
 
 use super::*;
-use crate::kernel::time::Span;
 use crate::model::planner::capacity::{Role, Targets};
 use crate::model::planner::observation::Traffic;
 use crate::model::planner::testing::{constant, look, traffic};

@@ -28,9 +28,9 @@ fn a_turn_starts_when_the_one_before_has_completed() {
     sessions.open(ms(100), Plan::chain([Span::from_ms(30), Span::from_ms(50)]));
     let first = sessions.pop(ms(100)).unwrap();
     assert_eq!((first.call.call, first.at), (0, ms(100)));
-    assert_eq!(sessions.next(), None, "all wait for the first");
+    assert_eq!(sessions.next_ready(), None, "all wait for the first");
     assert!(sessions.complete(ms(250), first.call));
-    assert_eq!(sessions.next(), Some(ms(280)));
+    assert_eq!(sessions.next_ready(), Some(ms(280)));
     assert_eq!(sessions.pop(ms(279)), None);
     let second = sessions.pop(ms(300)).unwrap();
     assert_eq!(second.at, ms(280), "it was ready before somebody asked");
@@ -60,7 +60,7 @@ fn an_agent_fans_out_and_comes_together() {
         [(1, ms(110)), (2, ms(120))]
     );
     sessions.complete(ms(300), fan[0].0);
-    assert_eq!(sessions.next(), None);
+    assert_eq!(sessions.next_ready(), None);
     // The later end counts, whichever is told first.
     sessions.complete(ms(200), fan[1].0);
     assert_eq!(ready(&mut sessions, ms(1000))[0].1, ms(312));
@@ -85,7 +85,7 @@ fn who_gives_up_is_forgotten() {
     sessions.open(ms(0), Plan::new(&specs).unwrap());
     let first = sessions.pop(ms(0)).unwrap();
     sessions.abandon(first.call);
-    assert_eq!((sessions.live(), sessions.next()), (0, None));
+    assert_eq!((sessions.live(), sessions.next_ready()), (0, None));
     // Another session takes its place; what is said about the old one does not touch it.
     sessions.open(ms(10), Plan::chain([Span::ZERO]));
     assert!(!sessions.complete(ms(20), first.call));
