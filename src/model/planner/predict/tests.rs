@@ -12,7 +12,9 @@ fn ahead(steps: u32) -> Ahead {
 }
 
 fn after(mut predictor: impl Predictor, values: &[f64], steps: u32) -> f64 {
-    values.iter().for_each(|&value| predictor.observe(value));
+    for &value in values {
+        predictor.observe(value);
+    }
     predictor.predict(ahead(steps)).unwrap()
 }
 
@@ -100,17 +102,17 @@ fn the_filter_solves_its_least_squares_problem() {
     let values = [3.0, 8.0, 4.0, 11.0, 9.0, 16.0];
     // Unknowns: level and trend at every point. Rows: weight x (sum of coefficient x unknown - right-hand side).
     let unknowns = 2 * values.len();
-    let mut rows: Vec<(f64, Vec<(usize, f64)>, f64)> = vec![
+    let mut rows = vec![
         // The first value sets the level; its variance and that of the trend are 1000.
         (1e-3, vec![(0, 1.0)], values[0]),
         (1e-3, vec![(1, 1.0)], 0.0),
     ];
-    for point in 1..values.len() {
+    for (point, &value) in values.iter().enumerate().skip(1) {
         let (level, trend) = (2 * point, 2 * point + 1);
         let moved = vec![(level, 1.0), (level - 2, -1.0), (trend - 2, -1.0)];
         rows.push((1.0 / config.q_level, moved, 0.0));
         rows.push((1.0 / config.q_trend, vec![(trend, 1.0), (trend - 2, -1.0)], 0.0));
-        rows.push((1.0 / config.r, vec![(level, 1.0)], values[point]));
+        rows.push((1.0 / config.r, vec![(level, 1.0)], value));
     }
     let mut matrix = vec![vec![0.0; unknowns + 1]; unknowns];
     for (weight, terms, right) in rows {
@@ -138,8 +140,7 @@ fn solve(mut matrix: Vec<Vec<f64>>) -> Vec<f64> {
             .unwrap();
         matrix.swap(column, pivot);
         let row = matrix[column].clone();
-        for (other, values) in matrix.iter_mut().enumerate().filter(|(other, _)| *other != column) {
-            assert_ne!(other, column);
+        for (_, values) in matrix.iter_mut().enumerate().filter(|(other, _)| *other != column) {
             let factor = values[column] / row[column];
             for (value, pivot) in values.iter_mut().zip(&row) {
                 *value -= factor * pivot;
@@ -221,20 +222,26 @@ fn an_oracle_knows() {
     close(at(600, 1), 0.0, 0.0);
 }
 
+fn observe(series: &mut Series, values: &[f64]) {
+    for &value in values {
+        series.observe(value);
+    }
+}
+
 #[test]
 fn zeros_at_the_start_are_skipped() {
     let mut series = Series::new(PredictorSpec::Average(10).build(), false);
-    [0.0, 0.0, 6.0, 0.0].iter().for_each(|&value| series.observe(value));
+    observe(&mut series, &[0.0, 0.0, 6.0, 0.0]);
     close(series.predict(ahead(1)).unwrap(), 3.0, 1e-12);
     series.forget_start();
-    [0.0, f64::NAN, -1.0].iter().for_each(|&value| series.observe(value));
+    observe(&mut series, &[0.0, f64::NAN, -1.0]);
     close(series.predict(ahead(1)).unwrap(), 3.0, 1e-12);
 }
 
 #[test]
 fn nothing_below_zero_is_predicted() {
     let mut series = Series::new(PredictorSpec::Trend(10).build(), false);
-    [30.0, 20.0, 10.0].iter().for_each(|&value| series.observe(value));
+    observe(&mut series, &[30.0, 20.0, 10.0]);
     close(series.predict(ahead(2)).unwrap(), 0.0, 0.0);
 }
 

@@ -12,10 +12,8 @@ struct Script {
     next: usize,
 }
 
-impl Script {
-    fn new(proposals: &[Option<u32>]) -> Box<Script> {
-        Box::new(Script { proposals: proposals.to_vec(), next: 0 })
-    }
+fn script(proposals: &[Option<u32>]) -> Box<dyn ScalingPolicy> {
+    Box::new(Script { proposals: proposals.to_vec(), next: 0 })
 }
 
 impl ScalingPolicy for Script {
@@ -55,7 +53,7 @@ fn reports(at: u64, ready: u32) -> Reports<'static> {
 
 #[test]
 fn ticks_are_the_multiples_of_both_intervals() {
-    let planner = planner(timed(Script::new(&[None]), 4), Some(timed(Script::new(&[None]), 6)));
+    let planner = planner(timed(script(&[None]), 4), Some(timed(script(&[None]), 6)));
     let (mut now, mut ticks) = (Time::ZERO, Vec::new());
     while now < Time::ZERO + secs(24) {
         now = planner.next_tick(now);
@@ -66,7 +64,7 @@ fn ticks_are_the_multiples_of_both_intervals() {
 
 #[test]
 fn every_policy_has_its_own_window() {
-    let mut planner = planner(timed(Script::new(&[None]), 4), Some(timed(Script::new(&[None]), 6)));
+    let mut planner = planner(timed(script(&[None]), 4), Some(timed(script(&[None]), 6)));
     let seen = |planner: &mut Planner, at| {
         let figures = planner.tick(&reports(at, 2)).figures;
         (figures.rate.unwrap(), figures.isl.unwrap())
@@ -79,7 +77,7 @@ fn every_policy_has_its_own_window() {
 
 #[test]
 fn a_window_may_be_longer_than_the_interval() {
-    let policy = Timed::new(Script::new(&[None]), secs(5), secs(12), WhilePending::Act);
+    let policy = Timed::new(script(&[None]), secs(5), secs(12), WhilePending::Act);
     let mut planner = planner(policy, None);
     let windows: Vec<f64> =
         (1..=5).map(|tick| planner.tick(&reports(5 * tick, 2)).figures.isl.unwrap()).collect();
@@ -89,8 +87,8 @@ fn a_window_may_be_longer_than_the_interval() {
 /// As in the reference peer: the slow policy sets a lower bound, the fast one moves above it.
 #[test]
 fn the_slow_policy_sets_a_bound() {
-    let fast = timed(Script::new(&[Some(3), Some(1), Some(6), None]), 4);
-    let mut planner = planner(fast, Some(timed(Script::new(&[Some(4), Some(2)]), 6)));
+    let fast = timed(script(&[Some(3), Some(1), Some(6), None]), 4);
+    let mut planner = planner(fast, Some(timed(script(&[Some(4), Some(2)]), 6)));
     let first = planner.tick(&reports(4, 2));
     assert_eq!((first.target, first.acts), (3, true), "no bound yet");
     let bound = planner.tick(&reports(6, 3));
@@ -104,8 +102,7 @@ fn the_slow_policy_sets_a_bound() {
 
 #[test]
 fn a_bound_holds_without_an_opinion() {
-    let mut planner =
-        planner(timed(Script::new(&[None]), 4), Some(timed(Box::new(Fixed::new(5)), 2)));
+    let mut planner = planner(timed(script(&[None]), 4), Some(timed(Box::new(Fixed::new(5)), 2)));
     planner.tick(&reports(2, 2));
     let decision = planner.tick(&reports(4, 2));
     assert_eq!((decision.proposed, decision.target, decision.acts), (None, 5, true));
@@ -113,7 +110,7 @@ fn a_bound_holds_without_an_opinion() {
 
 #[test]
 fn nothing_leaves_the_limits() {
-    let mut planner = planner(timed(Script::new(&[Some(99), Some(0)]), 1), None);
+    let mut planner = planner(timed(script(&[Some(99), Some(0)]), 1), None);
     let up = planner.tick(&reports(1, 2));
     assert_eq!((up.target, up.limit), (8, Some(Limit::WorkersMax)));
     assert_eq!(
@@ -127,7 +124,7 @@ fn nothing_leaves_the_limits() {
 #[test]
 fn a_pending_action_is_waited_for() {
     let observe = WhilePending::Observe { limit: None };
-    let policy = Timed::new(Script::new(&[Some(4), Some(8)]), secs(1), secs(1), observe);
+    let policy = Timed::new(script(&[Some(4), Some(8)]), secs(1), secs(1), observe);
     let mut planner = planner(policy, None);
     assert_eq!(planner.tick(&reports(1, 2)).target, 4);
     for at in 2..100 {
@@ -142,7 +139,7 @@ fn a_pending_action_is_waited_for() {
 #[test]
 fn waiting_may_have_an_end() {
     let observe = WhilePending::Observe { limit: Some(secs(10)) };
-    let policy = Timed::new(Script::new(&[Some(4), Some(8)]), secs(1), secs(1), observe);
+    let policy = Timed::new(script(&[Some(4), Some(8)]), secs(1), secs(1), observe);
     let mut planner = planner(policy, None);
     let targets: Vec<u32> = (1..=13).map(|at| planner.tick(&reports(at, 2)).target).collect();
     // Asked for at 1 s, missing since 2 s, waited for until 12 s.
@@ -152,7 +149,7 @@ fn waiting_may_have_an_end() {
 #[test]
 fn advice_changes_nothing() {
     let limits = Limits::new(1, 8, 1, None, None).unwrap();
-    let policy = timed(Script::new(&[Some(5)]), 1);
+    let policy = timed(script(&[Some(5)]), 1);
     let config = PlannerConfig { policy, floor: None, limits, advisory: true, initial: 2 };
     let mut planner = Planner::new(config);
     for at in 1..4 {
