@@ -159,7 +159,8 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// At the start of a run: `ready` workers are ready and the warm pool is full, as far as GPUs and numbers go.
+    /// At the start of a run: `ready` workers are ready and the warm pool is full, as far as GPUs and numbers go. They are
+    /// the first changes to be taken.
     pub fn new(spec: LifecycleSpec, ready: u32, rng: Stream) -> Lifecycle {
         let workers = vec![Worker::default(); spec.workers_max as usize];
         let free = (0..spec.workers_max).map(Reverse).collect();

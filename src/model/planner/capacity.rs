@@ -173,6 +173,29 @@ impl EngineModel {
         Span::from_ns(ns)
     }
 
+    /// Whether a pass takes no less time for more prompt tokens, more KV or more requests, on a grid of loads.
+    pub fn rises(&self) -> bool {
+        const STEPS: u64 = 32;
+        let at = |[requests, prefill, kv]: [u64; 3]| {
+            let requests = (u64::from(self.max_num_seqs) * requests / STEPS).max(1) as u32;
+            let kv_tokens =
+                (u128::from(self.pool_tokens) * u128::from(kv) / u128::from(STEPS)) as u64;
+            let prefill = u64::from(self.token_budget) * prefill / STEPS;
+            self.pass(prefill, DecodeLoad { requests, kv_tokens })
+        };
+        let rises_from = |[requests, prefill, kv]: [u64; 3]| {
+            let here = at([requests, prefill, kv]);
+            here <= at([requests + 1, prefill, kv])
+                && here <= at([requests, prefill + 1, kv])
+                && here <= at([requests, prefill, kv + 1])
+        };
+        let grid = (0..STEPS).step_by(8).flat_map(|requests| {
+            let tokens = (0..STEPS).flat_map(|prefill| (0..STEPS).map(move |kv| [prefill, kv]));
+            tokens.map(move |[prefill, kv]| [requests, prefill, kv])
+        });
+        grid.into_iter().all(rises_from)
+    }
+
     /// Prompt tokens in a pass with a batch of this size, when prefill and decode keep up with one another.
     pub fn balanced_prefill(&self, shape: Shape, batch: u64) -> u64 {
         (batch * shape.computed_tokens()).div_ceil(u64::from(shape.osl))

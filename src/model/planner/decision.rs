@@ -84,7 +84,7 @@ pub enum Reason {
     AllAbove {
         /// Of which latency.
         latency: Latency,
-        /// The least estimate, ms.
+        /// What no estimate is below, ms.
         least_ms: f64,
         /// The target, ms.
         target_ms: f64,
@@ -158,7 +158,7 @@ impl fmt::Display for Reason {
             }
             Reason::AllAbove { latency, least_ms, target_ms } => write!(
                 f,
-                "every worker is above the {latency} target of {target_ms:.1} ms, the best is at {least_ms:.1} ms"
+                "every worker is above the {latency} target of {target_ms:.1} ms, none is below {least_ms:.1} ms"
             ),
             Reason::OneAbove { place, load, threshold } => {
                 write!(f, "ready worker no. {place} has a load of {load:.3}, over {threshold:.3}")

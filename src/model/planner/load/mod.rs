@@ -12,6 +12,7 @@
 //! for decode workers the same without prompt tokens; for prefill workers queued prompt tokens / context length. `sla.rs`
 //! has the latency estimates.
 
+mod extremes;
 mod sla;
 
 use crate::model::planner::ScalingPolicy;

@@ -9,12 +9,16 @@
 //! A prefill worker has no decode part and no ITL, a decode worker no prefill part and no TTFT. The usual share of
 //! prefill in a pass is what keeps prefill and decode in balance ([`EngineModel::typical_prefill`]).
 //!
-//! A verdict needs no look at all workers: one that is within its target speaks against more of them, one that would be
-//! overloaded speaks against fewer. That worker is named in the reason.
+//! A verdict seldom needs an estimate for every worker. One that is within its target speaks against more of them, one
+//! that would be overloaded speaks against fewer, and the lightest and the heaviest are asked first. If a worker with the
+//! least of everything is above the target, all are; if one with the most of everything could take its share, all could.
+//! The latter two hold if estimates rise with the load, which is checked on a grid ([`EngineModel::rises`]); if they do
+//! not, every worker is looked at.
 
 use crate::kernel::time::Span;
 use crate::model::planner::capacity::{EngineModel, Role, Shape, Targets};
 use crate::model::planner::decision::{Figures, Latency, Reason};
+use crate::model::planner::load::extremes::Extremes;
 use crate::model::planner::load::{Verdict, respread};
 use crate::model::planner::observation::{Window, WorkerLoad};
 use crate::model::timing::DecodeLoad;
@@ -26,6 +30,8 @@ pub(super) struct SlaRule {
     engine: EngineModel,
     targets: Targets,
     sensitivity: f64,
+    /// Whether estimates rise with the load.
+    pub(super) rises: bool,
     isl: Option<f64>,
     osl: Option<f64>,
     hit_rate: f64,
@@ -38,7 +44,8 @@ impl SlaRule {
         targets: Targets,
         sensitivity: f64,
     ) -> SlaRule {
-        SlaRule { role, engine, targets, sensitivity, isl: None, osl: None, hit_rate: 0.0 }
+        let rises = engine.rises();
+        SlaRule { role, engine, targets, sensitivity, rises, isl: None, osl: None, hit_rate: 0.0 }
     }
 
     /// Takes in the shape of recent requests. Where a window has none, the one before still holds.
@@ -59,7 +66,7 @@ impl SlaRule {
         // Without a completed request, prefill takes every pass it can.
         let shape = Shape::new(isl, self.osl.unwrap_or(1.0), self.hit_rate);
         (figures.isl, figures.osl, figures.hit_rate) = (Some(isl), self.osl, Some(self.hit_rate));
-        let look = Look { rule: self, shape };
+        let look = Look { rule: self, shape, extremes: Extremes::of(loads) };
         for latency in self.latencies() {
             let (above, least_ms) = look.all_above(loads, *latency);
             match latency {
@@ -75,7 +82,7 @@ impl SlaRule {
         let Some(factor) = respread(loads.len() as u32, step) else {
             return Some((Verdict::Stay, Reason::Within));
         };
-        match loads.iter().position(|load| !look.fits(load, factor)) {
+        match look.overloaded(loads, factor) {
             Some(place) => Some((Verdict::Stay, Reason::RespreadRefused { place })),
             None => Some((Verdict::Down, Reason::Respread { step })),
         }
@@ -101,24 +108,61 @@ impl SlaRule {
 struct Look<'a> {
     rule: &'a SlaRule,
     shape: Shape,
+    extremes: Extremes,
 }
 
 impl Look<'_> {
-    /// Whether every worker is above the target of a latency; the estimate of the worker that is not, or the least.
+    /// Whether every worker is above the target of a latency, and an estimate: of the worker that is not, or one that no
+    /// worker is below.
     fn all_above(&self, loads: &[WorkerLoad], latency: Latency) -> (bool, f64) {
         let target = self.rule.target(latency);
+        let lightest = self.estimate(&self.extremes.least, latency);
+        if self.rule.rises && lightest > target {
+            return (true, lightest.as_ms());
+        }
         let mut least = Span::FOREVER;
-        for load in loads {
-            let estimate = match latency {
-                Latency::Ttft => self.ttft(load.queued_prefill_tokens, self.decode(load, 1.0)),
-                Latency::Itl => self.itl(load, kv_tokens(load)),
-            };
+        let first = self.extremes.lightest.iter().map(|&place| &loads[place]);
+        for load in first.chain(loads) {
+            let estimate = self.estimate(load, latency);
             least = least.min(estimate);
             if estimate <= target {
                 return (false, estimate.as_ms());
             }
         }
         (true, least.as_ms())
+    }
+
+    fn estimate(&self, load: &WorkerLoad, latency: Latency) -> Span {
+        match latency {
+            Latency::Ttft => self.ttft(load.queued_prefill_tokens, self.decode(load, 1.0)),
+            Latency::Itl => self.itl(load, kv_tokens(load)),
+        }
+    }
+
+    /// A worker that could not take its share of a smaller fleet, if there is one.
+    fn overloaded(&self, loads: &[WorkerLoad], factor: f64) -> Option<usize> {
+        if self.rule.rises && self.all_fit(factor) {
+            return None;
+        }
+        let all = self.extremes.heaviest.into_iter().chain(0..loads.len());
+        all.into_iter().find(|&place| !self.fits(&loads[place], factor))
+    }
+
+    /// Whether every worker is known to fit: one with the most of everything would, its own time being that of the one
+    /// with the least KV where a longer own time is of help.
+    fn all_fit(&self, factor: f64) -> bool {
+        let Extremes { least, most, .. } = &self.extremes;
+        let sensitivity = self.rule.sensitivity;
+        let target_ms = self.rule.targets.ttft.as_ms();
+        let decode = self.decode(most, factor);
+        let ttft = self.ttft(grown(most.queued_prefill_tokens, factor), decode);
+        let own = self.ttft(0, self.decode(least, factor));
+        // caused < (target - own) x sensitivity, with caused = TTFT - own.
+        let prefill_fits = self.ttft(0, decode).as_ms() < target_ms
+            && ttft.as_ms() - (1.0 - sensitivity) * own.as_ms() < sensitivity * target_ms - 1e-9;
+        let role = self.rule.role;
+        (role == Role::Decode || prefill_fits)
+            && (role == Role::Prefill || self.fits_decode(most, factor))
     }
 
     /// Whether a worker could take its share of a smaller fleet, its load growing by `factor`.

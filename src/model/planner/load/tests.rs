@@ -1,10 +1,13 @@
 //! Load-based scaling, worked by hand.
 
+use rand::RngExt;
+
 use super::*;
+use crate::kernel::rng::stream;
 use crate::kernel::time::Span;
 use crate::model::lifecycle::Counts;
 use crate::model::planner::decision::Latency;
-use crate::model::planner::testing::{constant, look, traffic};
+use crate::model::planner::testing::{constant, look, polynomial, traffic};
 
 const POOL: u64 = 67_200;
 
@@ -110,7 +113,7 @@ fn more_workers_only_if_all_are_too_slow() {
     let (workers, reason) = judge(&mut policy, &queueing(&[7200, 5200]));
     assert_eq!(workers, Some(3));
     assert!(matches!(reason, Reason::AllAbove { latency: Latency::Ttft, .. }), "{reason:?}");
-    assert!(reason.to_string().contains("the best is at 120.0 ms"), "{reason}");
+    assert!(reason.to_string().contains("none is below 120.0 ms"), "{reason}");
 }
 
 #[test]
@@ -185,4 +188,45 @@ fn a_fleet_of_none_comes_back_with_traffic() {
     let mut policy = by_sla(Role::Aggregated, 500, 50);
     assert_eq!(policy.propose(&look(traffic(0, 0, 0), &[])).workers, None);
     assert_eq!(policy.propose(&look(traffic(1, 100, 10), &[])).workers, Some(1));
+}
+
+/// Random fleets and targets: what the extremes tell of all workers is what a look at every worker tells.
+#[test]
+fn a_look_at_the_extremes_is_enough() {
+    let mut rng = stream(5, 0);
+    let mut verdicts = [0; 3];
+    for _ in 0..3000 {
+        let workers = rng.random_range(1..12);
+        let (queue, kv) = (rng.random_range(0..20_000), rng.random_range(0..POOL));
+        let spread = rng.random_range(1..4);
+        let mut load = || WorkerLoad {
+            running: rng.random_range(0..40),
+            queued: 0,
+            queued_prefill_tokens: queue + rng.random_range(0..=queue / spread),
+            scheduled_kv_tokens: (kv + rng.random_range(0..=kv / spread)).min(POOL) / 2,
+            queued_kv_tokens: rng.random_range(0..=kv / 8),
+        };
+        let loads: Vec<WorkerLoad> = (0..workers).map(|_| load()).collect();
+        let role = [Role::Aggregated, Role::Prefill, Role::Decode][rng.random_range(0..3)];
+        let targets = Targets {
+            ttft: Span::from_ms(rng.random_range(20..1500)),
+            itl: Span::from_ms(rng.random_range(8..60)),
+        };
+        let judge = |look_at_all: bool| {
+            let mut rule = SlaRule::new(role, polynomial(), targets, 0.8);
+            assert!(rule.rises);
+            rule.rises = !look_at_all;
+            rule.observe(&look(traffic(600, 1000, 100), &[]).window);
+            let found = rule.judge(&loads, 1, &mut Figures::default()).unwrap();
+            match found.0 {
+                Verdict::Up => 0,
+                Verdict::Down => 1,
+                Verdict::Stay => 2,
+            }
+        };
+        let verdict = judge(false);
+        assert_eq!(verdict, judge(true), "{role:?} {targets:?} {loads:?}");
+        verdicts[verdict] += 1;
+    }
+    assert!(verdicts.iter().all(|&count| count > 100), "{verdicts:?}");
 }
