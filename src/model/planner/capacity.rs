@@ -189,11 +189,11 @@ impl EngineModel {
                 && here <= at([requests, prefill + 1, kv])
                 && here <= at([requests, prefill, kv + 1])
         };
-        let grid = (0..STEPS).step_by(8).flat_map(|requests| {
+        let mut grid = (0..STEPS).step_by(8).flat_map(|requests| {
             let tokens = (0..STEPS).flat_map(|prefill| (0..STEPS).map(move |kv| [prefill, kv]));
             tokens.map(move |[prefill, kv]| [requests, prefill, kv])
         });
-        grid.into_iter().all(rises_from)
+        grid.all(rises_from)
     }
 
     /// Prompt tokens in a pass with a batch of this size, when prefill and decode keep up with one another.

@@ -144,8 +144,8 @@ impl Look<'_> {
         if self.rule.rises && self.all_fit(factor) {
             return None;
         }
-        let all = self.extremes.heaviest.into_iter().chain(0..loads.len());
-        all.into_iter().find(|&place| !self.fits(&loads[place], factor))
+        let mut all = self.extremes.heaviest.into_iter().chain(0..loads.len());
+        all.find(|&place| !self.fits(&loads[place], factor))
     }
 
     /// Whether every worker is known to fit: one with the most of everything would, its own time being that of the one
