@@ -213,11 +213,11 @@ fn a_look_at_the_extremes_is_enough() {
             itl: Span::from_ms(rng.random_range(8..60)),
         };
         let judge = |look_at_all: bool| {
-            let mut rule = SlaRule::new(role, polynomial(), targets, 0.8);
-            assert!(rule.rises);
-            rule.rises = !look_at_all;
-            rule.observe(&look(traffic(600, 1000, 100), &[]).window);
-            let found = rule.judge(&loads, 1, &mut Figures::default()).unwrap();
+            let mut sla = SlaRule::new(role, polynomial(), targets, 0.8);
+            assert!(sla.rises);
+            sla.rises = !look_at_all;
+            sla.observe(&look(traffic(600, 1000, 100), &[]).window);
+            let found = sla.judge(&loads, 1, &mut Figures::default()).unwrap();
             match found.0 {
                 Verdict::Up => 0,
                 Verdict::Down => 1,
