@@ -23,7 +23,7 @@ const INTERVAL: Span = Span::from_secs(5);
 /// The engine of the default configuration.
 fn engine() -> EngineModel {
     let job = Loaded::load(None, &[]).expect("the default").resolve().expect("the default");
-    EngineModel::new(&job.fleet.engine)
+    EngineModel::new(&job.fleet.pools[0].engine)
 }
 
 /// Workers with between nothing and so much to do.
