@@ -1,0 +1,232 @@
+//! Load-based scaling, worked by hand.
+
+use rand::RngExt;
+
+use super::*;
+use crate::kernel::rng::stream;
+use crate::kernel::time::Span;
+use crate::model::lifecycle::Counts;
+use crate::model::planner::decision::Latency;
+use crate::model::planner::testing::{constant, look, polynomial, traffic};
+
+const POOL: u64 = 67_200;
+
+fn config(role: Role, target: LoadTarget) -> LoadConfig {
+    LoadConfig {
+        role,
+        target,
+        up: Step::Workers(1),
+        down: Step::Workers(1),
+        context_length: 10_000,
+    }
+}
+
+fn by_thresholds(role: Role, thresholds: Thresholds) -> LoadPolicy {
+    LoadPolicy::new(config(role, LoadTarget::Thresholds(thresholds)), constant())
+}
+
+fn by_sla(role: Role, ttft_ms: u64, itl_ms: u64) -> LoadPolicy {
+    let targets = Targets { ttft: Span::from_ms(ttft_ms), itl: Span::from_ms(itl_ms) };
+    LoadPolicy::new(config(role, LoadTarget::Sla { targets, sensitivity: 0.8 }), constant())
+}
+
+/// Workers whose KV pools are used to these shares.
+fn using(shares: &[f64]) -> Vec<WorkerLoad> {
+    let load = |share: &f64| WorkerLoad {
+        running: 1,
+        scheduled_kv_tokens: (share * POOL as f64) as u64,
+        ..WorkerLoad::default()
+    };
+    shares.iter().map(load).collect()
+}
+
+/// Workers with so many prompt tokens in their queues.
+fn queueing(tokens: &[u64]) -> Vec<WorkerLoad> {
+    let load = |&tokens: &u64| WorkerLoad {
+        running: 8,
+        queued: 1,
+        queued_prefill_tokens: tokens,
+        ..WorkerLoad::default()
+    };
+    tokens.iter().map(load).collect()
+}
+
+fn judge(policy: &mut LoadPolicy, loads: &[WorkerLoad]) -> (Option<u32>, Reason) {
+    let proposal = policy.propose(&look(traffic(600, 1000, 100), loads));
+    (proposal.workers, proposal.reason)
+}
+
+#[test]
+fn one_worker_above_is_enough() {
+    let mut policy = by_thresholds(Role::Aggregated, Thresholds::throughput(Role::Aggregated));
+    let (workers, reason) = judge(&mut policy, &using(&[0.1, 1.2, 0.1]));
+    assert_eq!(workers, Some(4));
+    assert!(matches!(reason, Reason::OneAbove { place: 1, .. }), "{reason:?}");
+    assert_eq!(judge(&mut policy, &using(&[1.0, 0.7])).0, Some(2), "100 % is not above 100 %");
+    let mut policy = by_thresholds(Role::Aggregated, Thresholds::latency(Role::Aggregated));
+    assert_eq!(judge(&mut policy, &using(&[0.41, 0.0])).0, Some(3));
+}
+
+#[test]
+fn all_workers_have_to_be_below() {
+    let mut policy = by_thresholds(Role::Aggregated, Thresholds::throughput(Role::Aggregated));
+    assert_eq!(judge(&mut policy, &using(&[0.1, 0.1, 0.65])), (Some(3), Reason::Within));
+    let (workers, reason) = judge(&mut policy, &using(&[0.5, 0.5, 0.5]));
+    assert_eq!((workers, reason), (Some(2), Reason::Respread { step: 1 }), "0.75 each then");
+    // 0.55 x 2 = 1.1: the one that is left would call for two again.
+    let (workers, reason) = judge(&mut policy, &using(&[0.1, 0.55]));
+    assert_eq!((workers, reason), (Some(2), Reason::RespreadRefused { place: 1 }));
+    assert_eq!(judge(&mut policy, &using(&[0.0])).0, Some(1), "the last one stays");
+}
+
+/// What is counted differs by role: all tokens, those of decoding requests, the queue against the context length.
+#[test]
+fn roles_look_at_different_things() {
+    let load = WorkerLoad {
+        queued_prefill_tokens: POOL / 2,
+        scheduled_kv_tokens: POOL / 4,
+        queued_kv_tokens: POOL / 2,
+        ..WorkerLoad::default()
+    };
+    let thresholds = Thresholds { up: 1.0, down: 0.1 };
+    let up = |role, load| judge(&mut by_thresholds(role, thresholds), &[load]).0 == Some(2);
+    assert!(up(Role::Aggregated, load), "125 %");
+    assert!(!up(Role::Decode, load), "75 %");
+    let queue = |tokens| WorkerLoad { queued_prefill_tokens: tokens, ..WorkerLoad::default() };
+    assert!(up(Role::Prefill, queue(10_000)), "a prefill queue is too long when it reaches 1");
+    assert!(!up(Role::Prefill, queue(9_999)));
+}
+
+#[test]
+fn a_lower_threshold_of_zero_means_empty_queues() {
+    let mut policy = by_thresholds(Role::Prefill, Thresholds::latency(Role::Prefill));
+    assert_eq!(judge(&mut policy, &queueing(&[0, 1])).0, Some(2));
+    assert_eq!(judge(&mut policy, &queueing(&[0, 0])).0, Some(1));
+}
+
+/// Passes of 30 ms with prefill. A new request of 1,000 tokens behind q waits for ceil((q + 1000) / 2048) of them.
+#[test]
+fn more_workers_only_if_all_are_too_slow() {
+    let mut policy = by_sla(Role::Aggregated, 100, 50);
+    // 4 chunks, 120 ms; 3 chunks, 90 ms.
+    assert_eq!(judge(&mut policy, &queueing(&[5200, 5000])).0, Some(2));
+    let (workers, reason) = judge(&mut policy, &queueing(&[7200, 5200]));
+    assert_eq!(workers, Some(3));
+    assert!(matches!(reason, Reason::AllAbove { latency: Latency::Ttft, .. }), "{reason:?}");
+    assert!(reason.to_string().contains("none is below 120.0 ms"), "{reason}");
+}
+
+#[test]
+fn a_slow_decode_is_reason_enough() {
+    let mut policy = by_sla(Role::Aggregated, 100, 25);
+    let (workers, reason) = judge(&mut policy, &queueing(&[0, 0]));
+    assert_eq!(workers, Some(3), "a pass with prefill takes 30 ms");
+    assert!(matches!(reason, Reason::AllAbove { latency: Latency::Itl, .. }), "{reason:?}");
+    let mut policy = by_sla(Role::Decode, 100, 25);
+    assert_eq!(judge(&mut policy, &queueing(&[0, 0])).0, Some(2), "20 ms is not below 80 %");
+    let mut policy = by_sla(Role::Decode, 100, 26);
+    assert_eq!(judge(&mut policy, &queueing(&[0, 0])).0, Some(1));
+}
+
+/// Own time 30 ms, so the queue may cause (100 - 30) x 0.8 = 56 ms on a worker of the smaller fleet: one pass more, not two.
+#[test]
+fn fewer_workers_if_the_respread_load_keeps_the_targets() {
+    let mut policy = by_sla(Role::Aggregated, 100, 50);
+    // Two workers with 1,500 each: 3,000 on the one that is left, 4,000 with the new one, 2 chunks.
+    assert_eq!(judge(&mut policy, &queueing(&[1500, 1500])).0, Some(1));
+    // 3,200 + 1,000 are 3 chunks, 90 ms, 60 of them caused by the queue.
+    let (workers, reason) = judge(&mut policy, &queueing(&[1500, 1600]));
+    assert_eq!((workers, reason), (Some(2), Reason::RespreadRefused { place: 1 }));
+    // Of three workers, one can go: 1,600 x 3 / 2 = 2,400, two chunks with the new one.
+    assert_eq!(judge(&mut policy, &queueing(&[1500, 1600, 1600])).0, Some(2));
+}
+
+#[test]
+fn fewer_workers_only_if_the_pool_holds_it() {
+    let mut policy = by_sla(Role::Aggregated, 500, 50);
+    assert_eq!(judge(&mut policy, &using(&[0.49, 0.4])).0, Some(1));
+    assert_eq!(judge(&mut policy, &using(&[0.51, 0.4])).0, Some(2));
+}
+
+#[test]
+fn own_time_above_the_target_keeps_the_fleet() {
+    // A prompt takes 30 ms, the target is 30 ms: not above it, and nothing to spare either.
+    let mut policy = by_sla(Role::Aggregated, 30, 50);
+    let (workers, reason) = judge(&mut policy, &queueing(&[0, 0]));
+    assert_eq!((workers, reason), (Some(2), Reason::RespreadRefused { place: 0 }));
+}
+
+#[test]
+fn steps_may_be_large() {
+    let target = LoadTarget::Thresholds(Thresholds { up: 1.0, down: 0.6 });
+    let config = LoadConfig {
+        up: Step::Share(0.5),
+        down: Step::Workers(2),
+        ..config(Role::Aggregated, target)
+    };
+    let mut policy = LoadPolicy::new(config, constant());
+    assert_eq!(judge(&mut policy, &using(&[1.1; 5])).0, Some(8), "half of 5, rounded up");
+    assert_eq!(judge(&mut policy, &using(&[0.5; 5])).0, Some(3), "0.83 each then");
+    assert_eq!(judge(&mut policy, &using(&[0.59; 3])).0, Some(3), "1.77 on one");
+    assert_eq!(judge(&mut policy, &using(&[0.3; 2])).0, Some(1), "two of two cannot go");
+}
+
+#[test]
+fn missing_reports_are_no_opinion() {
+    let mut policy = by_thresholds(Role::Aggregated, Thresholds::throughput(Role::Aggregated));
+    let loads = using(&[0.1; 2]);
+    let counts = Counts { ready: 3, ..Counts::default() };
+    let proposal = policy.propose(&Observation { counts, ..look(traffic(1, 1, 1), &loads) });
+    assert_eq!(proposal, Proposal::abstain(Reason::NoData(Missing::Loads)));
+    let mut policy = by_sla(Role::Aggregated, 500, 50);
+    let proposal = policy.propose(&look(traffic(0, 0, 0), &loads));
+    assert_eq!(proposal.workers, None, "no request has told its length");
+}
+
+#[test]
+fn a_fleet_of_none_comes_back_with_traffic() {
+    let mut policy = by_sla(Role::Aggregated, 500, 50);
+    assert_eq!(policy.propose(&look(traffic(0, 0, 0), &[])).workers, None);
+    assert_eq!(policy.propose(&look(traffic(1, 100, 10), &[])).workers, Some(1));
+}
+
+/// Random fleets and targets: what the extremes tell of all workers is what a look at every worker tells.
+#[test]
+fn a_look_at_the_extremes_is_enough() {
+    let mut rng = stream(5, 0);
+    let mut verdicts = [0; 3];
+    for _ in 0..3000 {
+        let workers = rng.random_range(1..12);
+        let (queue, kv) = (rng.random_range(0..20_000), rng.random_range(0..POOL));
+        let spread = rng.random_range(1..4);
+        let mut load = || WorkerLoad {
+            running: rng.random_range(0..40),
+            queued: 0,
+            queued_prefill_tokens: queue + rng.random_range(0..=queue / spread),
+            scheduled_kv_tokens: (kv + rng.random_range(0..=kv / spread)).min(POOL) / 2,
+            queued_kv_tokens: rng.random_range(0..=kv / 8),
+        };
+        let loads: Vec<WorkerLoad> = (0..workers).map(|_| load()).collect();
+        let role = [Role::Aggregated, Role::Prefill, Role::Decode][rng.random_range(0..3)];
+        let targets = Targets {
+            ttft: Span::from_ms(rng.random_range(20..1500)),
+            itl: Span::from_ms(rng.random_range(8..60)),
+        };
+        let judge = |look_at_all: bool| {
+            let mut sla = SlaRule::new(role, polynomial(), targets, 0.8);
+            assert!(sla.rises);
+            sla.rises = !look_at_all;
+            sla.observe(&look(traffic(600, 1000, 100), &[]).window);
+            let found = sla.judge(&loads, 1, &mut Figures::default()).unwrap();
+            match found.0 {
+                Verdict::Up => 0,
+                Verdict::Down => 1,
+                Verdict::Stay => 2,
+            }
+        };
+        let verdict = judge(false);
+        assert_eq!(verdict, judge(true), "{role:?} {targets:?} {loads:?}");
+        verdicts[verdict] += 1;
+    }
+    assert!(verdicts.iter().all(|&count| count > 100), "{verdicts:?}");
+}

@@ -1,0 +1,135 @@
+//! Throughput-based scaling: as many workers as the expected traffic needs.
+//!
+//! ```text
+//! workers = ceil(expected requests/s / requests/s that one worker sustains)
+//! ```
+//!
+//! The rate, ISL and OSL are predicted, each by a predictor of its own; the hit rate is the last one observed. What a
+//! worker sustains is [`CapacityModel::estimate`]. One look changes the number by at most `change_max`.
+
+use crate::kernel::time::Span;
+use crate::model::planner::ScalingPolicy;
+use crate::model::planner::capacity::{CapacityModel, Shape};
+use crate::model::planner::decision::{Figures, Missing, Proposal, Reason};
+use crate::model::planner::observation::Observation;
+use crate::model::planner::predict::{Ahead, PredictorSpec, Series};
+
+/// The parameters of throughput-based scaling.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ThroughputConfig {
+    /// What predicts requests per second.
+    pub rate: PredictorSpec,
+    /// What predicts prompt and output lengths.
+    pub lengths: PredictorSpec,
+    /// How many intervals ahead, at least 1. With slow start-ups, more than one.
+    pub steps: u32,
+    /// Whether predictors see log(1 + x).
+    pub log1p: bool,
+    /// Most workers that one look adds or takes away. The reference peer's 8.
+    pub change_max: u32,
+}
+
+impl Default for ThroughputConfig {
+    /// One interval ahead, at most 8 workers per look, as in the reference peer; the predictor is its default too.
+    fn default() -> ThroughputConfig {
+        ThroughputConfig {
+            rate: PredictorSpec::Arima,
+            lengths: PredictorSpec::Arima,
+            steps: 1,
+            log1p: false,
+            change_max: 8,
+        }
+    }
+}
+
+/// Throughput-based scaling.
+#[derive(Debug)]
+pub struct ThroughputPolicy {
+    capacity: CapacityModel,
+    rate: Series,
+    isl: Series,
+    osl: Series,
+    hit_rate: f64,
+    steps: u32,
+    change_max: u32,
+}
+
+impl ThroughputPolicy {
+    /// Before anything was seen.
+    pub fn new(config: &ThroughputConfig, capacity: CapacityModel) -> ThroughputPolicy {
+        let series = |spec: &PredictorSpec| Series::new(spec.build(), config.log1p);
+        ThroughputPolicy {
+            capacity,
+            rate: series(&config.rate),
+            isl: series(&config.lengths),
+            osl: series(&config.lengths),
+            hit_rate: 0.0,
+            steps: config.steps.max(1),
+            change_max: config.change_max,
+        }
+    }
+
+    /// Shows the predictors the past: requests per second, ISL and OSL, interval by interval.
+    pub fn warm_up(&mut self, past: impl IntoIterator<Item = [f64; 3]>) {
+        for [rate, isl, osl] in past {
+            self.rate.observe(rate);
+            self.isl.observe(isl);
+            self.osl.observe(osl);
+        }
+        for series in [&mut self.rate, &mut self.isl, &mut self.osl] {
+            series.forget_start();
+        }
+    }
+
+    /// Takes in what was seen. Lengths without a request are not zero but unknown.
+    fn observe(&mut self, observation: &Observation<'_>) {
+        let window = observation.window;
+        self.rate.observe(window.rate());
+        if let Some(isl) = window.isl() {
+            self.isl.observe(isl);
+        }
+        if let Some(osl) = window.osl() {
+            self.osl.observe(osl);
+        }
+        self.hit_rate = window.hit_rate().unwrap_or(self.hit_rate);
+    }
+
+    /// The number of workers for this rate, no further than one step from the present one.
+    fn workers(&self, rate: f64, worker_rate: f64, target: u32) -> u32 {
+        let needed = (rate / worker_rate).ceil() as u32;
+        let least = target.saturating_sub(self.change_max);
+        needed.clamp(least, target.saturating_add(self.change_max))
+    }
+}
+
+impl ScalingPolicy for ThroughputPolicy {
+    fn propose(&mut self, observation: &Observation<'_>) -> Proposal {
+        self.observe(observation);
+        let Observation { now, interval, .. } = *observation;
+        let ahead = Ahead { now, interval, steps: self.steps };
+        let predicted = [&self.rate, &self.isl, &self.osl].map(|series| series.predict(ahead));
+        let [Some(rate), Some(isl), Some(osl)] = predicted else {
+            return Proposal::abstain(Reason::NoData(Missing::Traffic));
+        };
+        let mut figures = Figures {
+            rate: Some(rate),
+            isl: Some(isl),
+            osl: Some(osl),
+            hit_rate: Some(self.hit_rate),
+            ..Figures::default()
+        };
+        let Some(capacity) = self.capacity.estimate(Shape::new(isl, osl, self.hit_rate)) else {
+            let reason = Reason::NoCapacity { isl, osl };
+            return Proposal { workers: None, reason, figures };
+        };
+        figures.worker_rate = Some(capacity.rate);
+        figures.ttft_ms = capacity.ttft.map(Span::as_ms);
+        figures.itl_ms = capacity.itl.map(Span::as_ms);
+        let workers = self.workers(rate, capacity.rate, observation.target);
+        let reason = Reason::Demand { rate, worker_rate: capacity.rate, meets: capacity.meets };
+        Proposal { workers: Some(workers), reason, figures }
+    }
+}
+
+#[cfg(test)]
+mod tests;
