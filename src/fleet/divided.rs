@@ -37,7 +37,7 @@ pub(super) struct DividedCoordinator {
     last_arrival: Time,
     /// The request to be routed next, and those whose answers came before its own, at the same instant.
     next: RequestId,
-    early: Vec<Box<Answer>>,
+    early: Vec<Answer>,
     rng: Stream,
 }
 
@@ -100,15 +100,15 @@ impl DividedCoordinator {
     }
 
     /// Routes requests in their order: answers from several parts may come in any order at one instant.
-    fn answered(&mut self, answer: Box<Answer>, context: &mut Context<'_, Message, Recorder>) {
+    fn answered(&mut self, answer: Answer, context: &mut Context<'_, Message, Recorder>) {
         if answer.request.id != self.next {
             self.early.push(answer);
             return;
         }
-        self.route(*answer, context);
+        self.route(answer, context);
         while let Some(at) = self.early.iter().position(|early| early.request.id == self.next) {
             let answer = self.early.swap_remove(at);
-            self.route(*answer, context);
+            self.route(answer, context);
         }
     }
 
@@ -145,7 +145,7 @@ impl Lp for DividedCoordinator {
 
     fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
         match message {
-            Message::Answer(answer) => self.answered(answer, context),
+            Message::Answer(answer) => self.answered(*answer, context),
             Message::Prefilled(worker, tokens) => self.loads.prefilled(worker, tokens),
             Message::Ended(ended) => {
                 self.recent.forget(context.now());

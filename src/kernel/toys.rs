@@ -163,10 +163,9 @@ impl Lp for Toy {
     fn lookahead(&self) -> Span {
         match self.kind {
             Kind::Phold { lookahead, .. } => lookahead,
-            Kind::Source { .. } | Kind::Server { .. } => Span::ZERO,
+            Kind::Source { .. } | Kind::Server { .. } | Kind::Aide { .. } => Span::ZERO,
             Kind::Hub { star, .. } => star.hub,
             Kind::Spoke { star, .. } => star.spoke,
-            Kind::Aide { .. } => Span::ZERO,
         }
     }
 

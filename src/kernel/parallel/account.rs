@@ -117,7 +117,7 @@ impl Account {
 
     /// The part of it that its aides do, ns.
     pub fn aides(&self) -> f64 {
-        let aides = self.tasks.iter().filter(|task| is_aide(task, self.aides));
+        let aides = self.tasks.iter().filter(|task| is_aide(**task, self.aides));
         aides.map(|task| f64::from(task.ns)).sum()
     }
 
@@ -134,7 +134,7 @@ impl Account {
 
     /// The hub in a phase, and the longest of its aides, for whom it waits.
     fn hub_chain(&self, tasks: &[Task]) -> f64 {
-        let aide = longest(tasks, |task| is_aide(task, self.aides));
+        let aide = longest(tasks, |task| is_aide(*task, self.aides));
         aide + longest(tasks, |task| task.task == HUB)
     }
 
@@ -263,7 +263,7 @@ impl Schedule {
             };
             if let Some(task) = own {
                 *clock += f64::from(task.ns);
-                if is_aide(&task, *aides) {
+                if is_aide(task, *aides) {
                     unprepared -= 1;
                     prepared = prepared.max(*clock);
                 }
@@ -281,7 +281,7 @@ fn longest(tasks: &[Task], which: impl Fn(&Task) -> bool) -> f64 {
     f64::from(costs.fold(0.0, f32::max))
 }
 
-fn is_aide(task: &Task, aides: u32) -> bool {
+fn is_aide(task: Task, aides: u32) -> bool {
     (1..=aides).contains(&task.task)
 }
 

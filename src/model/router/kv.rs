@@ -149,7 +149,9 @@ impl Policy for KvAware {
     }
 
     fn cache_changed(&mut self, worker: WorkerId, changes: &[CacheChange]) {
-        changes.iter().for_each(|change| self.books.cache_changed(worker, change));
+        for change in changes {
+            self.books.cache_changed(worker, change);
+        }
     }
 
     fn is_busy(&self) -> bool {

@@ -100,7 +100,7 @@ impl KvBooks {
         let InFlight { worker, trail, chain, named_blocks, own_blocks, prefill_tokens } =
             self.in_flight.remove(&request)?;
         let lost_blocks = self.index.remove_along(Book::Active, worker.0, trail, named_blocks);
-        Some(Ended { worker, prefill_tokens, named_blocks, own_blocks, lost_blocks, chain })
+        Some(Ended { worker, prefill_tokens, named_blocks, lost_blocks, own_blocks, chain })
     }
 
     /// The prefix cache of a worker has changed.
