@@ -23,7 +23,7 @@ const INTERVAL: Span = Span::from_secs(5);
 /// The engine of the default configuration.
 fn engine() -> EngineModel {
     let job = Loaded::load(None, &[]).expect("the default").resolve().expect("the default");
-    EngineModel::new(&job.fleet.engine)
+    EngineModel::new(&job.fleet.pools[0].engine)
 }
 
 /// Workers with between nothing and so much to do.
@@ -70,7 +70,9 @@ impl Rig {
             ..Traffic::default()
         };
         let counts = Counts { ready: WORKERS, ..Counts::default() };
-        self.planner.tick(&Reports { now: self.now, traffic, counts, loads: &self.loads }).target
+        self.planner
+            .tick(&Reports { now: self.now, traffic, counts, waiting: 0, loads: &self.loads })
+            .target
     }
 }
 

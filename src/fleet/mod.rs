@@ -17,13 +17,15 @@ mod execution;
 mod laws;
 mod message;
 mod outcome;
+mod scaler;
 mod spec;
 mod worker;
 
 pub use activity::{Activity, Busy};
 pub use execution::{Executed, Execution, ExecutionOptions, Threads};
 pub use outcome::Outcome;
-pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec};
+pub use scaler::{Scaled, Tick};
+pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec, Scaling};
 
 use std::fmt;
 use std::io;
@@ -38,6 +40,7 @@ use crate::fleet::divided::{DividedCoordinator, IndexPart};
 use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
 use crate::fleet::message::{Message, Places};
+use crate::fleet::scaler::Scaler;
 use crate::fleet::worker::Worker;
 use crate::kernel::{self, Account, Context, Finished, Lp, ParallelOptions, Span, Stopped, Time};
 use crate::model::engine::Engine;
@@ -151,7 +154,7 @@ impl std::error::Error for RunError {}
 /// [`RunError`]; no result is complete then.
 ///
 /// # Panics
-/// If the spec has no workers, or more than an event key can number.
+/// If the spec has no workers, or more than an event key can number, or several pools of workers that come and go.
 pub fn run(
     spec: &FleetSpec,
     source: Box<dyn Source>,
@@ -159,6 +162,7 @@ pub fn run(
     sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
     assert!(spec.workers() > 0, "a fleet without workers");
+    assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
     let reports = spec.reports(policy.reads());
     let (mut lps, places) = build(spec, source, policy, reports);
     let executed = spec.execution.choose(Situation {
@@ -192,9 +196,12 @@ pub fn run(
         Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
+    let scaled = lps.first_mut().and_then(FleetLp::take_scaler);
+    let scaled = scaled.map(|scaler| scaler.finish(finished.end));
     let account = account.map(Mutex::into_inner);
     let (digest, events, end) = (recorder.digest.value(), finished.events, finished.end);
-    let outcome = Outcome { recorder, workers, skipped, digest, events, end, executed, account };
+    let outcome =
+        Outcome { recorder, workers, scaled, skipped, digest, events, end, executed, account };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
@@ -237,6 +244,7 @@ fn divide(spec: &FleetSpec, policy: &dyn Policy) -> Option<Divided> {
     };
     let is_possible = spec.load == Load::Open
         && spec.router_queue.is_none()
+        && spec.scaling.is_none()
         && spec.control_plane.feedback.floor > Span::ZERO;
     if parts > 0 && is_possible { policy.divide(parts) } else { None }
 }
@@ -284,6 +292,13 @@ impl FleetLp {
     fn engine(&self) -> Option<&Engine> {
         match self {
             FleetLp::Worker(worker) => Some(worker.engine()),
+            _ => None,
+        }
+    }
+
+    fn take_scaler(&mut self) -> Option<Box<Scaler>> {
+        match self {
+            FleetLp::Coordinator(lp) => lp.take_scaler(),
             _ => None,
         }
     }

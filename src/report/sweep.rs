@@ -38,7 +38,7 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 29] = [
+const COLUMNS: [Column; 32] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
@@ -67,6 +67,9 @@ const COLUMNS: [Column; 29] = [
     shown("max_in_flight", "most in flight", 0),
     stored("gpu_hours", "GPU-hours"),
     stored("cost_usd", "cost (USD)"),
+    stored("scale_up_events", "scaled up"),
+    stored("scale_down_events", "scaled down"),
+    stored("mean_ready_workers", "ready workers"),
     stored("digest", "digest"),
 ];
 
