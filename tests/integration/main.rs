@@ -5,6 +5,8 @@ mod cli;
 mod corpus;
 mod differential;
 mod oracle;
+mod planner;
+mod planner_cli;
 mod properties;
 mod reference;
 mod scaling;
