@@ -70,7 +70,9 @@ impl Rig {
             ..Traffic::default()
         };
         let counts = Counts { ready: WORKERS, ..Counts::default() };
-        self.planner.tick(&Reports { now: self.now, traffic, counts, loads: &self.loads }).target
+        self.planner
+            .tick(&Reports { now: self.now, traffic, counts, waiting: 0, loads: &self.loads })
+            .target
     }
 }
 

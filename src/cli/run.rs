@@ -102,6 +102,9 @@ fn store(
     results.write("config.toml", |out| out.write_all(resolved.as_bytes()))?;
     results.write("series.csv", |out| report::write_series(out, summary, outcome))?;
     results.write("workers.csv", |out| report::write_workers(out, summary, outcome))?;
+    if outcome.scaled.is_some() {
+        results.write("planner.csv", |out| report::write_planner(out, outcome))?;
+    }
     let report = report::to_json(summary, outcome);
     results.write(REPORT, |out| {
         serde_json::to_writer_pretty(&mut *out, &report)?;

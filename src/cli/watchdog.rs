@@ -168,6 +168,10 @@ mod tests {
             }
             WorkerId(0)
         }
+
+        fn joined(&mut self, _: WorkerId) {}
+
+        fn left(&mut self, _: WorkerId) {}
     }
 
     impl Sink for Watchdog {

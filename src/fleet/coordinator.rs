@@ -1,19 +1,22 @@
-//! The coordinator LP: requests come in, the router sends them out.
+//! The coordinator LP: requests come in, the router sends them out, workers come and go.
 
 use crate::fleet::arrivals::Arrivals;
 use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, Places};
+use crate::fleet::scaler::Scaler;
 use crate::fleet::spec::{FleetSpec, Latency, Load};
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, Span, Time};
 use crate::model::metrics::Recorder;
 use crate::model::request::Request;
-use crate::model::router::{Policy, RouterQueue};
+use crate::model::router::{Policy, QueueOrder, RouterQueue};
 
 /// The front end of a fleet.
 pub(super) struct Coordinator {
     arrivals: Arrivals,
     policy: Box<dyn Policy>,
+    /// Whoever waits until a worker has room for it, or is there at all.
     queue: Option<RouterQueue>,
+    scaler: Option<Box<Scaler>>,
     /// When the queue changed last.
     queued_since: Time,
     load: Load,
@@ -26,12 +29,16 @@ impl Coordinator {
     pub(super) fn new(
         spec: &FleetSpec,
         arrivals: Arrivals,
-        policy: Box<dyn Policy>,
+        mut policy: Box<dyn Policy>,
     ) -> Coordinator {
+        let scaling = spec.scaling.as_ref();
+        let scaler = scaling.map(|scaling| Box::new(Scaler::new(spec, scaling, &mut *policy)));
+        let order = spec.router_queue.or(scaler.as_ref().map(|_| QueueOrder::default()));
         Coordinator {
             arrivals,
             policy,
-            queue: spec.router_queue.map(RouterQueue::new),
+            queue: order.map(RouterQueue::new),
+            scaler,
             queued_since: Time::ZERO,
             load: spec.load,
             dispatch: spec.control_plane.dispatch,
@@ -45,25 +52,63 @@ impl Coordinator {
         &mut self.arrivals
     }
 
-    /// Sends on who waited, then takes in everything that is due now, and plans the next arrival.
+    /// Who lets workers come and go, if anybody does.
+    pub(super) fn take_scaler(&mut self) -> Option<Box<Scaler>> {
+        self.scaler.take()
+    }
+
+    /// Lets workers come and go as far as that is due now.
+    fn scale(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        let waiting = self.waiting();
+        let Some(scaler) = &mut self.scaler else { return };
+        let at = context.now() + self.dispatch.floor;
+        for worker in scaler.advance(context.now(), waiting, &mut *self.policy) {
+            context.send(Places::UNDIVIDED.worker(worker), at, DISPATCH, Message::Leave);
+        }
+    }
+
+    /// Requests in the queue.
+    fn waiting(&self) -> u64 {
+        self.queue.as_ref().map_or(0, RouterQueue::len) as u64
+    }
+
+    /// Whether nobody can take a request now.
+    fn is_busy(&self) -> bool {
+        self.scaler.as_ref().is_some_and(|scaler| !scaler.has_ready()) || self.policy.is_busy()
+    }
+
+    /// Whether no request is left, here or to come.
+    fn is_over(&self) -> bool {
+        self.in_flight == 0 && self.arrivals.next().is_none()
+    }
+
+    /// Sends on who waited, then takes in everything that is due now, and plans what comes next.
     fn admit(&mut self, context: &mut Context<'_, Message, Recorder>) {
         self.sample_queue(context);
         self.release_queue(context);
+        let mut next = None;
         while let Some(request) = self.arrivals.next() {
             match self.load {
                 Load::Open if request.arrival > context.now() => {
-                    context.wake(request.arrival, ARRIVAL);
+                    next = Some(request.arrival);
                     break;
                 }
                 Load::Closed(limit) if self.in_flight >= limit => break,
                 Load::Open | Load::Closed(_) => self.arrive(context),
             }
         }
+        let is_over = self.is_over();
+        if let Some(scaler) = self.scaler.as_mut().filter(|_| !is_over) {
+            next = Some(next.map_or(scaler.next(), |next| next.min(scaler.next())));
+        }
+        if let Some(at) = next {
+            context.wake(at, ARRIVAL);
+        }
     }
 
     /// Enters how many requests waited since the last change into the time series.
     fn sample_queue(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        let waiting = self.queue.as_ref().map_or(0, RouterQueue::len) as u64;
+        let waiting = self.waiting();
         if waiting > 0 {
             let (since, now) = (self.queued_since, context.now());
             context.recorder().series.sample(since, now, |_, interval| interval.queued += waiting);
@@ -76,8 +121,12 @@ impl Coordinator {
         let Some(request) = self.arrivals.take(now, context.recorder()) else { return };
         self.in_flight += 1;
         context.recorder().arrive(now);
+        if let Some(scaler) = &mut self.scaler {
+            scaler.arrive(&request);
+        }
+        let is_busy = self.is_busy();
         match &mut self.queue {
-            Some(queue) if !queue.is_empty() || self.policy.is_busy() => {
+            Some(queue) if !queue.is_empty() || is_busy => {
                 let uncached_tokens = self.policy.uncached_tokens(request.visible());
                 queue.push(request, uncached_tokens);
             }
@@ -86,7 +135,7 @@ impl Coordinator {
     }
 
     fn release_queue(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        while !self.policy.is_busy()
+        while !self.is_busy()
             && let Some(request) = self.queue.as_mut().and_then(RouterQueue::pop)
         {
             self.route(request, context);
@@ -95,6 +144,9 @@ impl Coordinator {
 
     fn route(&mut self, request: Request, context: &mut Context<'_, Message, Recorder>) {
         let worker = self.policy.choose(request.visible());
+        if let Some(scaler) = &mut self.scaler {
+            scaler.route(worker);
+        }
         let at = context.now() + self.dispatch.sample(&mut self.rng);
         context.send(
             Places::UNDIVIDED.worker(worker),
@@ -104,7 +156,8 @@ impl Coordinator {
         );
     }
 
-    fn hear(&mut self, feedback: &Feedback) {
+    /// Says whether a worker leaves by that.
+    fn hear(&mut self, feedback: &Feedback) -> bool {
         let worker = feedback.worker;
         if !feedback.changes.is_empty() {
             self.policy.cache_changed(worker, &feedback.changes);
@@ -115,8 +168,9 @@ impl Coordinator {
         for request in &feedback.finished {
             self.policy.finished(worker, request.id);
         }
-        // Without a closed loop or a policy that asks, workers do not say who has finished.
+        // Without a closed loop, a Planner or a policy that asks, workers do not say who has finished.
         self.in_flight -= feedback.finished.len() as u64;
+        self.scaler.as_mut().is_some_and(|scaler| scaler.hear(feedback))
     }
 }
 
@@ -134,22 +188,26 @@ impl Lp for Coordinator {
             (Some(request), Load::Open) => request.arrival,
             _ => Time::ZERO,
         };
-        context.wake(first, ARRIVAL);
+        let next = self.scaler.as_mut().map_or(Time::NEVER, |scaler| scaler.next());
+        context.wake(first.min(next), ARRIVAL);
     }
 
     fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
         let Message::Feedback(feedback) = message else {
             unreachable!("only feedback reaches the coordinator")
         };
-        self.hear(&feedback);
-        let waiting = self.queue.as_ref().is_some_and(|queue| !queue.is_empty());
-        if waiting || matches!(self.load, Load::Closed(_)) {
+        let leaves = self.hear(&feedback);
+        if self.scaler.is_some() && self.is_over() {
+            // No tick matters any more.
+            context.sleep();
+        } else if leaves || self.waiting() > 0 || matches!(self.load, Load::Closed(_)) {
             // All feedback of this instant first, then whoever may go on.
             context.wake(context.now(), ARRIVAL);
         }
     }
 
     fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        self.scale(context);
         self.admit(context);
     }
 }

@@ -3,7 +3,8 @@
 //! Rows are one side of every equation, what engines counted pass by pass is the other, so that nothing is compared
 //! with itself.
 
-use crate::fleet::Outcome;
+use crate::fleet::{Outcome, Scaled};
+use crate::kernel::Time;
 use crate::model::engine::Engine;
 use crate::model::metrics::Interval;
 
@@ -58,9 +59,20 @@ pub(super) fn broken<'a>(
         let (rows, passes) = (totals.running_ns, work.running_ns);
         return Some(format!("Little's law fails: {rows} ns in rows, {passes} ns in passes"));
     }
+    if let Some(law) = outcome.scaled.as_ref().and_then(|scaled| unpaid(scaled, outcome.end)) {
+        return Some(law);
+    }
     engines.map(unsettled).enumerate().find_map(|(worker, problem)| {
         problem.map(|problem| format!("worker {worker} ends with {problem}"))
     })
+}
+
+/// GPU time has to be the same by the books of the lifecycle and by what was written down of it.
+fn unpaid(scaled: &Scaled, end: Time) -> Option<String> {
+    let (kept, written) =
+        (scaled.gpu_time.total(), scaled.history.gpu_time(Time::ZERO, end).total());
+    let is_unequal = kept != written;
+    is_unequal.then(|| format!("GPU time differs: {kept} ns in states, {written} ns over time"))
 }
 
 /// What an engine still holds although all work is done.

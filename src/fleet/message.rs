@@ -7,6 +7,7 @@
 use crate::kernel::rng::mix64;
 use crate::kernel::{Class, LpId};
 use crate::model::kv::CacheChange;
+use crate::model::planner::{Traffic, WorkerLoad};
 use crate::model::request::{Mention, Request, RequestId, WorkerId};
 use crate::model::router::{Assigned, Ended, Overlaps};
 
@@ -30,6 +31,8 @@ pub(super) const PASS: Class = Class::new(6);
 pub(super) enum Message {
     /// To a worker: serve this request.
     Dispatch(Box<Request>),
+    /// To a worker that is empty: its process ends, and what it has cached is gone.
+    Leave,
     /// To the coordinator, or a part of its index: this has happened.
     Feedback(Box<Feedback>),
     /// To a part of the index: who has how much of this request, which arrives now?
@@ -55,13 +58,24 @@ pub(super) struct Feedback {
     pub finished: Vec<Mention>,
     /// Changes of the prefix cache.
     pub changes: Vec<CacheChange>,
+    /// What the Planner sees, if there is one and it is news.
+    pub observed: Option<Box<Observed>>,
+}
+
+/// What the Planner sees of a worker.
+#[derive(Debug)]
+pub(super) struct Observed {
+    /// First tokens and completions of the pass, summed.
+    pub traffic: Traffic,
+    /// What the worker has to do then.
+    pub load: WorkerLoad,
 }
 
 impl Feedback {
     /// Nothing has happened.
     pub(super) fn new(worker: WorkerId) -> Feedback {
         let (prefilled, finished, changes) = (Vec::new(), Vec::new(), Vec::new());
-        Feedback { worker, prefilled, finished, changes }
+        Feedback { worker, prefilled, finished, changes, observed: None }
     }
 }
 

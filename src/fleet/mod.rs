@@ -17,6 +17,7 @@ mod execution;
 mod laws;
 mod message;
 mod outcome;
+mod scaler;
 mod spec;
 mod worker;
 
@@ -25,7 +26,8 @@ pub use execution::{
     Executed, Execution, ExecutionOptions, INDEX_PARTS, THREADS_WORTH_DIVIDING, Threads,
 };
 pub use outcome::Outcome;
-pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec};
+pub use scaler::{Scaled, Tick};
+pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec, Scaling};
 
 use std::fmt;
 use std::io;
@@ -40,6 +42,7 @@ use crate::fleet::divided::{DividedCoordinator, IndexPart};
 use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
 use crate::fleet::message::{Message, Places};
+use crate::fleet::scaler::Scaler;
 use crate::fleet::worker::Worker;
 use crate::kernel::{self, Account, Context, Finished, Lp, ParallelOptions, Span, Stopped, Time};
 use crate::model::engine::Engine;
@@ -147,7 +150,7 @@ impl std::error::Error for RunError {}
 /// [`RunError`]; no result is complete then.
 ///
 /// # Panics
-/// If the spec has no workers, or more than an event key can number.
+/// If the spec has no workers, or more than an event key can number, or several pools of workers that come and go.
 pub fn run(
     spec: &FleetSpec,
     source: Box<dyn Source>,
@@ -155,6 +158,7 @@ pub fn run(
     sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
     assert!(spec.workers() > 0, "a fleet without workers");
+    assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
     let reports = spec.reports(policy.reads());
     let executed = spec.execution.choose(Situation {
         workers: spec.workers(),
@@ -189,11 +193,14 @@ pub fn run(
         Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
     })?;
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
+    let scaled = lps.first_mut().and_then(FleetLp::take_scaler);
+    let scaled = scaled.map(|scaler| scaler.finish(finished.end));
     let account = account.map(Mutex::into_inner);
     // The executor counts more of them, and more yet if the router's index is in parts.
     let events = recorder.totals.arrived + lps.iter().map(FleetLp::events).sum::<u64>();
-    let (digest, events, end) = (recorder.digest.value(), events, finished.end);
-    let outcome = Outcome { recorder, workers, skipped, digest, events, end, executed, account };
+    let (digest, end) = (recorder.digest.value(), finished.end);
+    let outcome =
+        Outcome { recorder, workers, scaled, skipped, digest, events, end, executed, account };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
@@ -233,6 +240,7 @@ fn build(
 fn divide(spec: &FleetSpec, policy: &dyn Policy, parts: u32) -> Option<Divided> {
     let is_possible = spec.load == Load::Open
         && spec.router_queue.is_none()
+        && spec.scaling.is_none()
         && spec.control_plane.feedback.floor > Span::ZERO;
     if parts > 0 && is_possible { policy.divide(parts) } else { None }
 }
@@ -289,6 +297,13 @@ impl FleetLp {
         match self {
             FleetLp::Worker(worker) => worker.events(),
             _ => 0,
+        }
+    }
+
+    fn take_scaler(&mut self) -> Option<Box<Scaler>> {
+        match self {
+            FleetLp::Coordinator(lp) => lp.take_scaler(),
+            _ => None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! What a run yields.
 
 use crate::fleet::execution::Executed;
+use crate::fleet::scaler::Scaled;
 use crate::kernel::{Account, Span, Time};
+use crate::model::lifecycle::GpuTime;
 use crate::model::metrics::{Recorder, Work};
 
 /// The aggregates of a completed run. The rows of its requests have gone to the sink.
@@ -11,6 +13,8 @@ pub struct Outcome {
     pub recorder: Recorder,
     /// What each worker did.
     pub workers: Vec<Work>,
+    /// How they came and went, if they did.
+    pub scaled: Option<Scaled>,
     /// Bad entries that the source left out.
     pub skipped: u64,
     /// A hash over all rows: equal for equal results, whatever the order in which they were produced.
@@ -26,6 +30,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The GPU time between the first arrival and the end of the last request, if workers came and went.
+    pub fn gpu_time(&self) -> Option<GpuTime> {
+        let end = self.recorder.last_end;
+        let start = self.recorder.first_arrival.unwrap_or(end).min(end);
+        self.scaled.as_ref().map(|scaled| scaled.history.gpu_time(start, end))
+    }
+
     /// From the first arrival to the end of the last request.
     pub fn duration(&self) -> Span {
         let first = self.recorder.first_arrival.unwrap_or(Time::ZERO);

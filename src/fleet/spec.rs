@@ -11,7 +11,9 @@ use crate::kernel::Span;
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::model::engine::EngineConfig;
 use crate::model::kv::BlockLayout;
+use crate::model::lifecycle::LifecycleSpec;
 use crate::model::metrics::Slo;
+use crate::model::planner::PlannerSpec;
 use crate::model::router::{QueueOrder, Reads};
 
 /// The delay of one direction between the front end and the workers.
@@ -108,6 +110,17 @@ impl PoolSpec {
     }
 }
 
+/// Workers that come and go.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Scaling {
+    /// What says how many there should be.
+    pub planner: PlannerSpec,
+    /// What it takes to change their number. The most workers there can be are those of the pool.
+    pub lifecycle: LifecycleSpec,
+    /// Whether those that are asked for at the start have to start up first.
+    pub cold_start: bool,
+}
+
 /// A run, but for the requests, the policy that routes them and the place where results go.
 #[derive(Clone, PartialEq, Debug)]
 pub struct FleetSpec {
@@ -119,6 +132,8 @@ pub struct FleetSpec {
     pub load: Load,
     /// Whether requests wait in the router while every worker is busy, and in which order they leave.
     pub router_queue: Option<QueueOrder>,
+    /// Whether workers come and go; all of them are there all the time if absent. Needs a single pool.
+    pub scaling: Option<Scaling>,
     /// Where all randomness comes from.
     pub seed: u64,
     /// Length of an interval of the time series.
@@ -130,7 +145,7 @@ pub struct FleetSpec {
 }
 
 impl FleetSpec {
-    /// How many workers there are.
+    /// How many workers there are, or can be at once.
     pub fn workers(&self) -> u32 {
         self.pools.iter().map(|pool| pool.workers).sum()
     }
@@ -169,14 +184,20 @@ impl FleetSpec {
         self.pools.iter().map(blocks).sum()
     }
 
+    /// The stream from which start-up times are drawn.
+    pub(super) fn lifecycle_stream(&self) -> Stream {
+        lp_stream(self.seed, COORDINATOR, 2)
+    }
+
     /// The stream from which a router policy draws.
     pub fn router_stream(&self) -> Stream {
         lp_stream(self.seed, COORDINATOR, 1)
     }
 
-    /// What workers have to report, given what the policy reads.
+    /// What workers have to report, given what the policy reads. With a Planner, it has to be known when a worker is empty.
     pub(super) fn reports(&self, policy: Reads) -> Reads {
-        Reads { finished: policy.finished || matches!(self.load, Load::Closed(_)), ..policy }
+        let is_counted = matches!(self.load, Load::Closed(_)) || self.scaling.is_some();
+        Reads { finished: policy.finished || is_counted, ..policy }
     }
 
     /// What a worker with this engine promises if it reports so much: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so

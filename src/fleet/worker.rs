@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use crate::fleet::message::{COORDINATOR, FEEDBACK, Feedback, Message, PASS, Places};
+use crate::fleet::message::{COORDINATOR, FEEDBACK, Feedback, Message, Observed, PASS, Places};
 use crate::fleet::spec::{FleetSpec, Latency};
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, LpId, Span, Time};
 use crate::model::engine::{Engine, EngineConfig, Outcome};
 use crate::model::metrics::Recorder;
+use crate::model::planner::{Traffic, WorkerLoad};
 use crate::model::request::WorkerId;
 use crate::model::router::Reads;
 
@@ -21,6 +22,8 @@ pub(super) struct Worker {
     id: WorkerId,
     engine: Engine,
     reports: Reads,
+    /// What the Planner was told last, if there is one.
+    told: Option<WorkerLoad>,
     places: Places,
     feedback: Latency,
     lookahead: Span,
@@ -43,6 +46,7 @@ impl Worker {
             lookahead: spec.worker_lookahead(&config, reports),
             engine: Engine::new(id, config, reports.cache),
             reports,
+            told: spec.scaling.is_some().then(WorkerLoad::default),
             places,
             feedback: spec.control_plane.feedback,
             last_report: Time::ZERO,
@@ -61,9 +65,22 @@ impl Worker {
         self.events
     }
 
+    /// What the Planner has not been told yet. The load is the one after the pass, without those who arrive during it.
+    fn observe(&mut self) -> Option<Box<Observed>> {
+        let told = self.told.as_mut()?;
+        let traffic = self.engine.outcome().traffic;
+        let load = self.engine.load();
+        if load == *told && traffic == Traffic::default() {
+            return None;
+        }
+        *told = load;
+        Some(Box::new(Observed { traffic, load }))
+    }
+
     fn report(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        let Outcome { end, prefilled, finished, refused, changes } = self.engine.outcome();
         let mut feedback = Feedback::new(self.id);
+        feedback.observed = self.observe();
+        let Outcome { end, prefilled, finished, refused, changes, .. } = self.engine.outcome();
         feedback.changes = std::mem::take(changes);
         if self.reports.prefilled {
             feedback.prefilled = std::mem::take(prefilled);
@@ -80,7 +97,8 @@ impl Worker {
         }
         if !(feedback.prefilled.is_empty()
             && feedback.finished.is_empty()
-            && feedback.changes.is_empty())
+            && feedback.changes.is_empty()
+            && feedback.observed.is_none())
         {
             self.send(end, feedback, context);
         }
@@ -154,12 +172,21 @@ impl Lp for Worker {
     fn start(&mut self, _: &mut Context<'_, Message, Recorder>) {}
 
     fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
-        let Message::Dispatch(request) = message else {
-            unreachable!("only dispatches reach a worker")
-        };
-        self.events += 1;
-        if let Some(at) = self.engine.arrive(context.now(), request) {
-            context.wake(at, PASS);
+        match message {
+            Message::Dispatch(request) => {
+                self.events += 1;
+                if let Some(at) = self.engine.arrive(context.now(), request) {
+                    context.wake(at, PASS);
+                }
+            }
+            Message::Leave => {
+                let changes = self.engine.clear_cache();
+                if !changes.is_empty() {
+                    let feedback = Feedback { changes, ..Feedback::new(self.id) };
+                    self.send(context.now(), feedback, context);
+                }
+            }
+            other => unreachable!("{other:?} does not reach a worker"),
         }
     }
 

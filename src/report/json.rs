@@ -86,7 +86,10 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("decode_gpus_per_worker", json!(gpus_per_worker)),
             (
                 "decode_worker_seconds",
-                json!(f64::from(fleet.workers()) * summary.duration.as_secs()),
+                json!(summary.scaling.map_or_else(
+                    || f64::from(fleet.workers()) * summary.duration.as_secs(),
+                    |scaling| scaling.worker_seconds(),
+                )),
             ),
             ("prefill_gpus_per_worker", json!(0)),
             ("prefill_worker_seconds", json!(0.0)),
@@ -99,6 +102,9 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("max_worker_load", json!(summary.load.map(|load| load.worker_max))),
         ],
     );
+    if let Some(scaling) = summary.scaling {
+        report.extend(scaling.to_json());
+    }
     if fleet.slo.is_set() {
         let seconds = summary.duration.as_secs();
         let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);

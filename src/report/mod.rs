@@ -5,6 +5,7 @@
 mod catalog;
 mod json;
 mod number;
+mod planner;
 pub mod plot;
 mod pools;
 mod row_writer;
@@ -20,6 +21,7 @@ mod workload;
 
 pub use catalog::{catalog_to_json, write_catalog};
 pub use json::to_json;
+pub use planner::{ScalingFigures, write_planner};
 pub use pools::PoolFigures;
 pub use row_writer::RowWriter;
 pub use scaling::{

@@ -3,7 +3,13 @@
 use std::io::{self, Write};
 
 use crate::fleet::Outcome;
+use crate::kernel::Time;
 use crate::report::Summary;
+use crate::report::planner::serving;
+
+/// What is added if workers come and go.
+const SCALING: [&str; 4] =
+    ["workers_ready", "workers_starting", "workers_warm", "workers_draining"];
 
 const HEADER: [&str; 19] = [
     "start_s",
@@ -28,7 +34,8 @@ const HEADER: [&str; 19] = [
 ];
 
 /// Writes the time series. Gauges (`queued` to `kv_usage`) are sums or shares over all workers at the end of an interval,
-/// loads (`load_mean` to `load_imbalance`) are requests per worker.
+/// loads (`load_mean` to `load_imbalance`) are requests per worker. Where workers come and go, those that are ready or
+/// drain at the end of the interval are meant, and columns say how many there are in each state.
 ///
 /// # Errors
 /// If `out` cannot be written.
@@ -36,15 +43,19 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
     let series = &outcome.recorder.series;
     let fleet = &summary.context.fleet;
     let seconds = series.length().as_secs();
-    let blocks = fleet.num_gpu_blocks() as f64;
-    let workers = fleet.workers();
+    let history = outcome.scaled.as_ref().map(|scaled| &scaled.history);
     let mut out = csv::Writer::from_writer(out);
-    out.write_record(HEADER)?;
+    out.write_record(HEADER.iter().chain(history.iter().flat_map(|_| &SCALING)))?;
     for (index, interval) in series.intervals().iter().enumerate() {
         let rate = |count: u64| (count as f64 / seconds).to_string();
         let ttft =
             interval.ttft_percentiles.map(|ttft| ttft.map(|ns| (ns as f64 / 1e6).to_string()));
         let [p50, p90, p99] = ttft.unwrap_or_default();
+        let workers = serving(fleet, outcome, index);
+        let blocks = match history {
+            Some(_) => f64::from(workers) * f64::from(fleet.pools[0].engine.num_gpu_blocks),
+            None => fleet.num_gpu_blocks() as f64,
+        };
         let load = interval.spread(workers);
         let fields: [String; 19] = [
             (index as f64 * seconds).to_string(),
@@ -58,7 +69,11 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
             interval.queued.to_string(),
             interval.waiting.to_string(),
             interval.running.to_string(),
-            (interval.pinned_blocks as f64 / blocks).to_string(),
+            if blocks > 0.0 {
+                (interval.pinned_blocks as f64 / blocks).to_string()
+            } else {
+                String::new()
+            },
             p50,
             p90,
             p99,
@@ -67,7 +82,13 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
             load.std.to_string(),
             if load.mean > 0.0 { (load.max / load.mean).to_string() } else { String::new() },
         ];
-        out.write_record(fields)?;
+        let end = Time::from_ns((index as u64 + 1) * series.length().as_ns());
+        let scaling = history.map(|history| {
+            let counts = history.at(end.before());
+            let counts = [counts.ready, counts.starting, counts.warm, counts.draining];
+            counts.map(|count| count.to_string())
+        });
+        out.write_record(fields.iter().chain(scaling.iter().flatten()))?;
     }
     out.flush()
 }

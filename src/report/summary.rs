@@ -4,6 +4,7 @@ use crate::fleet::{FleetSpec, Outcome};
 use crate::kernel::Span;
 use crate::model::metrics::{Distribution, Interval};
 use crate::model::timing::TimingModel;
+use crate::report::planner::{ScalingFigures, serving};
 use crate::report::pools::PoolFigures;
 
 /// What a report says about a run beside its outcome.
@@ -68,17 +69,21 @@ pub struct LoadBalance {
 }
 
 impl LoadBalance {
-    /// Absent for a single worker, and if no interval ended with a request in a worker.
-    fn new(intervals: &[Interval], workers: u32) -> Option<LoadBalance> {
-        let (mut mean, mut max, mut std) = (0.0, 0.0, 0.0);
-        for spread in intervals.iter().map(|interval| interval.spread(workers)) {
+    /// Absent for a single worker, and if no interval ended with a request in a worker. `workers` tells how many there
+    /// were at the end of each interval.
+    fn new(intervals: &[Interval], workers: impl Fn(usize) -> u32) -> Option<LoadBalance> {
+        let (mut mean, mut max, mut std, mut most) = (0.0, 0.0, 0.0, 0);
+        for (number, interval) in intervals.iter().enumerate() {
+            let workers = workers(number);
+            let spread = interval.spread(workers);
+            most = most.max(workers);
             mean += spread.mean;
             max += spread.max;
             std += spread.std;
         }
         let worker_max = intervals.iter().map(|interval| interval.load_max).max()?;
         let balance = LoadBalance { imbalance: max / mean, cv: std / mean, worker_max };
-        (workers > 1 && mean > 0.0).then_some(balance)
+        (most > 1 && mean > 0.0).then_some(balance)
     }
 }
 
@@ -97,10 +102,13 @@ pub struct Summary {
     pub input_throughput_tok_s: Option<f64>,
     /// Tokens generated for completed requests per virtual second.
     pub output_throughput_tok_s: Option<f64>,
-    /// GPUs in the fleet times the duration.
+    /// GPUs in the fleet times the duration; of workers that come and go, from the beginning of their start-up to the end
+    /// of their drain.
     pub gpu_hours: f64,
     /// What they cost, US dollars, if every GPU has a price.
     pub cost_usd: Option<f64>,
+    /// How workers came and went, if they did.
+    pub scaling: Option<ScalingFigures>,
     /// Every pool by itself; nothing for a fleet without pools.
     pub pools: Vec<PoolFigures>,
     /// Share of prompt tokens of completed requests that came from the prefix cache: the most over the
@@ -125,7 +133,10 @@ impl Summary {
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
         let hours = seconds / 3600.0;
-        let workers = context.fleet.workers();
+        let scaling = ScalingFigures::new(&context.fleet, outcome);
+        let paid = scaling.map(|figures| figures.gpu_time.hours());
+        let price = context.fleet.pools[0].gpu_hour_usd;
+        let workers = |interval| serving(&context.fleet, outcome, interval);
         let ms = |key, title, distribution| Metric::new(key, "_ms", title, distribution, 1e-6);
         let tokens = |key, title, distribution| Metric::new(key, "", title, distribution, 1.0);
         Summary {
@@ -143,8 +154,12 @@ impl Summary {
             request_throughput_rps: per_second(totals.completed),
             input_throughput_tok_s: per_second(totals.prompt_tokens),
             output_throughput_tok_s: per_second(totals.output_tokens),
-            gpu_hours: context.fleet.gpus() as f64 * hours,
-            cost_usd: PoolFigures::cost(&context.fleet, hours),
+            gpu_hours: paid.unwrap_or(context.fleet.gpus() as f64 * hours),
+            cost_usd: match scaling {
+                Some(figures) => price.map(|usd| figures.gpu_time.cost(usd)),
+                None => PoolFigures::cost(&context.fleet, hours),
+            },
+            scaling,
             pools: PoolFigures::all(&context.fleet, outcome),
             reused_ratio: ratio(totals.reused_tokens, totals.prompt_tokens),
             first_reused_ratio: ratio(totals.first_reused_tokens, totals.prompt_tokens),

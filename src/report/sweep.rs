@@ -38,7 +38,7 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 32] = [
+const COLUMNS: [Column; 35] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
@@ -70,6 +70,9 @@ const COLUMNS: [Column; 32] = [
     stored("gpu_hours", "GPU-hours"),
     stored("cost_usd", "cost (USD)"),
     stored("usd_per_million_output_tokens", "USD per million output tokens"),
+    stored("scale_up_events", "scaled up"),
+    stored("scale_down_events", "scaled down"),
+    stored("mean_ready_workers", "ready workers"),
     stored("digest", "digest"),
 ];
 

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 use crate::fleet::{Executed, Outcome, PoolSpec};
 use crate::model::metrics::Work;
 use crate::report::number::{count, decimal, percent};
+use crate::report::planner::ScalingFigures;
 use crate::report::pools::pool_table;
 use crate::report::summary::{Figures, Summary};
 
@@ -28,8 +29,9 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     writeln!(out, "fleetsim {version} | LLM Metrics")?;
     writeln!(
         out,
-        "{} on {} workers ({} GPUs), {} router, {} timing, seed {}",
+        "{} on {}{} workers ({} GPUs), {} router, {} timing, seed {}",
         context.workload,
+        if summary.scaling.is_some() { "up to " } else { "" },
         count(u64::from(context.fleet.workers())),
         count(context.fleet.gpus()),
         context.policy,
@@ -149,7 +151,8 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String>
         )
     });
     let digest = format!("digest {:032x}", outcome.digest);
-    [Some(run), deployment, Some(requests + &good), load, Some(digest)]
+    let scaling = summary.scaling.as_ref().map(ScalingFigures::line);
+    [Some(run), deployment, Some(requests + &good), load, scaling, Some(digest)]
         .into_iter()
         .flatten()
         .collect()
@@ -261,6 +264,13 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
             "the fleet was overloaded: it needed {} after the last arrival to finish, so latencies \
              depend on the length of the run; add workers or lower the load",
             duration(drain as f64 * outcome.recorder.series.length().as_secs())
+        ));
+    }
+    if let Some(ScalingFigures { started: 1.., arrived: 0, duration: run, .. }) = summary.scaling {
+        warnings.push(format!(
+            "no worker that was started got ready within the {} of the run: start-ups take long for \
+             it, see [lifecycle]",
+            duration(run.as_secs())
         ));
     }
     if work.extrapolated_passes > 0 {

@@ -162,6 +162,14 @@ impl Policy for Bomb {
         self.policy.choose(request)
     }
 
+    fn joined(&mut self, worker: WorkerId) {
+        self.policy.joined(worker);
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        self.policy.left(worker);
+    }
+
     fn prefilled(&mut self, worker: WorkerId, request: RequestId) {
         self.policy.prefilled(worker, request);
     }

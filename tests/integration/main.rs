@@ -6,6 +6,8 @@ mod corpus;
 mod differential;
 mod experiments;
 mod oracle;
+mod planner;
+mod planner_cli;
 mod properties;
 mod reference;
 mod scaling;

@@ -345,6 +345,10 @@ impl Policy for Lost {
     fn choose(&mut self, _: Visible<'_>) -> WorkerId {
         WorkerId(1000)
     }
+
+    fn joined(&mut self, _: WorkerId) {}
+
+    fn left(&mut self, _: WorkerId) {}
 }
 
 #[test]

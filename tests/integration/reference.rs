@@ -143,6 +143,14 @@ impl Policy for Recorded {
         WorkerId(worker)
     }
 
+    fn joined(&mut self, worker: WorkerId) {
+        self.costs.joined(worker);
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        self.costs.left(worker);
+    }
+
     fn prefilled(&mut self, worker: WorkerId, request: RequestId) {
         self.costs.prefilled(worker, request);
     }

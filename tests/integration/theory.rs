@@ -63,6 +63,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         control_plane: ControlPlane::ideal(),
         load: Load::Open,
         router_queue: None,
+        scaling: None,
         seed,
         series_interval: Span::from_ms(500),
         slo: Slo::default(),

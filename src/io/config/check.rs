@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use crate::io::config::error::Problem;
+use crate::io::config::scaling;
 use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
     Timing, TraceFormat, Workload,
@@ -24,14 +25,14 @@ impl Violation {
     }
 }
 
-const WORKERS: &str = "a whole number from 1 to 1048575";
+pub(super) const WORKERS: &str = "a whole number from 1 to 1048575";
 const TOKENS: &str = "a whole number from 1 to 2^30";
-const POSITIVE: &str = "a number above 0";
+pub(super) const POSITIVE: &str = "a number above 0";
 const RATIO: &str = "a number from 0.000001 to 1000000";
-const NOT_NEGATIVE: &str = "a number, 0 or more";
-const SHARE: &str = "a number from 0 to 1";
-const COUNT: &str = "a whole number, 1 or more";
-const LONGER_THAN_ZERO: &str = "a time above 0";
+pub(super) const NOT_NEGATIVE: &str = "a number, 0 or more";
+pub(super) const SHARE: &str = "a number from 0 to 1";
+pub(super) const COUNT: &str = "a whole number, 1 or more";
+pub(super) const LONGER_THAN_ZERO: &str = "a time above 0";
 const COEFFICIENTS: &str = "three finite numbers, highest power first, such as [0.0, 1.5, 10.0]";
 
 /// The largest number of tokens or blocks that a count may have.
@@ -85,7 +86,7 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "workload.generate.steps" => {
             "pairs of a time in seconds and a rate per second, 0 or more, times rising from 0"
         }
-        _ => return None,
+        _ => return scaling::range_of(key),
     })
 }
 
@@ -93,10 +94,10 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
 const MAX_THREADS: u32 = 1024;
 
 /// Collects the first value outside its range.
-struct Ranges(Result<(), Violation>);
+pub(super) struct Ranges(Result<(), Violation>);
 
 impl Ranges {
-    fn check(&mut self, key: &str, found: impl Display, is_right: bool) {
+    pub(super) fn check(&mut self, key: &str, found: impl Display, is_right: bool) {
         if self.0.is_ok() && !is_right {
             let expected = range_of(key).expect("every checked key has a range").to_owned();
             let problem = Problem::Value { found: found.to_string(), expected };
@@ -104,7 +105,7 @@ impl Ranges {
         }
     }
 
-    fn number(&mut self, key: &str, value: f64, is_right: impl Fn(f64) -> bool) {
+    pub(super) fn number(&mut self, key: &str, value: f64, is_right: impl Fn(f64) -> bool) {
         self.check(
             key,
             format!("{value:?}").replace("NaN", "nan"),
@@ -112,7 +113,7 @@ impl Ranges {
         );
     }
 
-    fn positive(&mut self, key: &str, value: f64) {
+    pub(super) fn positive(&mut self, key: &str, value: f64) {
         self.number(key, value, |value| value > 0.0);
     }
 
@@ -120,15 +121,15 @@ impl Ranges {
         self.number(key, value, |value| (1e-6..=1e6).contains(&value));
     }
 
-    fn not_negative(&mut self, key: &str, value: f64) {
+    pub(super) fn not_negative(&mut self, key: &str, value: f64) {
         self.number(key, value, |value| value >= 0.0);
     }
 
-    fn share(&mut self, key: &str, value: f64) {
+    pub(super) fn share(&mut self, key: &str, value: f64) {
         self.number(key, value, |value| (0.0..=1.0).contains(&value));
     }
 
-    fn count(&mut self, key: &str, value: u64, max: u64) {
+    pub(super) fn count(&mut self, key: &str, value: u64, max: u64) {
         self.check(key, value, (1..=max).contains(&value));
     }
 }
@@ -180,6 +181,7 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
         matches!(run.threads, ThreadCount::Auto | ThreadCount::Count(1..=MAX_THREADS));
     ranges.check("run.threads", run.threads, is_thread_count);
     times(timing, &mut ranges);
+    scaling::ranges(config, &mut ranges);
     generate(&workload.generate, &mut ranges);
     ranges.0?;
     lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens)?;

@@ -1,8 +1,8 @@
 //! Which keys there are, and how their paths are written.
 
 use crate::io::config::text::{
-    Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry, Lengths, ModelEntry,
-    NumberFormat, Pool, Router, Slo, Timing, Workload,
+    Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry, Lengths, Lifecycle, ModelEntry,
+    NumberFormat, Planner, Pool, Router, Slo, Stage, Timing, Workload,
 };
 use crate::kernel::Span;
 
@@ -51,6 +51,8 @@ impl Config {
                 ..Workload::default()
             },
             fleet: Fleet { gpus_per_worker: Some(1), ..Fleet::default() },
+            planner: complete_planner(),
+            lifecycle: complete_lifecycle(),
             router: Router { router_queue_threshold: Some(1.0), ..Router::default() },
             slo: Slo { ttft: time, itl: time, e2e: time },
             gpus: [(NAME.to_owned(), complete_gpu())].into(),
@@ -61,6 +63,27 @@ impl Config {
             ..Config::default()
         }
     }
+}
+
+fn complete_planner() -> Planner {
+    let (count, time) = (Some(1), Some(Duration(Span::from_secs(1))));
+    Planner {
+        gpus_min: count,
+        gpus_max: count,
+        predictor_period: count,
+        load_up: Some(1.0),
+        load_down: Some(1.0),
+        pending_limit: time,
+        fixed_workers: count,
+        schedule: vec![(0.0, 1)],
+        schedule_period: time,
+        ..Planner::default()
+    }
+}
+
+fn complete_lifecycle() -> Lifecycle {
+    let stage = Stage { name: "x".to_owned(), median: Duration(Span::from_secs(1)), sigma: 1.0 };
+    Lifecycle { starting_max: Some(1), stages: vec![stage], ..Lifecycle::default() }
 }
 
 fn complete_gpu() -> GpuEntry {
@@ -126,10 +149,12 @@ pub fn all_keys() -> Vec<String> {
     keys
 }
 
-pub(super) fn top_level() -> [&'static str; 12] {
+pub(super) fn top_level() -> [&'static str; 14] {
     [
         "workload",
         "fleet",
+        "planner",
+        "lifecycle",
         "engine",
         "router",
         "control_plane",

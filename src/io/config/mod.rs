@@ -17,6 +17,7 @@ mod layer;
 mod notes;
 mod pools;
 mod resolve;
+mod scaling;
 mod sweep;
 mod tables;
 pub mod text;
@@ -223,7 +224,7 @@ mod tests {
             ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
             (
                 "x = 1",
-                "x.toml:1:1: unknown key x; the sections are workload, fleet, engine, router, control_plane, timing, slo, run, gpus, models, pools, sweep",
+                "x.toml:1:1: unknown key x; the sections are workload, fleet, planner, lifecycle, engine, router, control_plane, timing, slo, run, gpus, models, pools, sweep",
             ),
             (
                 "[fleet]\nworkers = \"many\"",

@@ -1,8 +1,10 @@
 //! Keys that were set and change nothing, given the others. No error: whoever compares policies with one file wants that.
 
 use crate::io::config::keys::{lookup, schema};
+use crate::io::config::scaling::parts;
 use crate::io::config::text::{
-    Config, LengthDistribution, Lengths, Preset, RouterPolicy, TimingModel,
+    Config, LengthDistribution, Lengths, LoadTarget, Predictor, Preset, RouterPolicy,
+    ScalingPolicy, TimingModel, WhilePending,
 };
 
 /// One sentence for every key that differs from its default and has no effect.
@@ -71,6 +73,7 @@ fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
         add(true, "timing", &["dir"], model);
     }
     add(workload.copies == 1, "workload", &["copy_spread"], "without workload.copies above 1");
+    list.extend(idle_planner(config));
     if workload.preset == Preset::Custom && workload.trace.is_none() {
         list.extend(idle_generator(config));
     }
@@ -94,6 +97,83 @@ const TABLE_KEYS: &[&str] = &[
     "scale_decode_attention",
 ];
 const POLYNOMIAL_KEYS: &[&str] = &["prefill_polynomial", "decode_polynomial", "decode_min"];
+
+fn idle_planner(config: &Config) -> Vec<Idle> {
+    let planner = &config.planner;
+    let mut list: Vec<Idle> = Vec::new();
+    let mut add = |is_idle: bool, section, keys, reason| {
+        if is_idle {
+            list.push((section, keys, reason));
+        }
+    };
+    let is = |policy| planner.policy == policy;
+    if is(ScalingPolicy::None) {
+        for keys in [LIMIT_KEYS, THROUGHPUT_KEYS, LOAD_KEYS, HPA_KEYS, OTHER_POLICY_KEYS] {
+            add(true, "planner", keys, "without planner.policy");
+        }
+        add(true, "lifecycle", LIFECYCLE_KEYS, "without planner.policy");
+        return list;
+    }
+    let (has_throughput, has_load) = parts(planner.policy);
+    let reason = "unless planner.policy is \"throughput\" or \"both\"";
+    add(!has_throughput, "planner", THROUGHPUT_KEYS, reason);
+    add(!has_load, "planner", LOAD_KEYS, "unless planner.policy is \"load\" or \"both\"");
+    add(!is(ScalingPolicy::Hpa), "planner", HPA_KEYS, "unless planner.policy is \"hpa\"");
+    add(!is(ScalingPolicy::Keda), "planner", &["keda_queue"], "unless planner.policy is \"keda\"");
+    let is_calm = is(ScalingPolicy::Hpa) || is(ScalingPolicy::Keda);
+    add(!is_calm, "planner", &["down_window"], "unless planner.policy is \"hpa\" or \"keda\"");
+    let reason = "unless planner.policy is \"fixed\"";
+    add(!is(ScalingPolicy::Fixed), "planner", &["fixed_workers"], reason);
+    let reason = "unless planner.policy is \"schedule\"";
+    add(!is(ScalingPolicy::Schedule), "planner", &["schedule", "schedule_period"], reason);
+    let reason = "beside throughput_interval and load_interval";
+    add(has_throughput || has_load, "planner", &["interval"], reason);
+    let is_sla = has_load && planner.load_target == LoadTarget::Sla;
+    add(!has_throughput && !is_sla, "planner", &["ttft", "itl"], "without a policy with targets");
+    let has_window = matches!(planner.predictor, Predictor::Average | Predictor::Trend);
+    let reason = "unless planner.predictor is \"average\" or \"trend\"";
+    add(has_throughput && !has_window, "planner", &["predictor_window"], reason);
+    let has_season = planner.predictor == Predictor::HoltWinters;
+    let reason = "unless planner.predictor is \"holt-winters\"";
+    add(has_throughput && !has_season, "planner", &["predictor_period"], reason);
+    let reason = "unless planner.load_target is \"sla\"";
+    add(has_load && !is_sla, "planner", &["sensitivity"], reason);
+    let is_load = planner.load_target == LoadTarget::Load;
+    let reason = "unless planner.load_target is \"load\"";
+    add(has_load && !is_load, "planner", &["load_up", "load_down"], reason);
+    let observes = planner.while_pending == WhilePending::Observe;
+    let reason = "unless planner.while_pending is \"observe\"";
+    add(has_load && !observes, "planner", &["pending_limit"], reason);
+    list
+}
+
+const LIMIT_KEYS: &[&str] =
+    &["workers_min", "workers_max", "gpus_min", "gpus_max", "advisory", "ttft", "itl", "interval"];
+const THROUGHPUT_KEYS: &[&str] = &[
+    "throughput_interval",
+    "predictor",
+    "predictor_window",
+    "predictor_period",
+    "predictor_log1p",
+    "predictor_steps",
+    "change_max",
+];
+const LOAD_KEYS: &[&str] = &[
+    "load_interval",
+    "load_target",
+    "load_up",
+    "load_down",
+    "sensitivity",
+    "step_up",
+    "step_down",
+    "while_pending",
+    "pending_limit",
+];
+const HPA_KEYS: &[&str] = &["hpa_metric", "hpa_target"];
+const OTHER_POLICY_KEYS: &[&str] =
+    &["keda_queue", "down_window", "fixed_workers", "schedule", "schedule_period"];
+const LIFECYCLE_KEYS: &[&str] =
+    &["startup", "startup_sigma", "warm", "starting_max", "victims", "cold_start", "stages"];
 
 fn idle_generator(config: &Config) -> Vec<Idle> {
     let generate = &config.workload.generate;

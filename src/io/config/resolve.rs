@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use rustc_hash::FxHashSet;
 
 use crate::fleet::{
-    ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Load, PoolSpec, Threads,
+    ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Load, PoolSpec, Scaling, Threads,
 };
 use crate::io::config::catalog::Catalog;
 use crate::io::config::check::{self, Violation};
 use crate::io::config::deploy::{Deployed, Found, deploy};
 use crate::io::config::notes::without_effect;
-use crate::io::config::pools;
 use crate::io::config::tables::Tables;
 use crate::io::config::text::{self, Config, Duration, ThreadCount};
+use crate::io::config::{pools, scaling};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
 use crate::model::metrics::Slo;
@@ -60,6 +60,10 @@ impl Job {
             }
         }
         notes.extend(pools::without_effect(config));
+        let scaling = scaling::scaling(config, &pools)?;
+        if let Some(scaling) = &scaling {
+            pools[0].workers = scaling.lifecycle.workers_max;
+        }
         check_workers(&pools)?;
         let mut seen = FxHashSet::default();
         notes.retain(|note| seen.insert(note.clone()));
@@ -72,7 +76,7 @@ impl Job {
         // Where it matters, all pools have the same.
         let max_num_batched_tokens = pools[0].engine.max_num_batched_tokens;
         let router = router(&config.router, max_num_batched_tokens);
-        Ok(Job { config: resolved, fleet: fleet(config, pools), router, traffic, notes })
+        Ok(Job { config: resolved, fleet: fleet(config, pools, scaling), router, traffic, notes })
     }
 }
 
@@ -106,12 +110,13 @@ fn check_workers(pools: &[PoolSpec]) -> Result<(), Violation> {
     Err(Violation::contradiction("pools", reason))
 }
 
-fn fleet(config: &Config, pools: Vec<PoolSpec>) -> FleetSpec {
+fn fleet(config: &Config, pools: Vec<PoolSpec>, scaling: Option<Scaling>) -> FleetSpec {
     FleetSpec {
         pools,
         control_plane: control_plane(&config.control_plane),
         load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
         router_queue: router_queue(&config.router),
+        scaling,
         seed: config.run.seed,
         series_interval: config.run.series_interval.0,
         slo: Slo {

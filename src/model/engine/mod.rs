@@ -33,6 +33,7 @@ use crate::model::engine::sequence::{Sequence, State};
 use crate::model::engine::vllm::Pass;
 use crate::model::kv::{CacheChange, KvPool};
 use crate::model::metrics::{DecodeRun, Recorder, Status, Work};
+use crate::model::planner::{Traffic, WorkerLoad};
 use crate::model::request::{Mention, Request, WorkerId};
 use crate::model::timing::{DecodeLoad, PassTimer};
 
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub refused: Vec<Mention>,
     /// Changes of the prefix cache, in order; only if the engine was built to tell.
     pub changes: Vec<CacheChange>,
+    /// What the requests above add up to, for the Planner.
+    pub traffic: Traffic,
 }
 
 /// What an engine is doing.
@@ -84,6 +87,8 @@ pub struct Engine {
     pool: KvPool,
     sequences: Slab<Sequence>,
     waiting: VecDeque<u32>,
+    /// Tokens of those that wait: without any output so far, and with some.
+    queued_tokens: [u64; 2],
     /// Admitted sequences, in order of admission.
     running: Vec<u32>,
     batch: DecodeBatch,
@@ -123,6 +128,7 @@ impl Engine {
             config,
             sequences: Slab::new(),
             waiting: VecDeque::new(),
+            queued_tokens: [0; 2],
             running: Vec::new(),
             prefilling: None,
             stalled: 0,
@@ -145,6 +151,7 @@ impl Engine {
         let slot = self.sequences.insert(Sequence::new(request, now, output_limit)) as u32;
         let joins_next_pass = self.waiting.is_empty();
         self.waiting.push_back(slot);
+        self.queue_tokens(slot, true);
         if joins_next_pass {
             self.blocked = self.running.len() >= self.config.max_num_seqs as usize;
         }
@@ -175,6 +182,7 @@ impl Engine {
         self.outcome.finished.clear();
         self.outcome.refused.clear();
         self.outcome.changes.clear();
+        self.outcome.traffic = Traffic::default();
         if let Some(end) = self.start_run(now) {
             return Some(end);
         }
@@ -201,6 +209,31 @@ impl Engine {
     /// Requests in the batch.
     pub fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// What it has to do: after the pass or before the decode run that the last step started, not counting who arrived
+    /// since.
+    pub fn load(&self) -> WorkerLoad {
+        let [queued_prefill_tokens, queued_kv_tokens] = self.queued_tokens;
+        WorkerLoad {
+            running: self.running.len() as u32,
+            queued: self.waiting.len() as u32,
+            queued_prefill_tokens,
+            scheduled_kv_tokens: self.batch.context_tokens(),
+            queued_kv_tokens,
+        }
+    }
+
+    /// Empties the prefix cache, as the end of the process does; says how it has changed, if the engine was built to tell.
+    ///
+    /// # Panics
+    /// If there are requests left.
+    pub fn clear_cache(&mut self) -> Vec<CacheChange> {
+        assert!(self.is_empty(), "{} ends with requests", self.id);
+        self.pool.clear();
+        let mut changes = Vec::new();
+        self.pool.drain_changes(&mut changes);
+        changes
     }
 
     /// What it has done so far.
@@ -297,6 +330,11 @@ impl Engine {
             match sequence.generated {
                 1 => {
                     sequence.first_token = Some(end);
+                    self.outcome.traffic.add_first_token(
+                        sequence.request.prompt.tokens,
+                        sequence.first_reused,
+                        end.since(sequence.request.arrival),
+                    );
                     recorder.first_token(end, end.since(sequence.request.arrival));
                     self.outcome.prefilled.push(sequence.request.mention());
                     self.one_token.push((slot, sequence.admission));
@@ -380,9 +418,19 @@ impl Engine {
         self.blocked = false;
         let sequence = &mut self.sequences[slot as usize];
         sequence.stop_running(end);
+        let decoding = sequence.first_token.map_or(Span::ZERO, |first| end.since(first));
+        self.outcome.traffic.add_completed(sequence.generated, decoding);
         self.pool.release(sequence.computed, None, &mut sequence.holding);
         self.outcome.finished.push(sequence.request.mention());
         self.close(slot, status, end, recorder);
+    }
+
+    /// A sequence joins the waiting queue, or leaves it.
+    fn queue_tokens(&mut self, slot: u32, joins: bool) {
+        let sequence = &self.sequences[slot as usize];
+        let tokens = u64::from(sequence.known());
+        let sum = &mut self.queued_tokens[usize::from(sequence.generated > 0)];
+        if joins { *sum += tokens } else { *sum -= tokens }
     }
 
     fn close(&mut self, slot: u32, status: Status, end: Time, recorder: &mut Recorder) {

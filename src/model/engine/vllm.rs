@@ -5,7 +5,7 @@
 //! needs a block and none is left, another one is preempted: it loses its blocks and goes back to the head of the
 //! queue, to compute everything again.
 
-use crate::kernel::time::Time;
+use crate::kernel::time::{Span, Time};
 use crate::model::engine::sequence::State;
 use crate::model::engine::{Engine, PreemptionMode};
 use crate::model::kv::Hit;
@@ -162,6 +162,7 @@ impl Engine {
                 return;
             }
             self.waiting.pop_front();
+            self.queue_tokens(slot, false);
             self.start_prompt(slot, hit, now, pass);
         }
     }
@@ -247,6 +248,10 @@ impl Engine {
 
     fn end_waiting(&mut self, status: Status, now: Time, recorder: &mut Recorder) {
         let slot = self.waiting.pop_front().expect("somebody waits");
+        self.queue_tokens(slot, false);
+        if status == Status::Completed {
+            self.outcome.traffic.add_completed(0, Span::ZERO);
+        }
         self.outcome.refused.push(self.sequences[slot as usize].request.mention());
         self.close(slot, status, now, recorder);
     }
@@ -342,6 +347,7 @@ impl Engine {
         (sequence.state, sequence.computed) = (State::Waiting, 0);
         sequence.preemptions += 1;
         self.waiting.push_front(slot);
+        self.queue_tokens(slot, true);
         pass.preempted = true;
         self.blocked = false;
         self.work.preemptions += 1;

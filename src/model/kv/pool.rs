@@ -350,6 +350,11 @@ impl KvPool {
         self.index.insert(key.expect("blocks of nobody are never cut"), id);
     }
 
+    /// Frees everything that is cached and held by nobody.
+    pub fn clear(&mut self) {
+        self.evict(self.cached);
+    }
+
     /// Frees `blocks` cached blocks, the least recently used first.
     fn evict(&mut self, mut blocks: u32) {
         self.cached -= blocks;

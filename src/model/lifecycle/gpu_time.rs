@@ -21,8 +21,8 @@ pub struct GpuTime {
 const NS_PER_HOUR: f64 = 3600e9;
 
 impl GpuTime {
-    pub(super) fn new(gpus_per_worker: u32) -> GpuTime {
-        GpuTime { gpus_per_worker, ..GpuTime::default() }
+    pub(super) fn new(gpus_per_worker: u32, from: Time) -> GpuTime {
+        GpuTime { gpus_per_worker, until: from, ..GpuTime::default() }
     }
 
     /// Adds the time until now, during which the counts were these.

@@ -30,12 +30,14 @@
 //! warm pool, if there is one.
 
 mod gpu_time;
+mod history;
 mod startup;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 pub use gpu_time::GpuTime;
+pub use history::History;
 pub use startup::{Stage, StageTime, Startup};
 
 use crate::kernel::rng::Stream;
@@ -165,7 +167,7 @@ impl Lifecycle {
         let workers = vec![Worker::default(); spec.workers_max as usize];
         let free = (0..spec.workers_max).map(Reverse).collect();
         let mut lifecycle = Lifecycle {
-            gpu_time: GpuTime::new(spec.gpus_per_worker),
+            gpu_time: GpuTime::new(spec.gpus_per_worker, Time::ZERO),
             spec,
             workers,
             counts: Counts::default(),

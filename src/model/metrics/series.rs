@@ -43,8 +43,11 @@ impl Interval {
         self.load_squares += load * load;
     }
 
-    /// How unevenly the requests lie on `workers` workers.
+    /// How unevenly the requests lie on `workers` workers; not at all on none.
     pub fn spread(&self, workers: u32) -> LoadSpread {
+        if workers == 0 {
+            return LoadSpread::default();
+        }
         let (workers, load) = (f64::from(workers), (self.waiting + self.running) as f64);
         // Integers up to 2^64: nothing cancels before the last step.
         let mean = load / workers;

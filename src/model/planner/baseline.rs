@@ -158,7 +158,7 @@ impl ScalingPolicy for TargetUtilisation {
     }
 }
 
-/// A KEDA scaler on the length of queues: all waiting requests / how many may wait per worker, rounded up.
+/// A KEDA scaler on the length of queues: all waiting requests, in workers and in front of them / how many may wait per worker, rounded up.
 #[derive(Debug)]
 pub struct QueueLength {
     per_worker: f64,
@@ -176,6 +176,7 @@ impl ScalingPolicy for QueueLength {
     fn propose(&mut self, observation: &Observation<'_>) -> Proposal {
         let Observation { loads, target: current, now, .. } = *observation;
         let queued: u64 = loads.iter().map(|load| u64::from(load.queued)).sum();
+        let queued = queued + observation.waiting;
         let reason = Reason::Queue { queued, per_worker: self.per_worker };
         let ratio = queued as f64 / self.per_worker / f64::from(current.max(1));
         let wanted = if self.stabiliser.tolerates(ratio) {

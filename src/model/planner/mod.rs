@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod observation;
 pub mod predict;
+mod spec;
 mod stabiliser;
 #[cfg(test)]
 mod testing;
@@ -29,6 +30,7 @@ pub use decision::{Decision, Figures, Latency, Limit, Missing, Proposal, Reason}
 pub use limits::{Limits, LimitsError, fit_pair};
 pub use load::{LoadConfig, LoadPolicy, LoadTarget, Step, Thresholds};
 pub use observation::{Observation, Reports, Traffic, Window, WorkerLoad};
+pub use spec::{PlannerSpec, ScalingSpec, TimedSpec};
 pub use stabiliser::{Stabiliser, StabiliserConfig};
 pub use throughput::{ThroughputConfig, ThroughputPolicy};
 pub use tick::{Planner, PlannerConfig, Timed, WhilePending};

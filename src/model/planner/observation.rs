@@ -26,13 +26,49 @@ pub struct Traffic {
     pub cached_tokens: u64,
     /// Their times to first token, summed, ns.
     pub ttft_ns: u128,
-    /// Gaps between consecutive tokens of one request.
+    /// Gaps between consecutive tokens of the requests that completed.
     pub gaps: u64,
     /// Their lengths, summed, ns.
     pub itl_ns: u128,
 }
 
 impl Traffic {
+    /// A request reached the front end.
+    pub fn add_arrival(&mut self, prompt_tokens: u32) {
+        self.requests += 1;
+        self.prompt_tokens += u64::from(prompt_tokens);
+    }
+
+    /// The first token of a request came out.
+    pub fn add_first_token(&mut self, prompt_tokens: u32, cached_tokens: u32, ttft: Span) {
+        self.first_tokens += 1;
+        self.prefilled_tokens += u64::from(prompt_tokens);
+        self.cached_tokens += u64::from(cached_tokens);
+        self.ttft_ns += u128::from(ttft.as_ns());
+    }
+
+    /// A request completed, so long after its first token.
+    pub fn add_completed(&mut self, output_tokens: u32, decoding: Span) {
+        self.completed += 1;
+        self.output_tokens += u64::from(output_tokens);
+        self.gaps += u64::from(output_tokens.saturating_sub(1));
+        self.itl_ns += u128::from(decoding.as_ns());
+    }
+
+    /// Adds other sums.
+    pub fn add(&mut self, other: &Traffic) {
+        self.requests += other.requests;
+        self.prompt_tokens += other.prompt_tokens;
+        self.completed += other.completed;
+        self.output_tokens += other.output_tokens;
+        self.first_tokens += other.first_tokens;
+        self.prefilled_tokens += other.prefilled_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.ttft_ns += other.ttft_ns;
+        self.gaps += other.gaps;
+        self.itl_ns += other.itl_ns;
+    }
+
     /// What was added since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Traffic) -> Traffic {
@@ -92,7 +128,7 @@ impl Window {
         mean(self.traffic.ttft_ns as f64 / 1e6, self.traffic.first_tokens)
     }
 
-    /// Mean gap between tokens, ms.
+    /// Mean gap between tokens of what completed, ms.
     pub fn itl_ms(&self) -> Option<f64> {
         mean(self.traffic.itl_ns as f64 / 1e6, self.traffic.gaps)
     }
@@ -122,6 +158,8 @@ pub struct Reports<'a> {
     pub traffic: Traffic,
     /// Workers by state.
     pub counts: Counts,
+    /// Requests that wait in front of the fleet: those of the router's queue, and all while no worker is ready.
+    pub waiting: u64,
     /// One entry per ready worker that has reported, in order of their numbers.
     pub loads: &'a [WorkerLoad],
 }
@@ -139,6 +177,8 @@ pub struct Observation<'a> {
     pub counts: Counts,
     /// How many workers were asked for last.
     pub target: u32,
+    /// Requests that wait in front of the fleet: those of the router's queue, and all while no worker is ready.
+    pub waiting: u64,
     /// One entry per ready worker that has reported, in order of their numbers.
     pub loads: &'a [WorkerLoad],
 }

@@ -56,6 +56,7 @@ pub(super) fn look(traffic: Traffic, loads: &[WorkerLoad]) -> Observation<'_> {
         window: Window { length: Span::from_secs(60), traffic },
         counts: Counts { ready, ..Counts::default() },
         target: ready,
+        waiting: 0,
         loads,
     }
 }

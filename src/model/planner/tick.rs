@@ -77,6 +77,7 @@ impl Timed {
             window,
             counts: reports.counts,
             target,
+            waiting: reports.waiting,
             loads: reports.loads,
         };
         self.policy.propose(&observation)

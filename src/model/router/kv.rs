@@ -127,6 +127,14 @@ impl Policy for KvAware {
         worker
     }
 
+    fn joined(&mut self, worker: WorkerId) {
+        self.loads.joined(worker);
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        self.loads.left(worker);
+    }
+
     fn prefilled(&mut self, _: WorkerId, request: RequestId) {
         if let Some((worker, tokens)) = self.books.prefilled(request) {
             self.loads.prefilled(worker, tokens);

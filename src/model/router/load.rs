@@ -6,31 +6,42 @@ use rand::{Rng, RngExt};
 use crate::kernel::rng::{Stream, mix64};
 use crate::kernel::tree::WinnerTree;
 use crate::model::request::{RequestId, Visible, WorkerId};
+use crate::model::router::members::Members;
 use crate::model::router::{Policy, Reads};
 
 /// A uniformly random worker.
 #[derive(Debug)]
 pub struct Random {
-    workers: u32,
+    members: Members,
     rng: Stream,
 }
 
 impl Random {
     /// Draws from `rng`.
     pub fn new(workers: u32, rng: Stream) -> Random {
-        Random { workers, rng }
+        Random { members: Members::full(workers), rng }
     }
 }
 
 impl Policy for Random {
     fn choose(&mut self, _request: Visible<'_>) -> WorkerId {
-        WorkerId(self.rng.random_range(0..self.workers))
+        self.members.at(self.rng.random_range(0..self.members.len() as u32) as usize)
+    }
+
+    fn joined(&mut self, worker: WorkerId) {
+        self.members.add(worker);
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        self.members.remove(worker);
     }
 }
 
 /// The less loaded of two random workers; the first on a tie. Load is requests in flight, as far as it is known.
 #[derive(Debug)]
 pub struct PowerOfTwo {
+    members: Members,
+    /// Of all workers, also those that may not be chosen.
     loads: Vec<u64>,
     rng: Stream,
 }
@@ -38,7 +49,7 @@ pub struct PowerOfTwo {
 impl PowerOfTwo {
     /// Draws from `rng`.
     pub fn new(workers: u32, rng: Stream) -> PowerOfTwo {
-        PowerOfTwo { loads: vec![0; workers as usize], rng }
+        PowerOfTwo { members: Members::full(workers), loads: vec![0; workers as usize], rng }
     }
 }
 
@@ -48,13 +59,23 @@ impl Policy for PowerOfTwo {
     }
 
     fn choose(&mut self, _request: Visible<'_>) -> WorkerId {
-        let workers = self.loads.len();
+        let workers = self.members.len();
         let first = self.rng.random_range(0..workers);
         // Two different ones, if there are two.
         let second = (first + self.rng.random_range(1..workers.max(2))) % workers;
-        let worker = if self.loads[second] < self.loads[first] { second } else { first };
-        self.loads[worker] += 1;
-        WorkerId(worker as u32)
+        let [first, second] = [first, second].map(|place| self.members.at(place));
+        let is_less = self.loads[second.index()] < self.loads[first.index()];
+        let worker = if is_less { second } else { first };
+        self.loads[worker.index()] += 1;
+        worker
+    }
+
+    fn joined(&mut self, worker: WorkerId) {
+        self.members.add(worker);
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        self.members.remove(worker);
     }
 
     fn finished(&mut self, worker: WorkerId, _request: RequestId) {
@@ -65,8 +86,12 @@ impl Policy for PowerOfTwo {
 /// The worker with the fewest requests in flight, as far as it is known; the lowest number on a tie.
 #[derive(Debug)]
 pub struct LeastLoaded {
+    /// With [`AWAY`] on top for workers that may not be chosen.
     loads: WinnerTree<u64>,
 }
+
+/// More than any load.
+const AWAY: u64 = 1 << 63;
 
 impl LeastLoaded {
     /// All workers without load.
@@ -90,6 +115,14 @@ impl Policy for LeastLoaded {
         WorkerId(worker)
     }
 
+    fn joined(&mut self, worker: WorkerId) {
+        self.loads.set(worker.0, self.loads.get(worker.0) & !AWAY);
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        self.loads.set(worker.0, self.loads.get(worker.0) | AWAY);
+    }
+
     fn finished(&mut self, worker: WorkerId, _request: RequestId) {
         self.loads.set(worker.0, self.loads.get(worker.0) - 1);
     }
@@ -98,22 +131,32 @@ impl Policy for LeastLoaded {
 /// All requests of a session go to one worker; a request without a session goes wherever its number says.
 ///
 /// The worker is a jump consistent hash of the session (Lamping and Veach, 2014), so a fleet that grows from N to N + 1
-/// workers moves one session in N + 1.
+/// workers moves one session in N + 1. Buckets are places in the sorted list of workers that may be chosen: where one
+/// leaves from the middle, the sessions of all after it move too.
 #[derive(Debug)]
 pub struct SessionAffine {
-    workers: u32,
+    members: Members,
 }
 
 impl SessionAffine {
     /// Over this many workers.
     pub fn new(workers: u32) -> SessionAffine {
-        SessionAffine { workers }
+        SessionAffine { members: Members::full(workers) }
     }
 }
 
 impl Policy for SessionAffine {
     fn choose(&mut self, request: Visible<'_>) -> WorkerId {
-        WorkerId(jump_hash(mix64(request.session.unwrap_or(request.id.0)), self.workers))
+        let key = mix64(request.session.unwrap_or(request.id.0));
+        self.members.at(jump_hash(key, self.members.len() as u32) as usize)
+    }
+
+    fn joined(&mut self, worker: WorkerId) {
+        self.members.add(worker);
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        self.members.remove(worker);
     }
 }
 
@@ -147,7 +190,9 @@ mod tests {
     use super::*;
     use crate::kernel::rng::stream;
     use crate::kernel::time::Time;
+    use crate::model::kv::BlockLayout;
     use crate::model::request::{Prompt, Request};
+    use crate::model::router::{KvRouterConfig, PolicySpec, TieBreak};
 
     fn request(id: u64, session: Option<u64>) -> Request {
         Request {
@@ -200,6 +245,59 @@ mod tests {
         let mut counts = [0; 10];
         (0..10_000).for_each(|session| counts[place(10, session) as usize] += 1);
         assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    /// Every policy: nobody who has left is chosen, and whoever joins again is.
+    #[test]
+    fn only_members_are_chosen() {
+        let layout = BlockLayout { block_size: 4, trace_block_size: 8 };
+        let kv = |router_temperature, tie_break| {
+            let busy_prefill_tokens = Some(100.0);
+            let config = KvRouterConfig {
+                router_temperature,
+                tie_break,
+                busy_prefill_tokens,
+                ..KvRouterConfig::default()
+            };
+            PolicySpec::Kv(config)
+        };
+        for spec in [
+            PolicySpec::RoundRobin,
+            PolicySpec::Random,
+            PolicySpec::PowerOfTwo,
+            PolicySpec::LeastLoaded,
+            PolicySpec::SessionAffine,
+            kv(0.0, TieBreak::Fewest),
+            kv(0.0, TieBreak::Random),
+            kv(1.0, TieBreak::Fewest),
+        ] {
+            let mut policy = spec.build(9, layout, stream(4, 0));
+            let mut rng = stream(5, 0);
+            let (mut members, mut open) = ((0..9).collect::<Vec<u32>>(), Vec::new());
+            let (mut chosen, mut away) = ([0; 9], Vec::new());
+            for id in 0..3000 {
+                if rng.random_bool(0.2) && members.len() > 1 {
+                    let worker = members.swap_remove(rng.random_range(0..members.len()));
+                    policy.left(WorkerId(worker));
+                    away.push(worker);
+                }
+                if rng.random_bool(0.2) && !away.is_empty() {
+                    let worker = away.swap_remove(rng.random_range(0..away.len()));
+                    policy.joined(WorkerId(worker));
+                    members.push(worker);
+                }
+                let worker = policy.choose(request(id, Some(id % 50)).visible());
+                assert!(members.contains(&worker.0), "{spec:?} chose {worker}");
+                chosen[worker.index()] += 1;
+                open.push((worker, id));
+                while open.len() > 20 {
+                    let (worker, id) = open.swap_remove(rng.random_range(0..open.len()));
+                    policy.prefilled(worker, RequestId(id));
+                    policy.finished(worker, RequestId(id));
+                }
+            }
+            assert!(chosen.iter().all(|&count| count > 50), "{spec:?}: {chosen:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod holders;
 mod index;
 mod kv;
 mod load;
+mod members;
 mod overlaps;
 mod queue;
 mod round_robin;
@@ -54,8 +55,14 @@ pub trait Policy: Send {
         Reads::default()
     }
 
-    /// Chooses a worker and counts the request as its own from now on.
+    /// Chooses a worker that may be chosen, and counts the request as its own from now on. Only called while there is one.
     fn choose(&mut self, request: Visible<'_>) -> WorkerId;
+
+    /// A worker may be chosen from now on. At the start, all may.
+    fn joined(&mut self, worker: WorkerId);
+
+    /// A worker may not be chosen from now on. What it still has to do goes on being reported.
+    fn left(&mut self, worker: WorkerId);
 
     /// The first token of a request is out.
     fn prefilled(&mut self, _worker: WorkerId, _request: RequestId) {}

@@ -44,6 +44,7 @@ impl Case {
             control_plane: control_plane(&mut rng),
             load: if rng.random() { Load::Open } else { Load::Closed(rng.random_range(1..30)) },
             router_queue: router_queue(&mut rng, policy),
+            scaling: None,
             seed,
             series_interval: Span::from_ns(rng.random_range(1_000_000..3_000_000_000)),
             slo: slo(&mut rng),

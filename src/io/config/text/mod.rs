@@ -1,9 +1,14 @@
 //! The configuration as a user writes it. What a key means is said here, once.
 
 mod hardware;
+mod planner;
 mod workload;
 
 pub use hardware::{Backend, GpuEntry, ModelEntry, NumberFormat, Pool};
+pub use planner::{
+    HpaMetric, Lifecycle, LoadTarget, Planner, Predictor, ScalingPolicy, Stage, Victims,
+    WhilePending,
+};
 pub use workload::{
     Arrivals, Columns, Generate, LengthDistribution, Lengths, Preset, TimestampUnit, TraceFormat,
     Workload,
@@ -122,6 +127,10 @@ pub struct Config {
     pub workload: Workload,
     /// How many workers there are.
     pub fleet: Fleet,
+    /// What says how many there should be, if their number changes.
+    pub planner: Planner,
+    /// What it takes to change it.
+    pub lifecycle: Lifecycle,
     /// What each worker is.
     pub engine: Engine,
     /// How requests find their worker.
@@ -149,7 +158,7 @@ pub struct Config {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fleet {
-    /// How many workers.
+    /// How many workers; with a planner, at the start.
     pub workers: u32,
     /// GPUs in each worker, for GPU-hours, if no model says it.
     #[serde(skip_serializing_if = "Option::is_none")]

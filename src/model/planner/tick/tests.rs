@@ -47,6 +47,7 @@ fn reports(at: u64, ready: u32) -> Reports<'static> {
         now: Time::ZERO + secs(at),
         traffic: traffic(10 * at, 100, 10),
         counts: Counts { ready, ..Counts::default() },
+        waiting: 0,
         loads: &[],
     }
 }

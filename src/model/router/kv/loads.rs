@@ -47,11 +47,13 @@ pub struct KvLoads {
     pub(super) loads: Vec<WorkerLoad>,
     /// The load of each worker as a [`key`], if it costs anything.
     pub(super) base: WinnerTree<u128>,
-    /// The other workers: nothing to do as far as the cost is concerned.
+    /// The other workers that may be chosen: nothing to do as far as the cost is concerned.
     pub(super) idle: WorkerSet,
+    /// Workers that may be chosen.
+    pub(super) members: WorkerSet,
     /// Whether costs are without rounding errors.
     pub(super) exact: bool,
-    /// Prefill tokens of each worker, if the least of them matters.
+    /// Prefill tokens of each worker that may be chosen, if the least of them matters.
     prefill: Option<WinnerTree<u64>>,
     rng: Stream,
 }
@@ -77,6 +79,7 @@ impl KvLoads {
             base: WinnerTree::new(workers as usize, NO_LOAD),
             exact: search::is_exact(&config, layout.block_size),
             idle: WorkerSet::full(workers),
+            members: WorkerSet::full(workers),
             prefill,
             rng,
         }
@@ -94,11 +97,35 @@ impl KvLoads {
         })
     }
 
-    /// What the request would cost on each worker, in blocks.
+    /// What the request would cost on each worker, in blocks; on one that may not be chosen, infinity.
     pub(super) fn costs(&self, request: Visible<'_>, overlaps: &Overlaps) -> Vec<f64> {
         let demand = self.demand(request);
         let workers = 0..self.loads.len() as u32;
-        workers.map(|worker| self.cost(demand, overlaps, worker)).collect()
+        let cost = |worker| {
+            let is_member = self.members.contains(worker);
+            if is_member { self.cost(demand, overlaps, worker) } else { f64::INFINITY }
+        };
+        workers.map(cost).collect()
+    }
+
+    /// A worker may be chosen from now on.
+    pub(super) fn joined(&mut self, worker: WorkerId) {
+        self.members.insert(worker.0);
+        if self.base.get(worker.0) == NO_LOAD {
+            self.idle.insert(worker.0);
+        }
+        if let Some(prefill) = &mut self.prefill {
+            prefill.set(worker.0, self.loads[worker.index()].prefill_tokens);
+        }
+    }
+
+    /// A worker may not be chosen from now on.
+    pub(super) fn left(&mut self, worker: WorkerId) {
+        self.members.remove(worker.0);
+        self.idle.remove(worker.0);
+        if let Some(prefill) = &mut self.prefill {
+            prefill.set(worker.0, u64::MAX);
+        }
     }
 
     /// Counts the request as a worker's from now on.
@@ -149,7 +176,7 @@ impl KvLoads {
         Demand { prompt_tokens: u64::from(tokens), blocks: self.layout.full_blocks(tokens) }
     }
 
-    /// The cost of a request on one worker.
+    /// The cost of a request on one worker that may be chosen.
     pub(super) fn cost(&self, demand: Demand, overlaps: &Overlaps, worker: u32) -> f64 {
         let load = self.loads[worker as usize];
         let block_size = f64::from(self.layout.block_size);
@@ -179,6 +206,9 @@ impl KvLoads {
     fn any_cheapest(&mut self, demand: Demand, overlaps: &Overlaps) -> u32 {
         let (mut best, mut ties, mut chosen) = (f64::INFINITY, 0, 0);
         for worker in 0..self.loads.len() as u32 {
+            if !self.members.contains(worker) {
+                continue;
+            }
             let cost = self.cost(demand, overlaps, worker);
             if cost < best {
                 (best, ties, chosen) = (cost, 1, worker);
@@ -194,23 +224,27 @@ impl KvLoads {
 
     /// A random worker, the cheaper the likelier.
     fn by_temperature(&mut self, demand: Demand, overlaps: &Overlaps) -> u32 {
-        let mut weights: Vec<f64> = Vec::with_capacity(self.loads.len());
-        weights
-            .extend((0..self.loads.len() as u32).map(|worker| self.cost(demand, overlaps, worker)));
+        let members = || (0..self.loads.len() as u32).filter(|&w| self.members.contains(w));
+        let mut weights: Vec<f64> = Vec::with_capacity(self.members.len());
+        weights.extend(members().map(|worker| self.cost(demand, overlaps, worker)));
         let min = weights.iter().copied().fold(f64::INFINITY, f64::min);
         let max = weights.iter().copied().fold(0.0, f64::max);
         let scale = (max - min) * self.config.router_temperature;
         for weight in &mut weights {
             *weight = if scale > 0.0 { (-(*weight - min) / scale).exp() } else { 1.0 };
         }
-        weighted(&mut self.rng, &weights) as u32
+        let place = weighted(&mut self.rng, &weights);
+        // The draw needs the stream, so the list is made once more.
+        let mut members = (0..self.loads.len() as u32).filter(|&w| self.members.contains(w));
+        members.nth(place).expect("one weight per member")
     }
 
     /// Enters a change of a worker's load into the books.
     fn change(&mut self, worker: u32, change: impl FnOnce(&mut WorkerLoad)) {
         let load = &mut self.loads[worker as usize];
         change(load);
-        if let Some(prefill) = &mut self.prefill {
+        let is_member = self.members.contains(worker);
+        if let Some(prefill) = self.prefill.as_mut().filter(|_| is_member) {
             prefill.set(worker, load.prefill_tokens);
         }
         let prefill = load.prefill_tokens as f64 / f64::from(self.layout.block_size);
@@ -222,7 +256,7 @@ impl KvLoads {
         if key != before {
             if before == NO_LOAD {
                 self.idle.remove(worker);
-            } else if key == NO_LOAD {
+            } else if key == NO_LOAD && is_member {
                 self.idle.insert(worker);
             }
             self.base.set(worker, key);

@@ -210,6 +210,10 @@ impl KvLoads {
     }
 
     fn offer(&self, query: Query<'_>, worker: u32, best: &mut Best) {
+        // Whoever may not be chosen can still be a holder of blocks, or have a load.
+        if !self.members.contains(worker) {
+            return;
+        }
         let cost = self.cost(query.demand, query.overlaps, worker);
         best.offer(cost, self.loads[worker as usize].active_blocks, worker);
     }

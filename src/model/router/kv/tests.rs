@@ -50,6 +50,15 @@ fn the_search_finds_what_a_full_scan_finds() {
         let mut open: Vec<(WorkerId, Request)> = Vec::new();
         let mut cached: Vec<(WorkerId, CacheChange)> = Vec::new();
         for id in 0..600 {
+            let somebody = WorkerId(rng.random_range(0..workers));
+            if policy.loads.members.contains(somebody.0) {
+                // In most cases some are away, in some nobody ever is.
+                if case % 4 != 0 && policy.loads.members.len() > 1 && rng.random_bool(0.3) {
+                    policy.left(somebody);
+                }
+            } else if rng.random_bool(0.6) {
+                policy.joined(somebody);
+            }
             let request = request(&mut rng, id);
             let costs = policy.costs(request.visible());
             let key = |worker: usize| (policy.loads.loads[worker].active_blocks, worker);
@@ -87,6 +96,7 @@ fn the_search_finds_what_a_full_scan_finds() {
             let change = CacheChange { stored: false, ..change };
             policy.cache_changed(worker, &[change]);
         }
+        (0..workers).for_each(|worker| policy.joined(WorkerId(worker)));
         assert!(policy.books.is_empty());
         assert!(policy.loads.loads.iter().all(|load| *load == WorkerLoad::default()));
         assert_eq!(policy.loads.idle.len(), workers as usize);

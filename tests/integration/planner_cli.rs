@@ -1,0 +1,167 @@
+//! The Planner as a user meets it.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cli::{names, run, text};
+
+/// The arguments of a small run with these keys set.
+fn args<'a>(set: &[&'a str], out: &'a str) -> Vec<&'a str> {
+    let mut args = vec!["run", "--requests", "600", "--out", out];
+    for key in set {
+        args.extend(["--set", key]);
+    }
+    args
+}
+
+const LOAD: [&str; 5] = [
+    "planner.policy=load",
+    "planner.load_interval=2s",
+    "planner.workers_max=6",
+    "fleet.workers=1",
+    "lifecycle.startup=3s",
+];
+
+fn report(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("report.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_decision_is_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &args(&LOAD, "a"));
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    let table = text(&output.stdout);
+    assert!(table.contains("on up to 6 workers") && table.contains("planner (load)"), "{table}");
+    let a = folder.path().join("a");
+    assert!(names(&a).contains(&"planner.csv".to_owned()));
+    let csv = fs::read_to_string(a.join("planner.csv")).unwrap();
+    assert!(
+        csv.starts_with("time_s,ready,") && csv.contains("goes from 1 to 2 workers: "),
+        "{csv}"
+    );
+    let figures = report(&a);
+    assert_eq!(figures["planner_ticks"], csv.lines().count() as u64 - 1);
+    assert_eq!((&figures["planner_policy"], &figures["workers"]), (&"load".into(), &6.into()));
+    let hours = |key: &str| figures[&format!("{key}gpu_hours")].as_f64().unwrap();
+    let parts = hours("starting_") + hours("warm_") + hours("ready_") + hours("draining_");
+    assert!((hours("") - parts).abs() < 1e-9 && hours("ready_") > 0.0);
+    let series = fs::read_to_string(a.join("series.csv")).unwrap();
+    assert!(series.lines().next().unwrap().ends_with("workers_warm,workers_draining"));
+    let config = a.join("config.toml");
+    let again = run(folder.path(), &["run", "-q", "-c", config.to_str().unwrap(), "--out", "b"]);
+    assert_eq!(text(&again.stderr), "");
+    let b = folder.path().join("b");
+    assert_eq!(report(&b)["digest"], figures["digest"]);
+    assert_eq!(fs::read_to_string(b.join("planner.csv")).unwrap(), csv);
+}
+
+#[test]
+fn what_a_planner_does_not_change_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&[&str], &str); 3] = [
+        (
+            &["planner.load_interval=1s", "lifecycle.warm=2"],
+            "note: planner.load_interval has no effect without planner.policy\nnote: lifecycle.warm has no effect without planner.policy",
+        ),
+        (
+            &["planner.policy=keda", "planner.hpa_target=0.3"],
+            "note: planner.hpa_target has no effect unless planner.policy is \"hpa\"",
+        ),
+        (
+            &["planner.policy=load", "fleet.workers=1", "lifecycle.startup=20h"],
+            "note: no worker that was started got ready within the ",
+        ),
+    ];
+    for (set, expected) in cases {
+        let output = run(folder.path(), &args(set, "none"));
+        let table = text(&output.stdout);
+        assert!(output.status.success() && table.contains(expected), "{set:?}\n{table}");
+    }
+}
+
+/// Keys, and what stderr says.
+const MISTAKES: [(&[&str], &str); 16] = [
+    (
+        &["planner.policy=lod"],
+        "planner.policy is \"lod\", but has to be one of none, throughput, load, both, hpa, keda, fixed, schedule; did you mean load?",
+    ),
+    (
+        &["planner.policy=load", "planner.load_interval=0"],
+        "planner.load_interval is \"0s\", but has to be a time of 100 ms or more",
+    ),
+    (
+        &["planner.interval=99ms"],
+        "planner.interval is \"99ms\", but has to be a time of 100 ms or more",
+    ),
+    (
+        &["planner.workers_min=0"],
+        "planner.workers_min is 0, but has to be a whole number from 1 to 1048575",
+    ),
+    (&["planner.hpa_target=0.0"], "planner.hpa_target is 0.0, but has to be a number above 0"),
+    (
+        &["planner.policy=load", "fleet.gpus_per_worker=4", "planner.gpus_max=3"],
+        "planner.gpus_max cannot be kept: a budget of 3 GPUs does not hold the least number of workers, which needs 4",
+    ),
+    (
+        &["planner.policy=load", "planner.workers_min=3", "planner.workers_max=2"],
+        "planner.workers_min cannot be kept: at least 3 workers and at most 2 cannot both hold",
+    ),
+    (
+        &["planner.policy=load", "fleet.workers=8", "planner.gpus_max=4"],
+        "fleet.workers is 8, the number of workers at the start, but the GPU budget in [planner] makes it 4",
+    ),
+    (
+        &["planner.policy=load", "planner.workers_max=9", "lifecycle.warm=9"],
+        "lifecycle.warm is 9, but beside planner.workers_min (1) there is room for 8",
+    ),
+    (
+        &["planner.policy=both", "planner.predictor=holt-winters"],
+        "which needs planner.predictor_period",
+    ),
+    (
+        &["planner.policy=load", "planner.load_target=load"],
+        "which needs planner.load_up and planner.load_down",
+    ),
+    (
+        &[
+            "planner.policy=load",
+            "planner.load_target=load",
+            "planner.load_up=0.5",
+            "planner.load_down=0.5",
+        ],
+        "planner.load_down has to be below planner.load_up",
+    ),
+    (&["planner.policy=schedule"], "which needs planner.schedule"),
+    (
+        &["planner.schedule=[[5.0, 2], [1.0, 3]]"],
+        "planner.schedule is [(5.0, 2), (1.0, 3)], but has to be pairs of a time in seconds",
+    ),
+    (
+        &[
+            "planner.policy=load",
+            "lifecycle.startup=5s",
+            "lifecycle.stages=[{ name = \"pull\", median = \"1s\" }]",
+        ],
+        "lifecycle.stages take the place of lifecycle.startup and startup_sigma",
+    ),
+    (
+        &["planner.policy=load", "pools.a.workers=2"],
+        "planner.policy is for a fleet of one kind of worker",
+    ),
+];
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (set, expected) in MISTAKES {
+        let output = run(folder.path(), &args(set, "out"));
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{set:?}: {stderr}");
+        assert!(stderr.contains(expected), "{set:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{set:?}: {stderr}");
+        assert_eq!(names(folder.path()), Vec::<String>::new());
+    }
+}
