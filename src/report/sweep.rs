@@ -241,7 +241,7 @@ mod tests {
         let header = "router.policy,fleet.workers,completed_requests,rejected_requests,";
         assert!(
             lines[0].starts_with(header)
-                && lines[0].ends_with(",cost_usd,usd_per_million_output_tokens,digest"),
+                && lines[0].ends_with(",scale_down_events,mean_ready_workers,digest"),
             "{text}"
         );
         assert!(!lines[0].contains("wall") && !lines[0].contains("goodput"));
