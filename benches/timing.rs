@@ -7,12 +7,18 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fleetsim::io::timing::Library;
 use fleetsim::kernel::Span;
 use fleetsim::model::timing::measured::Scales;
-use fleetsim::model::timing::{DecodeLoad, Measured, PassTimer, PrefillLoad, TimingModel};
+use fleetsim::model::timing::{
+    DecodeLoad, Measured, PassTimer, Polynomial, PrefillLoad, TimingModel,
+};
 
 const NAME: &str = "h200_sxm/qwen3-32b/vllm-0.12.0-tp2";
 
 /// Queries in a row: their loads differ, so that branches and caches see what a simulation makes them see.
 const QUERIES: u64 = 1024;
+
+fn polynomial() -> PassTimer {
+    PassTimer::new(TimingModel::Polynomial(Polynomial::default()), 16_384 * 512, 1.0, 1.0)
+}
 
 fn timer() -> PassTimer {
     let library = Library::open(None).expect("the built-in tables");
@@ -42,8 +48,7 @@ fn decode(query: u64) -> DecodeLoad {
 type Loads = fn(u64) -> (PrefillLoad, DecodeLoad);
 
 fn passes(criterion: &mut Criterion) {
-    let timer = timer();
-    let mut group = criterion.benchmark_group("measured_pass");
+    let mut group = criterion.benchmark_group("pass");
     group.throughput(Throughput::Elements(QUERIES));
     let kinds: [(&str, Loads); 3] = [
         ("prefill", |query| (prefill(query), DecodeLoad::default())),
@@ -52,12 +57,14 @@ fn passes(criterion: &mut Criterion) {
     ];
     for (name, loads) in kinds {
         let loads: Vec<_> = (0..QUERIES).map(loads).collect();
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                let spans = loads.iter().map(|&(prefill, decode)| timer.pass(prefill, decode));
-                spans.fold(0, |sum, span| sum ^ span.as_ns())
+        for (model, timer) in [("polynomial", polynomial()), ("measured", timer())] {
+            group.bench_function(format!("{model}/{name}"), |bencher| {
+                bencher.iter(|| {
+                    let spans = loads.iter().map(|&(prefill, decode)| timer.pass(prefill, decode));
+                    spans.fold(0, |sum, span| sum ^ span.as_ns())
+                });
             });
-        });
+        }
     }
     group.finish();
 }

@@ -1,7 +1,8 @@
 //! The values along an axis, and where between them something lies, without a search.
 
 /// Ascending values. The leading bits of a number tell in which part of an octave it is, and a table tells the first value
-/// to look at for each such part. Parts are so small that it is that one or the next, if possible.
+/// to look at for each such part. Parts are so small that it is that one or the next, if possible. There is no branch that
+/// depends on the number: it would be a guess.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Axis {
     /// One more than there are values: nothing is above the last.
@@ -10,6 +11,8 @@ pub(super) struct Axis {
     parts: Box<[u32]>,
     /// The bits of the mantissa that tell the part.
     part_bits: u32,
+    /// How many knots further than the first one to look at a place can be: the most that a part has.
+    steps: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -63,16 +66,18 @@ impl Axis {
         let knots = values.iter().enumerate();
         let knots = knots.map(|(index, &value)| Knot { value, inverse: inverse(index) });
         let knots = knots.chain([Knot { value: f64::INFINITY, inverse: 0.0 }]);
-        let is_fine = |bits: &u32| {
-            counts(&values, *bits)
-                .windows(2)
-                .all(|pair| pair[1].saturating_sub(pair[0].max(1)) <= 1)
+        let steps = |bits: u32| {
+            let counts = counts(&values, bits);
+            let steps = counts.windows(2).map(|pair| pair[1].saturating_sub(pair[0].max(1)));
+            steps.max().unwrap_or(0) as u32
         };
+        let is_fine = |bits: &u32| steps(*bits) <= 1;
         let part_bits = (0..PART_BITS_MAX).find(is_fine).unwrap_or(PART_BITS_MAX);
         let mut parts = counts(&values, part_bits);
         parts.pop();
         let parts = parts.into_iter().map(|count| count.saturating_sub(1) as u32);
-        Axis { knots: knots.collect(), parts: parts.collect(), part_bits }
+        let steps = steps(part_bits);
+        Axis { knots: knots.collect(), parts: parts.collect(), part_bits, steps }
     }
 
     /// How many values it has.
@@ -81,8 +86,15 @@ impl Axis {
     }
 
     /// The value of a knot.
+    #[inline]
     pub(super) fn value(&self, index: usize) -> f64 {
         self.knots[index].value
+    }
+
+    /// 1 / distance from a knot to the next one; zero for the last.
+    #[inline]
+    pub(super) fn inverse(&self, index: usize) -> f64 {
+        self.knots[index].inverse
     }
 
     /// The smallest value.
@@ -100,17 +112,13 @@ impl Axis {
         x >= self.first() && x <= self.last()
     }
 
-    /// The last knot that is not above `x`, or the first one.
+    /// The last knot that is not above `x`, or the first one. `x` is finite.
     #[inline]
     pub(super) fn before(&self, x: f64) -> usize {
-        // Below the end of all ends, however large.
-        let x = if x < f64::MAX { x } else { f64::MAX };
         let part = part(x, self.part_bits).min(self.parts.len() - 1);
         let mut index = self.parts[part] as usize;
-        // Not a branch: it would be a guess.
-        index += usize::from(self.knots[index + 1].value <= x);
-        while self.knots[index + 1].value <= x {
-            index += 1;
+        for _ in 0..self.steps {
+            index += usize::from(self.knots[index + 1].value <= x);
         }
         index
     }

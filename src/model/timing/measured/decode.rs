@@ -15,15 +15,23 @@ pub(super) struct DecodeAttention {
     ns: Box<[f64]>,
     /// By batch: the longest context there is a figure for.
     longest: Box<[f64]>,
+    /// By requests, up to [`ROWS`].
+    rows: Box<[Row]>,
 }
 
+/// So many batch sizes are looked up and not computed: 32 kB, more than engines run.
+const ROWS: u32 = 1024;
+
 /// The grid at one batch size.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Row {
     requests: f64,
-    place: Place,
-    /// How many times the largest batch of the grid, 1 if it is not larger.
-    times: f64,
+    /// 1 / requests.
+    inverse: f64,
+    /// Where its figures begin: those of the next batch of the grid follow.
+    above: usize,
+    /// Factors on both: the share of each, and how many times the largest batch of the grid this one is.
+    weights: [f64; 2],
 }
 
 /// The line `ns + slope * (kv_tokens - from)`, which holds for `from <= kv_tokens < to`.
@@ -65,22 +73,39 @@ impl DecodeAttention {
         }
         let [batch, context] =
             [batch, context].map(|axis| Axis::new(axis.iter().map(|&v| v.into())));
-        DecodeAttention { batch, context, ns: ns.into(), longest: longest.into() }
+        let (ns, longest, rows) = (ns.into(), longest.into(), Box::default());
+        let grid = DecodeAttention { batch, context, ns, longest, rows };
+        let rows = (0..=ROWS).map(|requests| grid.compute_row(requests)).collect();
+        DecodeAttention { rows, ..grid }
     }
 
     /// The grid at this batch size.
+    #[inline]
     pub(super) fn row(&self, requests: u32) -> Row {
+        let known = self.rows.get(requests as usize);
+        known.copied().unwrap_or_else(|| self.compute_row(requests))
+    }
+
+    fn compute_row(&self, requests: u32) -> Row {
         let requests = f64::from(requests);
         let last = self.batch.last();
         let times = if requests > last { requests / last } else { 1.0 };
-        Row { requests, place: self.batch.place(requests), times }
+        let Place { index, share } = self.batch.place(requests);
+        let weights = [times * (1.0 - share), times * share];
+        Row {
+            requests,
+            inverse: 1.0 / requests.max(1.0),
+            above: index * self.context.len(),
+            weights,
+        }
     }
 
     /// The line that `kv_tokens`, read by all requests together, are on.
+    #[inline]
     pub(super) fn stretch(&self, row: Row, kv_tokens: f64) -> Stretch {
         let edge = |index: usize| self.context.value(index) * row.requests;
         let last = self.context.len() - 1;
-        let mut index = self.context.before(kv_tokens / row.requests).min(last - 1);
+        let mut index = self.context.before(kv_tokens * row.inverse).min(last - 1);
         // The quotient is rounded; which side of an edge the tokens are on is not.
         while index > 0 && kv_tokens < edge(index) {
             index -= 1;
@@ -94,14 +119,14 @@ impl DecodeAttention {
         }
         let (ns, next) = (self.at(row, index), self.at(row, index + 1));
         let to = edge(index + 1);
-        let slope = (next - ns) / (to - from);
+        let slope = (next - ns) * (self.context.inverse(index) * row.inverse);
         Stretch { ns, slope, from, to: (index + 1 < last).then_some(to) }
     }
 
-    fn at(&self, Row { place, times, .. }: Row, context: usize) -> f64 {
-        let above = place.index * self.context.len() + context;
-        let (above, below) = (self.ns[above], self.ns[above + self.context.len()]);
-        times * (above * (1.0 - place.share) + below * place.share)
+    #[inline]
+    fn at(&self, Row { above, weights, .. }: Row, context: usize) -> f64 {
+        let above = above + context;
+        self.ns[above] * weights[0] + self.ns[above + self.context.len()] * weights[1]
     }
 
     /// The KV tokens, least and most, between which there are figures for so many requests.

@@ -138,7 +138,7 @@ impl Measured {
         let other = match self.mixed_pass {
             MixedPass::Fused => 0.0,
             MixedPass::Sum => {
-                decode_other.ns(f64::from(load.requests)) - self.pass_overhead.as_ns() as f64
+                decode_other.decode_ns(load.requests) - self.pass_overhead.as_ns() as f64
             }
         };
         let kv_tokens = load.kv_tokens as f64;
@@ -152,7 +152,7 @@ impl Measured {
     /// The durations of consecutive passes that only decode, as [`super::PassTimer::decode_run`] says.
     pub(super) fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [f64]) -> bool {
         let row = self.compiled.decode.row(first.requests);
-        let other = self.compiled.decode_other.ns(f64::from(first.requests));
+        let other = self.compiled.decode_other.decode_ns(first.requests);
         if growth == 0 {
             let kv_tokens = first.kv_tokens as f64;
             durations.fill(self.compiled.decode.stretch(row, kv_tokens).ns(kv_tokens, other));

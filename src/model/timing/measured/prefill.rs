@@ -3,7 +3,7 @@
 //! Linear between the figures in all three directions. They are taken as they are: a few cached tokens can cost less than
 //! none, because another kernel takes over, and raising the figures would make everything behind wrong.
 
-use crate::model::timing::measured::axis::Axis;
+use crate::model::timing::measured::axis::{Axis, Place};
 use crate::model::timing::measured::table::Grid;
 
 /// The grid, in ns.
@@ -16,7 +16,12 @@ pub(super) struct PrefillAttention {
     ns: Box<[f64]>,
     /// As `ns`: whether there is a figure.
     known: Box<[bool]>,
+    /// By requests, below [`PLACES`]: where they are on the axis.
+    places: Box<[Place]>,
 }
+
+/// So many batch sizes are looked up and not computed, 4 kB.
+const PLACES: u32 = 256;
 
 impl PrefillAttention {
     /// The figures of the grid times `factor`. Missing ones are those of the next smaller batch, request by request.
@@ -37,7 +42,8 @@ impl PrefillAttention {
         }
         let [batch, new, prefix] =
             [batch, new, prefix].map(|axis| Axis::new(axis.iter().map(|&value| value.into())));
-        PrefillAttention { batch, new, prefix, ns: ns.into(), known: known.into() }
+        let places = (0..PLACES).map(|requests| batch.place(requests.into())).collect();
+        PrefillAttention { batch, new, prefix, ns: ns.into(), known: known.into(), places }
     }
 
     /// The time for so many requests, each computing `new` tokens with `prefix` tokens before them.
@@ -52,8 +58,9 @@ impl PrefillAttention {
 
     /// Linear between the figures; outside of them as at the nearest point of the grid.
     fn inside(&self, requests: f64, new: f64, prefix: f64) -> f64 {
-        let [b, n, p] =
-            [self.batch.place(requests), self.new.place(new), self.prefix.place(prefix)];
+        let b = self.places.get(requests as u32 as usize).copied();
+        let b = b.unwrap_or_else(|| self.batch.place(requests));
+        let [n, p] = [self.new.place(new), self.prefix.place(prefix)];
         let row = self.prefix.len();
         let plane = row * self.new.len();
         let cell = b.index * plane + n.index * row + p.index;
