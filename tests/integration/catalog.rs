@@ -75,8 +75,48 @@ fn a_shape_says_what_a_worker_is() {
     assert!(less.pools[0].engine.num_gpu_blocks < pool.engine.num_gpu_blocks / 2);
 }
 
+/// Stages and ranks: more GPUs, more room, and limits per rank and micro-batch.
+#[test]
+fn stages_and_ranks_are_part_of_a_shape() {
+    let one = fleet(&H200).pools.remove(0);
+    let staged = fleet(&[&H200[..], &["engine.pp=2"]].concat()).pools.remove(0);
+    assert_eq!(staged.deployment.as_deref(), Some("qwen3-32b on 4 x h200_sxm (TP 2, PP 2)"));
+    assert_eq!(staged.gpus_per_worker, 4);
+    assert!(staged.engine.num_gpu_blocks > 2 * one.engine.num_gpu_blocks);
+    assert_eq!(staged.engine.max_num_batched_tokens, 2 * 8192);
+    assert_eq!(staged.engine.max_num_seqs, one.engine.max_num_seqs);
+
+    let shape = ["engine.model=deepseek-v3", "engine.gpu=h200_sxm", "engine.tp=8"];
+    let one = fleet(&shape).pools.remove(0);
+    let ranked = fleet(&[&shape[..], &["engine.attention_dp=2"]].concat()).pools.remove(0);
+    let name = "deepseek-v3 on 16 x h200_sxm (TP 8, attention-DP 2)";
+    assert_eq!(ranked.deployment.as_deref(), Some(name));
+    assert_eq!(ranked.gpus_per_worker, 16);
+    assert!(ranked.engine.num_gpu_blocks > 2 * one.engine.num_gpu_blocks);
+    assert_eq!(ranked.engine.max_num_seqs, 2 * one.engine.max_num_seqs);
+    assert_eq!(ranked.engine.max_num_batched_tokens, 2 * 8192);
+}
+
+/// What a shape is worth: four GPUs as one group, as stages, and as two workers. Stages of a full batch need no all-reduce of
+/// four, but a request takes as long as on two GPUs.
+#[test]
+fn stages_trade_latency_for_throughput() {
+    let decode = |requests| DecodeLoad { requests, kv_tokens: u64::from(requests) * 2000 };
+    let pass = |shape: &[&str], requests| {
+        let spec = fleet(&[&["engine.model=qwen3-32b", "engine.gpu=h200_sxm"], shape].concat());
+        let timer = spec.pools[0].engine.pass_timer();
+        timer.pass(PrefillLoad::default(), decode(requests)).as_ms()
+    };
+    for requests in [1, 2, 64] {
+        let staged = pass(&["engine.tp=2", "engine.pp=2"], requests);
+        let half = pass(&["engine.tp=2"], requests.div_ceil(2));
+        assert!((half..half * 1.01).contains(&staged), "{requests}: {staged} {half}");
+        assert!(staged > pass(&["engine.tp=4"], requests), "{requests}");
+    }
+}
+
 /// What is set, and what is said about it.
-const MISTAKES: [(&[&str], &str); 17] = [
+const MISTAKES: [(&[&str], &str); 20] = [
     (
         &["engine.model=qwen3-23b", "engine.gpu=h200_sxm"],
         "--set engine.model=qwen3-23b: engine.model is \"qwen3-23b\", but has to be one of \
@@ -112,10 +152,36 @@ const MISTAKES: [(&[&str], &str); 17] = [
         &["engine.model=qwen3-32b", "engine.gpu=h200_sxm", "engine.gpu_memory_utilization=0.01"],
         "no larger engine.tp would help",
     ),
-    (&["engine.pp=2"], "engine.pp is 2, but has to be 1: a worker computes one batch at a time"),
     (
-        &["engine.attention_dp=2"],
-        "engine.attention_dp is 2, but has to be 1: there are no timing tables",
+        &["engine.pp=2"],
+        "engine.pp is 2, which needs engine.model, engine.gpu and a timing.model of",
+    ),
+    (
+        &["engine.model=qwen3-32b", "engine.gpu=h200_sxm", "engine.pp=65"],
+        "engine.pp is 65, but qwen3-32b has only 64 layers",
+    ),
+    (
+        &["engine.model=qwen3-32b", "engine.gpu=h200_sxm", "engine.attention_dp=2"],
+        "engine.attention_dp is 2, but qwen3-32b has no experts that the ranks could share",
+    ),
+    (
+        &[
+            "engine.model=qwen3-32b",
+            "engine.gpu=h200_sxm",
+            "engine.pp=2",
+            "timing.model=polynomial",
+        ],
+        "other pass times say nothing about parts of a batch",
+    ),
+    (
+        &[
+            "engine.model=qwen3-32b",
+            "engine.gpu=h200_sxm",
+            "engine.tp=2",
+            "engine.pp=2",
+            "fleet.gpus_per_worker=2",
+        ],
+        "fleet.gpus_per_worker is 2, but engine.tp, pp and attention_dp make it 4: leave it out",
     ),
     (&["timing.model=measured"], "timing.model needs engine.model and engine.gpu"),
     (

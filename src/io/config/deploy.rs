@@ -12,7 +12,7 @@ use crate::io::config::text::{self, TimingModel as Wanted};
 use crate::model::deployment::{Backend, Deployment, roofline};
 use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use crate::model::kv::BlockLayout;
-use crate::model::timing::{Measured, MixedPass, Polynomial, Scales, Table, TimingModel};
+use crate::model::timing::{Measured, MixedPass, Polynomial, Scales, Split, Table, TimingModel};
 
 /// KV blocks of a worker whose model is not known.
 const BLOCKS: u32 = 16_384;
@@ -42,8 +42,8 @@ pub(super) fn deploy(
     tables: &mut Tables,
 ) -> Result<Deployed, Violation> {
     let config = &member.config;
-    check_parallelism(&config.engine)?;
     let deployment = deployment(&config.engine, catalog)?;
+    check_parallelism(config, deployment.as_ref())?;
     let mut notes = Vec::new();
     let (timing, found) = timing(config, deployment.as_ref(), tables, &mut notes)?;
     let num_gpu_blocks = blocks(&config.engine, deployment.as_ref(), &mut notes)?;
@@ -79,8 +79,13 @@ fn engine(
     EngineConfig {
         layout,
         num_gpu_blocks,
-        max_num_seqs: engine.max_num_seqs,
-        max_num_batched_tokens: engine.max_num_batched_tokens,
+        // The limits are those of a rank and of a micro-batch; without a model there is one of each.
+        max_num_seqs: engine.max_num_seqs.saturating_mul(engine.attention_dp).min(TOKENS_MAX),
+        max_num_batched_tokens: engine
+            .max_num_batched_tokens
+            .saturating_mul(engine.attention_dp)
+            .saturating_mul(engine.pp)
+            .min(TOKENS_MAX),
         max_model_len: engine.max_model_len,
         enable_prefix_caching: engine.enable_prefix_caching,
         enable_chunked_prefill: engine.enable_chunked_prefill,
@@ -102,19 +107,33 @@ fn engine(
     }
 }
 
-/// What is named in the configuration format, but cannot be simulated.
-fn check_parallelism(engine: &text::Engine) -> Result<(), Violation> {
-    let refuse = |key: &str, value: u32, reason: &str| {
-        Err(Violation::contradiction(key, format!("is {value}, but has to be 1: {reason}")))
+/// That a batch can be split as it is asked for.
+fn check_parallelism(
+    config: &text::Config,
+    deployment: Option<&Deployment>,
+) -> Result<(), Violation> {
+    let engine = &config.engine;
+    let refuse = |key: &str, value: u32, reason: String| {
+        Err(Violation::contradiction(key, format!("is {value}, {reason}")))
     };
-    if engine.pp > 1 {
-        let reason = "a worker computes one batch at a time, so the batches that hide the hand-overs \
-                      of a pipeline would be missing and its throughput far too low; use engine.tp";
+    for (key, value) in [("engine.pp", engine.pp), ("engine.attention_dp", engine.attention_dp)] {
+        let is_formula = matches!(config.timing.model, Wanted::Polynomial | Wanted::Constant);
+        if value > 1 && (deployment.is_none() || is_formula) {
+            let reason = "which needs engine.model, engine.gpu and a timing.model of auto, measured \
+                          or roofline: other pass times say nothing about parts of a batch";
+            return refuse(key, value, reason.to_owned());
+        }
+    }
+    let Some(Deployment { model, .. }) = deployment else { return Ok(()) };
+    if engine.pp > model.layers {
+        let reason = format!("but {} has only {} layers", model.name, model.layers);
         return refuse("engine.pp", engine.pp, reason);
     }
-    if engine.attention_dp > 1 {
-        let reason = "there are no timing tables with more than one attention rank; use engine.tp, or \
-                      more workers";
+    if engine.attention_dp > 1 && model.experts.is_none() {
+        let reason = format!(
+            "but {} has no experts that the ranks could share: take more workers",
+            model.name
+        );
         return refuse("engine.attention_dp", engine.attention_dp, reason);
     }
     Ok(())
@@ -144,7 +163,8 @@ fn deployment(engine: &text::Engine, catalog: &Catalog) -> Result<Option<Deploym
         let problem = Problem::Value { found: engine.tp.to_string(), expected };
         return Err(Violation { key: "engine.tp".to_owned(), problem });
     }
-    Ok(Some(Deployment { model, gpu, backend, tp: engine.tp }))
+    let (tp, pp, attention_dp) = (engine.tp, engine.pp, engine.attention_dp);
+    Ok(Some(Deployment { model, gpu, backend, tp, pp, attention_dp }))
 }
 
 fn gpus_per_worker(
@@ -153,11 +173,16 @@ fn gpus_per_worker(
 ) -> Result<u32, Violation> {
     match (config.fleet.gpus_per_worker, deployment) {
         (given, None) => Ok(given.unwrap_or(1)),
-        (Some(given), Some(Deployment { tp, .. })) if given != *tp => {
-            let reason = format!("is {given}, but engine.tp makes it {tp}: leave it out");
+        (Some(given), Some(deployment)) if given != deployment.gpus() => {
+            let keys = match (deployment.pp, deployment.attention_dp) {
+                (1, 1) => "engine.tp makes",
+                _ => "engine.tp, pp and attention_dp make",
+            };
+            let gpus = deployment.gpus();
+            let reason = format!("is {given}, but {keys} it {gpus}: leave it out");
             Err(Violation::contradiction("fleet.gpus_per_worker", reason))
         }
-        (_, Some(Deployment { tp, .. })) => Ok(*tp),
+        (_, Some(deployment)) => Ok(deployment.gpus()),
     }
 }
 
@@ -234,16 +259,16 @@ fn timing(
     match timing.model {
         Wanted::Polynomial => Ok(plain(polynomial(timing), Wanted::Polynomial)),
         Wanted::Constant => Ok(plain(constant(timing), Wanted::Constant)),
-        Wanted::Roofline => Ok(estimate(timing, deployment)),
+        Wanted::Roofline => Ok(estimate(config, deployment)),
         Wanted::Measured => {
             let table = tables.find(config, deployment)?.map_err(Absent::into_error)?;
-            Ok(measured(timing, table))
+            Ok(measured(config, deployment, table, notes))
         }
         Wanted::Auto => match tables.find(config, deployment)? {
-            Ok(table) => Ok(measured(timing, table)),
+            Ok(table) => Ok(measured(config, deployment, table, notes)),
             Err(absent) => {
                 notes.push(format!("{absent}; pass times are estimated from data sheets"));
-                Ok(estimate(timing, deployment))
+                Ok(estimate(config, deployment))
             }
         },
     }
@@ -265,17 +290,30 @@ fn constant(timing: &text::Timing) -> TimingModel {
     TimingModel::Constant { prefill: timing.prefill.0, decode: timing.decode.0 }
 }
 
-fn measured(timing: &text::Timing, table: Arc<Table>) -> (TimingModel, Found) {
+fn measured(
+    config: &text::Config,
+    deployment: &Deployment,
+    table: Arc<Table>,
+    notes: &mut Vec<String>,
+) -> (TimingModel, Found) {
+    if deployment.attention_dp > 1 {
+        notes.push(
+            "engine.attention_dp: pass times are those of a table of one rank, so what the ranks send \
+             one another is not in them"
+                .to_owned(),
+        );
+    }
     let version = Some(table.identity().version.clone());
-    (corrected(timing, table), Found { timing: Wanted::Measured, version })
+    (corrected(config, deployment, table), Found { timing: Wanted::Measured, version })
 }
 
-fn estimate(timing: &text::Timing, deployment: &Deployment) -> (TimingModel, Found) {
+fn estimate(config: &text::Config, deployment: &Deployment) -> (TimingModel, Found) {
     let table = Arc::new(roofline::estimate(deployment));
-    (corrected(timing, table), Found { timing: Wanted::Roofline, version: None })
+    (corrected(config, deployment, table), Found { timing: Wanted::Roofline, version: None })
 }
 
-fn corrected(timing: &text::Timing, table: Arc<Table>) -> TimingModel {
+fn corrected(config: &text::Config, deployment: &Deployment, table: Arc<Table>) -> TimingModel {
+    let timing = &config.timing;
     let scales = Scales {
         other: timing.scale_other,
         prefill_attention: timing.scale_prefill_attention,
@@ -285,6 +323,14 @@ fn corrected(timing: &text::Timing, table: Arc<Table>) -> TimingModel {
         text::MixedPass::Fused => MixedPass::Fused,
         text::MixedPass::Sum => MixedPass::Sum,
     };
-    let measured = Measured::new(table, scales, timing.pass_overhead.0);
-    TimingModel::Measured(measured.with_mixed_pass(mixed_pass))
+    let measured = Measured::new(table, scales, timing.pass_overhead.0).with_mixed_pass(mixed_pass);
+    TimingModel::Measured(match (deployment.attention_dp, deployment.pp) {
+        (1, 1) => measured,
+        (ranks, stages) => measured.with_split(Split {
+            ranks,
+            stages,
+            chunk: config.engine.max_num_batched_tokens,
+            hop_ns_per_token: deployment.hop_ns_per_token(),
+        }),
+    })
 }

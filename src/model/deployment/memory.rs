@@ -93,25 +93,35 @@ impl Llm {
 }
 
 impl Deployment {
-    /// What a token of a sequence takes in the KV cache of every GPU, in bytes. Heads are spread over the GPUs and copied
-    /// when there are fewer of them than GPUs; latent attention keeps one vector, which every GPU has in full.
+    /// What a token of a sequence takes in the KV cache of every GPU of its rank, in bytes. Layers are spread over the
+    /// stages. Heads are spread over the GPUs of a stage and copied when there are fewer of them; latent attention keeps one
+    /// vector, which each of these GPUs has in full.
     pub fn kv_bytes_per_token(&self) -> f64 {
         let Llm { kv_layers, kv_heads, head_dim, mla_width, kv_format, .. } = self.model;
         let width = match mla_width {
             Some(width) => f64::from(width),
             None => 2.0 * f64::from(kv_heads.div_ceil(self.tp)) * f64::from(head_dim),
         };
-        f64::from(kv_layers) * width * kv_format.bytes()
+        f64::from(kv_layers.div_ceil(self.pp)) * width * kv_format.bytes()
+    }
+
+    /// The weights on every GPU. Experts are spread over all ranks; of everything else each rank has its own.
+    fn weights(&self) -> u64 {
+        let Llm { weight_bytes, replicated_bytes, .. } = self.model;
+        let (tp, pp, ranks) =
+            (u64::from(self.tp), u64::from(self.pp), u64::from(self.attention_dp));
+        let split = weight_bytes - replicated_bytes;
+        let experts = (self.model.expert_bytes() as u64).min(split);
+        (replicated_bytes + (split - experts) / tp + experts / (tp * ranks)) / pp
     }
 
     /// What is taken on every GPU beside the KV cache, if no pass has more tokens than this.
     pub fn memory(&self, max_num_batched_tokens: u32) -> Memory {
-        let Llm { weight_bytes, replicated_bytes, .. } = self.model;
         let factor = self.backend.activation_factor(self.tp);
         let per_token =
             factor * self.model.activation_scale(self.backend) * self.model.activation_width();
         Memory {
-            weights: replicated_bytes + (weight_bytes - replicated_bytes) / u64::from(self.tp),
+            weights: self.weights(),
             activations: (per_token * f64::from(max_num_batched_tokens)) as u64,
             collectives: match self.tp {
                 1 => 0,
@@ -122,7 +132,7 @@ impl Deployment {
         }
     }
 
-    /// How many tokens fit in the KV cache, with this share of the memory to use.
+    /// How many tokens fit in the KV caches of all ranks, with this share of the memory to use.
     ///
     /// # Errors
     /// If not even `least` tokens do.
@@ -135,7 +145,8 @@ impl Deployment {
         let left = self.bytes_left(fraction, max_num_batched_tokens);
         let missing = f64::from(least) * self.kv_bytes_per_token() - left;
         if missing <= 0.0 {
-            return Ok((left / self.kv_bytes_per_token()) as u64);
+            let rank = (left / self.kv_bytes_per_token()) as u64;
+            return Ok(rank.saturating_mul(u64::from(self.attention_dp)));
         }
         let fits = |&tp: &u32| {
             let other = Deployment { tp, ..self.clone() };

@@ -147,7 +147,8 @@ impl fmt::Display for Backend {
     }
 }
 
-/// A model on a tensor-parallel group of GPUs.
+/// A model on the GPUs of a worker: groups of `tp` GPUs that share every layer, `pp` of them one behind the other, and
+/// `attention_dp` such pipelines, which share the experts.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Deployment {
     /// The model.
@@ -158,10 +159,38 @@ pub struct Deployment {
     pub backend: Backend,
     /// How many GPUs share every layer, 1 or more.
     pub tp: u32,
+    /// Pipeline stages, 1 or more; at most as many as there are layers.
+    pub pp: u32,
+    /// Attention ranks, 1 or more.
+    pub attention_dp: u32,
+}
+
+impl Deployment {
+    /// How many GPUs the worker has.
+    pub fn gpus(&self) -> u32 {
+        self.tp * self.pp * self.attention_dp
+    }
+
+    /// How long the hidden state of a token is on its way from one stage to the next, ns: 16-bit numbers over the link, which
+    /// the GPUs of a stage share out. The latency of a message is left out.
+    pub fn hop_ns_per_token(&self) -> f64 {
+        let bytes = f64::from(self.model.hidden_size) * Format::Bf16.bytes() / f64::from(self.tp);
+        bytes / self.gpu.link_gb_s
+    }
 }
 
 impl fmt::Display for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {} x {}", self.model.name, self.tp, self.gpu.name)
+        write!(f, "{} on {} x {}", self.model.name, self.gpus(), self.gpu.name)?;
+        if self.gpus() > self.tp {
+            write!(f, " (TP {}", self.tp)?;
+            for (name, size) in [("PP", self.pp), ("attention-DP", self.attention_dp)] {
+                if size > 1 {
+                    write!(f, ", {name} {size}")?;
+                }
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
     }
 }

@@ -6,11 +6,12 @@
 //! other              = layers x LAYER + weight reads / memory + weight operations / matrix units
 //!                      + T x hidden x 2 bytes x ACTIVATIONS x layers / memory
 //!                      + 2 x layers x (ALL_REDUCE + 2 (tp - 1) / tp x T x hidden x 2 bytes / link)
+//!                      + 2 x layers x (ALL_REDUCE + active experts x (1 - 1 / ranks) / tp x T x hidden x 2 bytes / link)
 //! prefill attention  = layers x PREFILL_LAYER + operations / matrix units + KV reads / memory
 //! decode attention   = layers x DECODE_LAYER + KV reads / memory
 //! ```
 //!
-//! Weights of experts are read as far as T tokens that choose at random touch them: 1 - (1 - active / total)^T. The form is
+//! The last line is for more than one attention rank, and T the tokens of one of them. Weights of experts are read as far as T tokens that choose at random touch them: 1 - (1 - active / total)^T. The form is
 //! the roofline of Williams, Waterman and Patterson (CACM 2009) without overlap, with a time per layer for kernels that are
 //! too small to fill a GPU, and ring all-reduces. The constants are fitted to measured tables, but for the shares of the link
 //! and of the KV reads of prefill, which are chosen; docs/catalog.md tells how, and how close that is.
@@ -98,13 +99,20 @@ fn ms(seconds: f64) -> f64 {
     (seconds * 1e3).min(MS_MAX)
 }
 
-/// Parameters that every token passes through, and those of all experts.
-fn parameters(model: &Llm) -> (f64, f64) {
-    let (all, active) = (model.parameters as f64, model.active_parameters as f64);
-    let Some(experts) = model.experts else { return (all, 0.0) };
-    let share = f64::from(experts.active) / f64::from(experts.total);
-    let in_experts = ((all - active) / (1.0 - share)).min(all);
-    (all - in_experts, in_experts)
+impl Llm {
+    /// Parameters that every token passes through, and those of all experts.
+    fn parameters(&self) -> (f64, f64) {
+        let (all, active) = (self.parameters as f64, self.active_parameters as f64);
+        let Some(experts) = self.experts else { return (all, 0.0) };
+        let share = f64::from(experts.active) / f64::from(experts.total);
+        let in_experts = ((all - active) / (1.0 - share)).min(all);
+        (all - in_experts, in_experts)
+    }
+
+    /// What the weights of all experts take.
+    pub(super) fn expert_bytes(&self) -> f64 {
+        self.parameters().1 * self.weight_bytes as f64 / self.parameters as f64
+    }
 }
 
 /// `base` to the power of `exponent`, in an order of multiplications that is the same everywhere.
@@ -129,7 +137,7 @@ impl Deployment {
     fn other(&self, tokens: u32) -> f64 {
         let (model, tp, tokens) = (&self.model, f64::from(self.tp), tokens);
         let (layers, count) = (f64::from(model.layers), f64::from(tokens));
-        let (dense, in_experts) = parameters(model);
+        let (dense, in_experts) = model.parameters();
         // Models with 4-bit experts have 16-bit weights around them.
         let format = match model.weight_format {
             Format::Fp4 => Format::Bf16,
@@ -141,12 +149,15 @@ impl Deployment {
             + 2.0 * dense * count / tp / (self.gpu.flops(format) * DENSE);
         if let Some(experts) = model.experts {
             let share = f64::from(experts.active) / f64::from(experts.total);
-            let bytes = in_experts * model.weight_bytes as f64 / model.parameters as f64;
             let flops = self.gpu.flops(model.weight_format) * EXPERTS;
-            seconds += reads(bytes * (1.0 - power(1.0 - share, tokens)))
+            // The tokens of all ranks meet the experts of all ranks.
+            let untouched = power(1.0 - share, tokens.saturating_mul(self.attention_dp));
+            seconds += reads(model.expert_bytes() * (1.0 - untouched))
+                / f64::from(self.attention_dp)
                 + 2.0 * in_experts * share * count / tp / flops;
         }
         let stream = count * f64::from(model.hidden_size) * 2.0;
+        seconds += self.exchange(stream);
         seconds += layers * stream * ACTIVATIONS / self.memory_per_second();
         if self.tp > 1 {
             let sent = 2.0 * (tp - 1.0) / tp * stream;
@@ -155,9 +166,22 @@ impl Deployment {
         seconds
     }
 
+    /// Seconds to send a residual stream of so many bytes to the experts of other ranks, and what they make of it back.
+    fn exchange(&self, stream: f64) -> f64 {
+        let Some(experts) = self.model.experts.filter(|_| self.attention_dp > 1) else {
+            return 0.0;
+        };
+        let elsewhere = 1.0 - 1.0 / f64::from(self.attention_dp);
+        let sent = stream / f64::from(self.tp) * f64::from(experts.active) * elsewhere;
+        let once = ALL_REDUCE + sent / (self.gpu.link_gb_s * 1e9 * LINK);
+        2.0 * f64::from(self.model.layers) * once
+    }
+
     /// Seconds to read so many tokens of KV.
     fn kv_reads(&self, tokens: f64) -> f64 {
-        tokens * self.kv_bytes_per_token() / (self.memory_per_second() * KV_READS)
+        // A table is of all layers, whatever the stages.
+        let bytes = Deployment { pp: 1, ..self.clone() }.kv_bytes_per_token();
+        tokens * bytes / (self.memory_per_second() * KV_READS)
     }
 
     /// Seconds for the attention of `batch` requests that each compute `new` tokens behind `prefix` ones.

@@ -8,7 +8,7 @@ pub mod measured;
 mod polynomial;
 
 pub use measured::{
-    DecodeRow, Identity, MS_MAX, Measured, MixedPass, OtherRow, PrefillRow, Scales, Table,
+    DecodeRow, Identity, MS_MAX, Measured, MixedPass, OtherRow, PrefillRow, Scales, Split, Table,
     TableError,
 };
 pub use polynomial::Polynomial;

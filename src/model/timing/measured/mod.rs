@@ -11,8 +11,10 @@ mod axis;
 mod curve;
 mod decode;
 mod prefill;
+mod split;
 mod table;
 
+pub use split::Split;
 pub use table::{
     COORDINATE_MAX, DecodeRow, Grid, Identity, Kind, MS_MAX, OtherRow, PrefillRow, Table,
     TableError,
@@ -62,6 +64,7 @@ pub struct Measured {
     scales: Scales,
     pass_overhead: Span,
     mixed_pass: MixedPass,
+    split: Option<Split>,
     compiled: Arc<Compiled>,
 }
 
@@ -98,13 +101,27 @@ impl Measured {
         let prefill = PrefillAttention::new(table.prefill(), scales.prefill_attention);
         let decode = DecodeAttention::new(table.decode(), scales.decode_attention);
         let compiled = Arc::new(Compiled { prefill_other, decode_other, prefill, decode });
-        Measured { table, scales, pass_overhead, mixed_pass: MixedPass::Fused, compiled }
+        Measured {
+            table,
+            scales,
+            pass_overhead,
+            mixed_pass: MixedPass::Fused,
+            split: None,
+            compiled,
+        }
     }
 
     /// The same with another rule for passes of both kinds.
     #[must_use]
     pub fn with_mixed_pass(mut self, mixed_pass: MixedPass) -> Measured {
         self.mixed_pass = mixed_pass;
+        self
+    }
+
+    /// The same for a worker that splits its batches.
+    #[must_use]
+    pub fn with_split(mut self, split: Split) -> Measured {
+        self.split = Some(split);
         self
     }
 
@@ -126,14 +143,29 @@ impl Measured {
     /// The prefill part of a pass with new prompt tokens, in whole ns: everything but the attention of the decoding
     /// requests, or but all that they take.
     pub(super) fn prefill_ns(&self, load: PrefillLoad, decoding: u32) -> u64 {
-        let Means { requests, new, prefix, tokens } = self.means(load, decoding);
         let Compiled { prefill_other, prefill, .. } = &*self.compiled;
-        round_ns(prefill_other.ns(tokens) + prefill.ns(requests, new, prefix)) as u64
+        let ns = |Means { requests, new, prefix, tokens }| {
+            prefill_other.ns(tokens) + prefill.ns(requests, new, prefix)
+        };
+        let ns = match self.split {
+            None => ns(self.means(load, decoding)),
+            Some(split) => {
+                let share = split.prefill(load);
+                let means = self.means(
+                    share.load,
+                    split.decode(DecodeLoad { requests: decoding, kv_tokens: 0 }).requests,
+                );
+                let hops = split.hops_ns(means.tokens);
+                ns(means) * share.times + hops
+            }
+        };
+        round_ns(ns) as u64
     }
 
     /// The decode part of a pass with new prompt tokens, in whole ns: the attention of the decoding requests, or all that
     /// they take.
     pub(super) fn mixed_decode_ns(&self, load: DecodeLoad) -> u64 {
+        let load = self.split.map_or(load, |split| split.decode(load));
         let Compiled { decode_other, decode, .. } = &*self.compiled;
         let other = match self.mixed_pass {
             MixedPass::Fused => 0.0,
@@ -151,6 +183,9 @@ impl Measured {
 
     /// The durations of consecutive passes that only decode, as [`super::PassTimer::decode_run`] says.
     pub(super) fn decode_run(&self, first: DecodeLoad, growth: u32, durations: &mut [f64]) -> bool {
+        if let Some(split) = self.split {
+            return self.split_run(split, first, growth, durations);
+        }
         let row = self.compiled.decode.row(first.requests);
         let other = self.compiled.decode_other.decode_ns(first.requests);
         if growth == 0 {
@@ -169,6 +204,27 @@ impl Measured {
             done += passes;
         }
         is_rising
+    }
+
+    /// The same, pass by pass: the shares are rounded to whole tokens.
+    fn split_run(
+        &self,
+        split: Split,
+        first: DecodeLoad,
+        growth: u32,
+        durations: &mut [f64],
+    ) -> bool {
+        let mut kv_tokens = first.kv_tokens;
+        for duration in &mut *durations {
+            let DecodeLoad { requests, kv_tokens: share } =
+                split.decode(DecodeLoad { kv_tokens, ..first });
+            let other =
+                self.compiled.decode_other.decode_ns(requests) + split.hops_ns(f64::from(requests));
+            let (row, share) = (self.compiled.decode.row(requests), share as f64);
+            *duration = self.compiled.decode.stretch(row, share).ns(share, other);
+            kv_tokens += u64::from(growth);
+        }
+        durations.is_sorted()
     }
 
     /// As many of these passes as are on the line of the first one; says how many these are. They rise.
@@ -208,6 +264,9 @@ impl Measured {
         if prefill.tokens <= prefill.prefix_tokens {
             return decode.requests > 0 && self.passes_inside(decode, 0, 1) == 0;
         }
+        let (prefill, decode) = self
+            .split
+            .map_or((prefill, decode), |split| (split.prefill(prefill).load, split.decode(decode)));
         let Means { requests, new, prefix, tokens } = self.means(prefill, decode.requests);
         let kv_tokens = decode.kv_tokens as f64;
         let alone = if self.mixed_pass == MixedPass::Sum { decode.requests } else { 0 };
@@ -226,14 +285,17 @@ impl Measured {
     /// How many of `passes` passes that only decode come before the first that is outside of the figures.
     pub(super) fn passes_inside(&self, first: DecodeLoad, growth: u32, passes: usize) -> usize {
         let Compiled { decode_other, decode, .. } = &*self.compiled;
-        let covered = decode.covered(first.requests);
+        let share = self.split.map_or(first, |split| split.decode(first));
+        let covered = decode.covered(share.requests);
         let Some((least, most)) =
-            covered.filter(|_| decode_other.covers(f64::from(first.requests)))
+            covered.filter(|_| decode_other.covers(f64::from(share.requests)))
         else {
             return 0;
         };
         let (least, most) = (least as u64, most as u64);
-        if first.kv_tokens < least || first.kv_tokens > most {
+        let is_short = share.kv_tokens < least;
+        let most = self.split.map_or(most, |split| split.undo(first.requests, most));
+        if is_short || first.kv_tokens > most {
             0
         } else if growth == 0 {
             passes
@@ -276,6 +338,7 @@ impl PartialEq for Measured {
             && self.scales == other.scales
             && self.pass_overhead == other.pass_overhead
             && self.mixed_pass == other.mixed_pass
+            && self.split == other.split
     }
 }
 
@@ -287,6 +350,7 @@ impl fmt::Debug for Measured {
             .field("scales", &self.scales)
             .field("pass_overhead", &self.pass_overhead)
             .field("mixed_pass", &self.mixed_pass)
+            .field("split", &self.split)
             .finish_non_exhaustive()
     }
 }

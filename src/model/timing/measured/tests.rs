@@ -125,6 +125,31 @@ fn a_summed_pass_takes_as_long_as_two() {
     assert!(summed.is_extrapolated(load, decode(300, 300)));
 }
 
+/// Two stages: the pass of a batch takes what half of it takes on all layers, and the way between them.
+#[test]
+fn stages_share_a_batch() {
+    let measured = Measured::new(Arc::new(table()), Scales::default(), Span::ZERO);
+    let split = Split { ranks: 1, stages: 2, chunk: 1024, hop_ns_per_token: 500.0 };
+    let whole = plain(table());
+    let timer = PassTimer::new(TimingModel::Measured(measured.with_split(split)), 1, 1.0, 1.0);
+    let hop = |tokens: u64| tokens as f64 * 500e-6;
+    for (requests, kv_tokens) in [(8, 6400), (2, 1000)] {
+        let half = decode(requests / 2, kv_tokens / 2);
+        let expected = whole.pass(NO_PREFILL, half).as_ms() + hop(u64::from(requests) / 2);
+        near(timer.pass(NO_PREFILL, decode(requests, kv_tokens)), expected);
+        let both = (prefill(1, 300, 512), half);
+        let expected = whole.pass(both.0, both.1).as_ms() + hop(300 + u64::from(requests) / 2);
+        near(timer.pass(prefill(2, 300, 512), decode(requests, kv_tokens)), expected);
+    }
+    // One request leaves a stage idle.
+    let alone = decode(1, 700);
+    near(timer.pass(NO_PREFILL, alone), whole.pass(NO_PREFILL, alone).as_ms() + hop(1));
+    // A prompt of two chunks: the second sees the first, and comes half a pass later.
+    let chunk = PrefillLoad { requests: 1, tokens: 1000 + 500, prefix_tokens: 500 };
+    let expected = whole.pass(chunk, NO_DECODE).as_ms() * 1.5 + hop(1000);
+    near(timer.pass(prefill(1, 2000, 0), NO_DECODE), expected);
+}
+
 #[test]
 fn beyond_the_figures_the_work_counts() {
     let timer = plain(table());
@@ -251,7 +276,14 @@ fn random_timer(rng: &mut Stream) -> PassTimer {
     let scales = Scales { other: scale(), prefill_attention: scale(), decode_attention: scale() };
     let speedup = [1.0, 1.0, 0.7][rng.random_range(0..3)];
     let overhead = Span::from_ns(rng.random_range(0..100_000));
-    timer(random_table(rng), scales, overhead, speedup)
+    let mut measured = Measured::new(Arc::new(random_table(rng)), scales, overhead);
+    if rng.random() {
+        let [ranks, stages] = [0, 1].map(|_| rng.random_range(1..5));
+        let hop_ns_per_token = rng.random_range(0.0..2.0);
+        let chunk = rng.random_range(1..5000);
+        measured = measured.with_split(Split { ranks, stages, chunk, hop_ns_per_token });
+    }
+    PassTimer::new(TimingModel::Measured(measured), 1, speedup, speedup * 1.5)
 }
 
 #[test]
