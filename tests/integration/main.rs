@@ -1,6 +1,7 @@
 //! Tests that drive the simulator from outside.
 
 mod catalog;
+mod catalog_mistakes;
 mod cli;
 mod corpus;
 mod differential;
