@@ -90,13 +90,18 @@ impl Gate {
     pub(super) fn open(&self, tasks: &[u32], ends: &[u32], first: u32) {
         debug_assert_eq!(ends.len(), self.shares.len());
         for (slot, task) in self.tasks.iter().zip(tasks) {
-            slot.store(*task, Ordering::Relaxed);
+            // Other cores have the line, and often it is right.
+            if slot.load(Ordering::Relaxed) != *task {
+                slot.store(*task, Ordering::Relaxed);
+            }
         }
         self.remaining.store(tasks.len() as u32 + 1, Ordering::Relaxed);
         let last = ends.len() - 1;
         let word = |start: u32, end: u32| u64::from(end) << 32 | u64::from(start);
-        self.unprepared.store(first, Ordering::Relaxed);
-        self.prepared.store(word(ends[last - 1], ends[last]), Ordering::Relaxed);
+        if first > 0 {
+            self.unprepared.store(first, Ordering::Relaxed);
+            self.prepared.store(word(ends[last - 1], ends[last]), Ordering::Relaxed);
+        }
         let mut start = 0;
         for (index, (share, &end)) in self.shares.iter().zip(ends).enumerate() {
             if start < end && (index < last || first == 0) {
