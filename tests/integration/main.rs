@@ -11,6 +11,7 @@ mod planner_cli;
 mod properties;
 mod reference;
 mod scaling;
+mod sessions;
 mod support;
 mod theory;
 mod timing;

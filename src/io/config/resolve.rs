@@ -115,6 +115,7 @@ fn fleet(config: &Config, pools: Vec<PoolSpec>, scaling: Option<Scaling>) -> Fle
         pools,
         control_plane: control_plane(&config.control_plane),
         load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
+        client: None,
         router_queue: router_queue(&config.router),
         scaling,
         seed: config.run.seed,

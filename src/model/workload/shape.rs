@@ -155,7 +155,8 @@ impl Source for Shaped {
     }
 }
 
-fn scale(ns: u64, speedup: f64) -> Time {
+/// A time of the source after a speed-up.
+pub(super) fn scale(ns: u64, speedup: f64) -> Time {
     #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
     let ns = if speedup == 1.0 { ns } else { (ns as f64 / speedup).round() as u64 };
     Time::from_ns(ns.min(Time::MAX.as_ns()))
