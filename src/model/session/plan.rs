@@ -86,8 +86,8 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// The longest delay: 26 days, in ms.
-const LONGEST_MS: f64 = 2.25e9;
+/// The longest delay that a session may be written down with: 26 days, in ms.
+pub const LONGEST_MS: f64 = 2.25e9;
 
 /// The calls of one session, by their place in the list they were given in.
 #[derive(Clone, PartialEq, Eq, Debug)]
