@@ -12,6 +12,7 @@ mod properties;
 mod reference;
 mod scaling;
 mod sessions;
+mod sessions_cli;
 mod support;
 mod theory;
 mod timing;

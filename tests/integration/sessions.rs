@@ -6,10 +6,11 @@ use std::time::Duration;
 use fleetsim::fleet::{
     self, Execution, ExecutionOptions, FleetSpec, Latency, Outcome, Sink, Threads,
 };
+use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::rng::mix64;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::metrics::{Row, Status};
-use fleetsim::model::router::Policy;
+use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec};
 use fleetsim::model::workload::Demand;
 use fleetsim::report::{self, Context, Summary};
 use parking_lot::Mutex;
@@ -160,4 +161,126 @@ fn every_turn_comes_in_time() {
         whole += done;
     }
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || (exact > 500 && whole > 500));
+}
+
+/// The job that these keys describe.
+fn job(keys: &[&str]) -> Job {
+    let set = |key: &&str| ("--set".to_owned(), (*key).to_owned());
+    let overrides: Vec<_> = keys.iter().map(set).collect();
+    Loaded::load(None, &overrides).and_then(|loaded| loaded.resolve()).unwrap()
+}
+
+/// Runs a job in all ways; gives the outcome, the same for all.
+fn one_report(job: &Job, policy: PolicySpec) -> Outcome {
+    let mut reference = None;
+    let mut last = None;
+    for execution in executions(3) {
+        let mut spec = job.fleet.clone();
+        spec.execution = execution;
+        let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
+        let (outcome, rows) = simulate(&spec, job.traffic.open(spec.seed).unwrap(), policy);
+        let found = (outcome.digest, reports(&spec, &outcome), rows);
+        let expected = reference.get_or_insert_with(|| found.clone());
+        assert!(&found == expected, "{execution:?}");
+        last = Some(outcome);
+    }
+    last.unwrap()
+}
+
+const CHATS: [&str; 8] = [
+    "workload.preset=custom",
+    "workload.turns_wait=true",
+    "workload.generate.duration=60s",
+    "workload.generate.rate=4.0",
+    "workload.generate.turns=4.0",
+    "workload.generate.turn_gap=10s",
+    "workload.generate.prefix_groups=3",
+    "workload.generate.prefix_tokens=2048",
+];
+
+const AGENTS: [&str; 5] = [
+    "workload.preset=agents",
+    "workload.generate.duration=60s",
+    "workload.generate.rate=1.0",
+    "workload.generate.prefix_groups=2",
+    "workload.generate.prefix_tokens=1024",
+];
+
+const HASTE: [&str; 4] =
+    ["client.ttft_timeout=300ms", "client.timeout=12s", "client.retries=1", "fleet.workers=6"];
+
+/// Generated chats and agents, with every policy.
+#[test]
+fn chats_and_agents_give_one_report_with_every_router() {
+    for policy in [
+        PolicySpec::RoundRobin,
+        PolicySpec::Random,
+        PolicySpec::PowerOfTwo,
+        PolicySpec::LeastLoaded,
+        PolicySpec::SessionAffine,
+        PolicySpec::Kv(KvRouterConfig::default()),
+    ] {
+        for keys in [&CHATS[..], &AGENTS[..]] {
+            let patient = one_report(&job(&[keys, &["fleet.workers=6"]].concat()), policy);
+            let visited = patient.visited.unwrap();
+            assert!(visited.sessions.done > 40 && visited.sessions.abandoned == 0);
+            assert_eq!(visited.sessions.completed, visited.sessions.planned);
+            assert_eq!((visited.clients.retries, visited.clients.timeouts), (0, 0));
+            assert_eq!(visited.duration.count(), visited.sessions.done);
+            assert_eq!(visited.call_latency.count(), visited.sessions.planned);
+            let hasty = one_report(&job(&[keys, &HASTE].concat()), policy);
+            let visited = hasty.visited.unwrap();
+            assert!(visited.clients.timeouts > 0 && visited.sessions.abandoned > 0);
+            assert_eq!(visited.late, visited.clients.timeouts + dropped_tries(&visited));
+        }
+    }
+}
+
+/// Tries that nobody waited for because another call of the session had been given up.
+fn dropped_tries(visited: &fleet::Visited) -> u64 {
+    let clients = visited.clients;
+    clients.sent - clients.done - clients.refused - clients.timeouts
+}
+
+/// Sessions and a Planner: thinking users keep the run going, and their calls are what it sees.
+#[test]
+fn sessions_and_a_planner_give_one_report() {
+    let planner = [
+        "planner.policy=load",
+        "planner.load_interval=2s",
+        "planner.workers_max=6",
+        "fleet.workers=1",
+        "lifecycle.startup=3s",
+    ];
+    for keys in [&CHATS[..], &AGENTS[..]] {
+        for client in [&[][..], &HASTE[..3]] {
+            let job = job(&[keys, client, &planner].concat());
+            let outcome = one_report(&job, PolicySpec::Kv(KvRouterConfig::default()));
+            let seen: u64 =
+                outcome.scaled.unwrap().ticks.iter().map(|tick| tick.window.traffic.requests).sum();
+            let arrived = outcome.recorder.totals.arrived;
+            assert!(seen > arrived / 2 && seen <= arrived, "{seen} of {arrived}");
+        }
+    }
+}
+
+/// A cap on sessions keeps so many going, through thinking and tools.
+#[test]
+fn a_closed_loop_counts_sessions() {
+    let cap = ["workload.concurrency=7"];
+    for keys in [&CHATS[..], &AGENTS[..]] {
+        let visited = one_report(&job(&[keys, &cap].concat()), PolicySpec::LeastLoaded);
+        assert_eq!(visited.visited.unwrap().sessions.live_max, 7);
+    }
+}
+
+/// Clients that never lose patience change nothing about requests that come on their own.
+#[test]
+fn endless_patience_changes_nothing() {
+    let keys = ["workload.requests=3000", "router.policy=kv"];
+    let plain = one_report(&job(&keys), PolicySpec::RoundRobin);
+    let patient = job(&[&keys[..], &["client.timeout=20d"]].concat());
+    let patient = one_report(&patient, PolicySpec::RoundRobin);
+    assert_eq!(plain.digest, patient.digest);
+    assert!(plain.visited.is_none() && patient.visited.is_some());
 }

@@ -4,10 +4,7 @@ use super::*;
 use crate::kernel::Span;
 use crate::model::session::Sessions;
 
-fn in_file<T>(
-    text: &str,
-    read: impl Fn(&Path) -> Result<T, TraceError>,
-) -> Result<T, String> {
+fn in_file<T>(text: &str, read: impl Fn(&Path) -> Result<T, TraceError>) -> Result<T, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     std::fs::write(&path, text).unwrap();
@@ -88,10 +85,7 @@ fn agents_wait_for_whom_they_list() {
     ];
     let openings = mooncake(&lines.each_ref().map(String::as_str)).unwrap();
     let played: Vec<_> = openings.iter().map(|opening| play(opening, 100)).collect();
-    assert_eq!(
-        played,
-        [vec![(0, 0), (30, 3), (105, 1), (150, 2), (251, 4)], vec![(50, 5)]]
-    );
+    assert_eq!(played, [vec![(0, 0), (30, 3), (105, 1), (150, 2), (251, 4)], vec![(50, 5)]]);
 }
 
 #[test]
@@ -225,14 +219,20 @@ fn recorded_agents_fan_out_and_come_together() {
 fn what_is_wrong_with_recordings_is_said() {
     let good = recorded("a", None, 100, 800);
     let cases = [
-        (vec![good.replace(".v1", ".v2")], "x:1: `schema` is \"dynamo.request.trace.v2\", but has to be dynamo.request.trace.v1"),
+        (
+            vec![good.replace(".v1", ".v2")],
+            "x:1: `schema` is \"dynamo.request.trace.v2\", but has to be dynamo.request.trace.v1",
+        ),
         (
             vec![good.replace("64", "16")],
             "x:1: `trace_block_size` is 16, but has to be the tokens per block that workload.trace_block_size names",
         ),
         (vec![good.replace("\"output_tokens\": 16, ", "")], "x:1: `output_tokens` is missing"),
         (vec![good.replace("request_received_ms", "x")], "x:1: `request_received_ms` is missing"),
-        (vec![good.replace("100,", "1000,")], "x:1: the prompt has 1000 tokens"),
+        (
+            vec![good.replace("100,", "1000,")],
+            "x:1: 2 hash_ids of 64 tokens do not cover an input of 1000 tokens",
+        ),
         (
             vec![recorded("a", Some(("s", "")), 1, 2), good.clone()],
             "x:2: `agent_context` is missing, but other requests have one: all or none have to",
