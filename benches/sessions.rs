@@ -1,4 +1,5 @@
-//! A hundred thousand sessions at once: users who think and read for a minute between turns, on 256 workers.
+//! A hundred thousand sessions at once: a step of one, and whole runs of users who think and read for a minute between
+//! turns, on 256 workers.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +7,12 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fleetsim::fleet::{self, Outcome, Sink};
 use fleetsim::io::config::{Job, Loaded};
+use fleetsim::kernel::rng::stream;
+use fleetsim::kernel::{Span, Time};
 use fleetsim::model::metrics::Row;
+use fleetsim::model::request::Prompt;
+use fleetsim::model::session::{Ask, Opening, Plan, Sessions};
+use rand::RngExt;
 
 /// Takes everything and keeps nothing.
 struct Nowhere;
@@ -59,9 +65,34 @@ fn sessions(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One call is made and completes, among 100,000 sessions of 8 turns that begin anew when they end.
+fn step(criterion: &mut Criterion) {
+    let mut rng = stream(3, 0);
+    let mut opening = move || {
+        let plan = Plan::chain((0..7).map(|_| Span::from_ms(rng.random_range(1000..60_000))));
+        let asks = vec![Ask::new(0, Prompt::unique(1), 1); plan.calls()];
+        Opening { at: Time::ZERO, name: None, plan, asks }
+    };
+    let mut sessions = Sessions::new();
+    (0..100_000).for_each(|number| {
+        sessions.open(Time::ZERO + Span::from_us(300 * number), opening());
+    });
+    criterion.bench_function("session_step_100000", |bencher| {
+        bencher.iter(|| {
+            let now = sessions.next_ready().expect("sessions go on");
+            let ready = sessions.pop(now).expect("it is ready");
+            sessions.complete(now + Span::from_ms(800), ready.call);
+            while sessions.live() < 100_000 {
+                sessions.open(now, opening());
+            }
+            now
+        });
+    });
+}
+
 fn config() -> Criterion {
     Criterion::default().measurement_time(Duration::from_secs(3)).sample_size(10)
 }
 
-criterion_group! { name = benches; config = config(); targets = sessions }
+criterion_group! { name = benches; config = config(); targets = step, sessions }
 criterion_main!(benches);

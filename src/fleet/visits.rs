@@ -174,10 +174,7 @@ impl Visits {
     /// Makes the call that is due.
     pub(super) fn take(&mut self, now: Time) -> Option<Request> {
         let (_, is_retry) = self.next_call().filter(|&(at, _)| at <= now)?;
-        let id = match is_retry {
-            true => self.retries.pop()?.0.1,
-            false => self.sessions.pop(now)?.call,
-        };
+        let id = if is_retry { self.retries.pop()?.0.1 } else { self.sessions.pop(now)?.call };
         let (call, session) = self.sessions.call(id)?;
         let number = RequestId(self.clients.sent);
         let deadline = call.client.send(now, &self.client, &mut self.clients);

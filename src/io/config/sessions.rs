@@ -7,6 +7,9 @@ use crate::model::session::{Backoff, ClientSpec};
 use crate::model::workload::generate::{AgentsSpec, GeneratorSpec};
 
 const BRANCHES: &str = "a whole number from 0 to 1024, the minimum no more than the maximum";
+/// A session is drawn whole when it opens, so it may not be endless.
+const CALLS_MAX: f64 = 10_000.0;
+
 const ONE_OR_MORE: &str = "a number, 1 or more";
 
 /// What a value of this key has to be, in words, if it is narrower than its type.
@@ -60,6 +63,19 @@ pub(super) fn contradictions(workload: &Workload) -> Result<(), Violation> {
         let reason = "needs a trace, or workload.preset = \"custom\" or \"agents\": the other \
                       presets have turns with times of their own";
         return contradict("turns_wait", reason);
+    }
+    let too_many = |key: &str, calls: f64| {
+        let reason = format!("makes {calls:.0} calls a session on average, more than {CALLS_MAX}");
+        Err(Violation::contradiction(&format!("workload.{key}"), reason))
+    };
+    let (agents, turns) = (&workload.agents, workload.generate.turns);
+    let branches = f64::midpoint(f64::from(agents.fan_out_min), f64::from(agents.fan_out_max));
+    let calls = agents.rounds * (branches * agents.branch_calls + 1.0);
+    if calls > CALLS_MAX {
+        return too_many("agents", calls);
+    }
+    if workload.turns_wait && turns > CALLS_MAX {
+        return too_many("generate.turns", turns);
     }
     let has_turns =
         matches!(workload.format, TraceFormat::Auto | TraceFormat::Mooncake | TraceFormat::Dynamo);

@@ -84,14 +84,13 @@ fn copy_of(opening: &Opening, at: Time, copy: u32) -> Opening {
     let salt = mix64(u64::from(copy));
     opening.name = opening.name.map(|name| mix64(name ^ salt));
     // Calls that share a chain go on to do so.
-    let mut last: Option<(Arc<[u64]>, Arc<[u64]>)> = None;
+    let (mut plain, mut salted): (Arc<[u64]>, Arc<[u64]>) = Default::default();
     for ask in &mut opening.asks {
-        let salted = match &last {
-            Some((plain, salted)) if Arc::ptr_eq(plain, &ask.chain) => Arc::clone(salted),
-            _ => ask.chain.iter().map(|&id| mix64(id ^ salt)).collect(),
-        };
-        let plain = std::mem::replace(&mut ask.chain, Arc::clone(&salted));
-        last = Some((plain, salted));
+        if !Arc::ptr_eq(&plain, &ask.chain) {
+            plain = Arc::clone(&ask.chain);
+            salted = plain.iter().map(|&id| mix64(id ^ salt)).collect();
+        }
+        ask.chain = Arc::clone(&salted);
     }
     opening
 }

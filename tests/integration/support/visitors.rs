@@ -37,9 +37,10 @@ fn visitor(rng: &mut Stream, requests: &[Request]) -> Visitor {
         .map(|place| {
             let mut time = || f64::from(rng.random_range(0..=longest_ms));
             let (delay_ms, tool_ms) = (time(), time());
-            let wait_for: Vec<u64> = match is_chain {
-                true => place.checked_sub(1).into_iter().collect(),
-                false => (0..place).filter(|_| rng.random_range(0..=place.min(4)) == 0).collect(),
+            let wait_for: Vec<u64> = if is_chain {
+                place.checked_sub(1).into_iter().collect()
+            } else {
+                (0..place).filter(|_| rng.random_range(0..=place.min(4)) == 0).collect()
             };
             CallSpec { id: place, wait_for, delay_ms, tool_ms }
         })

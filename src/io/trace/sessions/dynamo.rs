@@ -36,8 +36,10 @@ struct Wrapped {
 #[serde(expecting = "an object")]
 struct Event {
     schema: Option<String>,
-    event_type: Option<String>,
-    event_time_unix_ms: Option<u64>,
+    #[serde(rename = "event_type")]
+    kind: Option<String>,
+    #[serde(rename = "event_time_unix_ms")]
+    time_ms: Option<u64>,
     agent_context: Option<AgentContext>,
     request: Option<Recorded>,
 }
@@ -95,7 +97,7 @@ pub(super) fn parse(line: &[u8], number: u64, block_size: u32) -> Result<Option<
     if schema != SCHEMA {
         return Err(Problem::field("schema", shown(schema.as_bytes()), SCHEMA));
     }
-    let kind = event.event_type.ok_or_else(|| missing("event_type"))?;
+    let kind = event.kind.ok_or_else(|| missing("event_type"))?;
     if kind != "request_end" {
         return Ok(None);
     }
@@ -113,7 +115,7 @@ pub(super) fn parse(line: &[u8], number: u64, block_size: u32) -> Result<Option<
     let output = request.output_tokens.ok_or_else(|| missing("output_tokens"))?;
     let output = number::tokens_of_json("output_tokens", &output, 0)?;
     let (start_ms, end_ms) =
-        times(event.event_time_unix_ms, request.request_received_ms, request.total_time_ms)?;
+        times(event.time_ms, request.request_received_ms, request.total_time_ms)?;
     let context = event.agent_context;
     let (session, parent) = match context {
         None => (None, None),

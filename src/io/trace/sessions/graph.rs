@@ -69,10 +69,7 @@ fn opening(nodes: Vec<Node>, index: &FxHashMap<usize, usize>) -> Result<Opening,
     let spec = |node: &Node| CallSpec {
         id: node.line,
         wait_for: node.wait_for.iter().map(|place| lines[index[place]]).collect(),
-        delay_ms: match node.wait_for.is_empty() {
-            true => node.at.since(at).as_ms(),
-            false => node.delay_ms,
-        },
+        delay_ms: if node.wait_for.is_empty() { node.at.since(at).as_ms() } else { node.delay_ms },
         tool_ms: node.tool_ms,
     };
     let specs: Vec<CallSpec> = nodes.iter().map(spec).collect();

@@ -131,7 +131,7 @@ fn chained(
     // Without a delay, the next turn comes as long after this one has completed as it came after it was sent.
     let gap_ns = row.timestamp_ns.zip(before_ns).map(|(own, before)| own.saturating_sub(before));
     if let Some(gap) = gap_ns.filter(|&gap| gap < 0 && row.delay_ms.is_none()) {
-        let found = format!("{} ms before the turn before", -gap as f64 / 1e6);
+        let found = format!("{} ms before the turn before", gap.unsigned_abs() as f64 / 1e6);
         let expected = "not earlier than that, since it waits for it";
         return Err(Problem::field("timestamp", found, expected));
     }

@@ -29,7 +29,8 @@ pub(super) struct Contexts {
     block_size: u32,
     rng_starts: Stream,
     pub(super) rng: Stream,
-    contexts: u64,
+    /// How many contexts and calls there have been.
+    opened: u64,
     calls: u64,
 }
 
@@ -64,7 +65,7 @@ impl Contexts {
             block_size: spec.block_size,
             rng_starts: stream(seed, STREAMS),
             rng: stream(seed, STREAMS + 1),
-            contexts: 0,
+            opened: 0,
             calls: 0,
         }
     }
@@ -85,8 +86,8 @@ impl Contexts {
     pub(super) fn open(&mut self, prefix: Option<u32>) -> Context {
         let prefix_tokens = if prefix.is_some() { self.prefix_tokens } else { 0 };
         let tokens = prefix_tokens.saturating_add(self.prompt_tokens.sample(&mut self.rng));
-        let number = self.contexts;
-        self.contexts += 1;
+        let number = self.opened;
+        self.opened += 1;
         let tokens = tokens.min(self.prompt_tokens_max);
         let mut context = Context { number, prefix, tokens, calls: Vec::new() };
         self.call(&mut context);
