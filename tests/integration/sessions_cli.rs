@@ -40,7 +40,7 @@ fn a_trace_with_sessions_is_played() {
         (1..rows.len()).find(|&row| (figure(row, "trace_line") - line).abs() < 0.5).unwrap()
     };
     for (first, second, delay) in [(0.0, 2.0, 1000.0), (1.0, 3.0, 0.0)] {
-        let end = figure(row_of(first), "arrival_ms") + figure(row_of(first), "e2e_latency_ms");
+        let end = figure(row_of(first), "arrival_ms") + figure(row_of(first), "e2e_ms");
         let gap = figure(row_of(second), "arrival_ms") - end;
         assert!((gap - delay - 5.0).abs() < 1e-5, "{gap}");
     }
@@ -76,9 +76,10 @@ fn what_cannot_be_is_said() {
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("t.jsonl", TRACE);
     write("azure.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.98,4,5\n");
+    let first = TRACE.lines().next().unwrap();
     write(
         "self.jsonl",
-        &TRACE.replacen("\"session_id\": \"a\"", "\"request_id\": 1, \"wait_for\": [1]", 1),
+        &first.replace("\"session_id\": \"a\"", "\"request_id\": 1, \"wait_for\": [1]"),
     );
     write("late.jsonl", &TRACE.replace("1000,", "-1,"));
     let wait = "workload.turns_wait=true";
