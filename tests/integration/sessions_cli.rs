@@ -133,6 +133,13 @@ fn what_cannot_be_is_said() {
         let error = stderr.lines().last().unwrap();
         assert!(error.starts_with("error: ") && error.contains(expected), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn what_has_no_times_or_no_effect_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("t.jsonl"), TRACE).unwrap();
+    let wait = "workload.turns_wait=true";
     let output = run(folder.path(), &["trace", "stats", "t.jsonl", "--set", wait]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("its requests wait for one another"));

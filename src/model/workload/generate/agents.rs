@@ -159,8 +159,8 @@ impl Agent<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::spec;
     use super::*;
+    use crate::model::workload::generate::tests::spec;
 
     #[test]
     fn sessions_fan_out_and_come_together() {

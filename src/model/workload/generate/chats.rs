@@ -45,8 +45,8 @@ pub fn chats(spec: GeneratorSpec, seed: u64) -> Box<dyn SessionSource> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::spec;
     use super::*;
+    use crate::model::workload::generate::tests::spec;
 
     #[test]
     fn turns_go_on_where_the_last_one_ended() {
