@@ -189,11 +189,16 @@ impl Visits {
             strict_priority: call.ask.strict_priority,
             priority_jump: call.ask.priority_jump,
         };
-        if deadline < Time::NEVER {
-            self.deadlines.push(Reverse((deadline, id, tries)));
-        }
+        self.expect_by(deadline, id, tries);
         self.in_flight.insert(number, (id, tries));
         Some(request)
+    }
+
+    /// Keeps a deadline in mind, unless time ends before it.
+    fn expect_by(&mut self, deadline: Time, id: CallId, tries: u32) {
+        if deadline <= Time::MAX {
+            self.deadlines.push(Reverse((deadline, id, tries)));
+        }
     }
 
     /// Ends tries that have waited too long, and forgets deadlines that matter no more.
@@ -209,9 +214,7 @@ impl Visits {
             let deadline = call.client.deadline(&self.client);
             if deadline > at {
                 self.deadlines.pop();
-                if deadline < Time::NEVER {
-                    self.deadlines.push(Reverse((deadline, id, tries)));
-                }
+                self.expect_by(deadline, id, tries);
                 continue;
             }
             if at > now {
