@@ -149,3 +149,32 @@ fn what_has_no_times_or_no_effect_is_said() {
     );
     assert!(text(&idle.stdout).contains("client.backoff has no effect without client.retries"));
 }
+
+/// Dynamo's recordings are told from their schema: as requests where they have no sessions, else as sessions.
+#[test]
+fn recordings_of_dynamo_are_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/trace_dynamo");
+    for name in ["plain", "agents"] {
+        let file = format!("{name}.jsonl");
+        fs::copy(corpus.join(&file), folder.path().join(&file)).unwrap();
+        let size = "workload.trace_block_size=16";
+        let output = run(folder.path(), &["run", "--trace", &file, "--set", size, "--out", name]);
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    }
+    let agents = report(&folder.path().join("agents"));
+    assert_eq!((&agents["num_sessions"], &agents["completed_calls"]), (&1.into(), &3.into()));
+    let plain = report(&folder.path().join("plain"));
+    assert_eq!((&plain["num_sessions"], &plain["num_requests"]), (&Value::Null, &2.into()));
+    let output = run(folder.path(), &["run", "--trace", "plain.jsonl", "--out", "none"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("plain.jsonl:1: `trace_block_size` is 16, but has to be"), "{stderr}");
+    let args =
+        ["trace", "convert", "plain.jsonl", "c.jsonl", "--set", "workload.trace_block_size=16"];
+    let output = run(folder.path(), &args);
+    assert_eq!(text(&output.stdout), "2 requests in c.jsonl\n", "{}", text(&output.stderr));
+    let args = ["run", "--trace", "c.jsonl", "--set", "workload.trace_block_size=16", "--out", "c"];
+    assert_eq!(run(folder.path(), &args).status.code(), Some(0));
+    assert_eq!(report(&folder.path().join("c"))["digest"], plain["digest"]);
+}
