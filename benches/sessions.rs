@@ -37,15 +37,15 @@ fn run(job: &Job) -> Outcome {
     fleet::run(&job.fleet, demand, policy, &Nowhere).expect("a run")
 }
 
-/// As in `configs/experiments/sessions.toml`, but for the number of requests: about 120,000 sessions.
+/// As in `configs/experiments/sessions.toml`, but with three turns on average: about 110,000 sessions.
 const CHATS: [&str; 11] = [
     "run.threads=1",
     "workload.preset=custom",
     "workload.turns_wait=true",
     "workload.concurrency=100000",
-    "workload.requests=600000",
+    "workload.requests=330000",
     "workload.generate.duration=30d",
-    "workload.generate.turns=5.0",
+    "workload.generate.turns=3.0",
     "workload.generate.turn_gap=60s",
     "workload.generate.output_tokens.mean=100.0",
     "engine.num_gpu_blocks=16384",
