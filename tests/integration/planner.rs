@@ -105,11 +105,7 @@ fn throughput_based(rng: &mut Stream) -> ScalingSpec {
         1 => PredictorSpec::Kalman(KalmanConfig::default()),
         _ => PredictorSpec::Arima,
     };
-    let config = ThroughputConfig {
-        rate: predictor.clone(),
-        lengths: predictor,
-        ..ThroughputConfig::default()
-    };
+    let config = ThroughputConfig::default().with_predictor(predictor);
     ScalingSpec::Throughput(config, targets(rng))
 }
 

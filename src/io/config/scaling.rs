@@ -184,6 +184,16 @@ fn contradictions(config: &Config) -> Result<(), Violation> {
             "is \"holt-winters\", which needs planner.predictor_period, the intervals in a season";
         return refuse("planner.predictor", reason);
     }
+    if has_throughput && planner.predictor == Named::Oracle {
+        if planner.predictor_log1p {
+            let reason = "has nothing to do for the predictor \"oracle\": leave it out";
+            return refuse("planner.predictor_log1p", reason);
+        }
+        if config.workload.concurrency.is_some() {
+            let reason = "is \"oracle\", but with workload.concurrency requests arrive when others end, which nobody knows before the run";
+            return refuse("planner.predictor", reason);
+        }
+    }
     if has_load && planner.load_target == text::LoadTarget::Load {
         match (planner.load_up, planner.load_down) {
             (Some(up), Some(down)) if down < up => {}
@@ -283,14 +293,13 @@ fn policies(config: &Config, pool: &PoolSpec) -> (TimedSpec, Option<TimedSpec>) 
 }
 
 fn throughput(planner: &Planner) -> TimedSpec {
-    let predictor = predictor(planner);
     let config = ThroughputConfig {
-        rate: predictor.clone(),
-        lengths: predictor,
         steps: planner.predictor_steps,
         log1p: planner.predictor_log1p,
         change_max: planner.change_max,
-    };
+        ..ThroughputConfig::default()
+    }
+    .with_predictor(predictor(planner));
     TimedSpec {
         policy: ScalingSpec::Throughput(config, targets(planner)),
         interval: planner.throughput_interval.0,
@@ -314,6 +323,7 @@ fn predictor(planner: &Planner) -> PredictorSpec {
         }
         Named::Kalman => PredictorSpec::Kalman(KalmanConfig::default()),
         Named::Arima => PredictorSpec::Arima,
+        Named::Oracle => PredictorSpec::Oracle(None),
     }
 }
 

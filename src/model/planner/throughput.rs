@@ -12,15 +12,17 @@ use crate::model::planner::ScalingPolicy;
 use crate::model::planner::capacity::{CapacityModel, Shape};
 use crate::model::planner::decision::{Figures, Missing, Proposal, Reason};
 use crate::model::planner::observation::Observation;
-use crate::model::planner::predict::{Ahead, PredictorSpec, Series};
+use crate::model::planner::predict::{Ahead, Foresight, PredictorSpec, Series};
 
 /// The parameters of throughput-based scaling.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ThroughputConfig {
     /// What predicts requests per second.
     pub rate: PredictorSpec,
-    /// What predicts prompt and output lengths.
-    pub lengths: PredictorSpec,
+    /// What predicts prompt lengths.
+    pub isl: PredictorSpec,
+    /// What predicts output lengths.
+    pub osl: PredictorSpec,
     /// How many intervals ahead, at least 1. With slow start-ups, more than one.
     pub steps: u32,
     /// Whether predictors see log(1 + x).
@@ -29,12 +31,36 @@ pub struct ThroughputConfig {
     pub change_max: u32,
 }
 
+impl ThroughputConfig {
+    /// The same predictor for all three.
+    #[must_use]
+    pub fn with_predictor(self, predictor: PredictorSpec) -> ThroughputConfig {
+        let (rate, isl) = (predictor.clone(), predictor.clone());
+        ThroughputConfig { rate, isl, osl: predictor, ..self }
+    }
+
+    /// Whether it is to know the future.
+    pub fn is_oracle(&self) -> bool {
+        [&self.rate, &self.isl, &self.osl]
+            .iter()
+            .any(|predictor| matches!(predictor, PredictorSpec::Oracle(_)))
+    }
+
+    /// Tells all three predictors what is to come.
+    pub fn foresee(&mut self, foresight: Foresight) {
+        self.rate = PredictorSpec::Oracle(Some(foresight.rate));
+        self.isl = PredictorSpec::Oracle(Some(foresight.isl));
+        self.osl = PredictorSpec::Oracle(Some(foresight.osl));
+    }
+}
+
 impl Default for ThroughputConfig {
     /// One interval ahead, at most 8 workers per look, as in the reference peer; the predictor is its default too.
     fn default() -> ThroughputConfig {
         ThroughputConfig {
             rate: PredictorSpec::Arima,
-            lengths: PredictorSpec::Arima,
+            isl: PredictorSpec::Arima,
+            osl: PredictorSpec::Arima,
             steps: 1,
             log1p: false,
             change_max: 8,
@@ -61,8 +87,8 @@ impl ThroughputPolicy {
         ThroughputPolicy {
             capacity,
             rate: series(&config.rate),
-            isl: series(&config.lengths),
-            osl: series(&config.lengths),
+            isl: series(&config.isl),
+            osl: series(&config.osl),
             hit_rate: 0.0,
             steps: config.steps.max(1),
             change_max: config.change_max,

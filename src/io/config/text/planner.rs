@@ -162,6 +162,8 @@ pub enum Predictor {
     Kalman,
     /// An autoregression.
     Arima,
+    /// What the workload holds.
+    Oracle,
 }
 
 /// What the load-based part aims at.

@@ -8,7 +8,8 @@ use crate::model::planner::testing::{constant, look, traffic};
 fn policy(change_max: u32) -> ThroughputPolicy {
     let config = ThroughputConfig {
         rate: PredictorSpec::Last,
-        lengths: PredictorSpec::Last,
+        isl: PredictorSpec::Last,
+            osl: PredictorSpec::Last,
         change_max,
         ..ThroughputConfig::default()
     };
@@ -74,7 +75,8 @@ fn cached_tokens_need_no_workers() {
 fn a_warm_up_counts_as_past() {
     let config = ThroughputConfig {
         rate: PredictorSpec::Trend(10),
-        lengths: PredictorSpec::Last,
+        isl: PredictorSpec::Last,
+            osl: PredictorSpec::Last,
         ..ThroughputConfig::default()
     };
     let capacity = CapacityModel::new(constant(), Role::Aggregated, Targets::default());
@@ -90,7 +92,8 @@ fn further_ahead_is_higher_on_a_slope() {
     let rate = |steps| {
         let config = ThroughputConfig {
             rate: PredictorSpec::Trend(10),
-            lengths: PredictorSpec::Last,
+            isl: PredictorSpec::Last,
+            osl: PredictorSpec::Last,
             steps,
             ..ThroughputConfig::default()
         };
