@@ -37,9 +37,11 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "planner.interval" | "planner.throughput_interval" | "planner.load_interval" => {
             "a time of 100 ms or more"
         }
-        "planner.ttft" | "planner.itl" | "planner.pending_limit" | "planner.schedule_period" => {
-            LONGER_THAN_ZERO
-        }
+        "planner.ttft"
+        | "planner.itl"
+        | "planner.pending_limit"
+        | "planner.schedule_period"
+        | "planner.backlog_clear" => LONGER_THAN_ZERO,
         "planner.load_up" | "planner.hpa_target" | "planner.keda_queue" => POSITIVE,
         "planner.load_down" => NOT_NEGATIVE,
         "planner.sensitivity" => SHARE,
@@ -72,6 +74,7 @@ pub(super) fn ranges(config: &Config, ranges: &mut Ranges) {
         ("planner.itl", planner.itl.0),
         ("planner.pending_limit", pending),
         ("planner.schedule_period", period),
+        ("planner.backlog_clear", planner.backlog_clear.map_or(Span::FOREVER, |time| time.0)),
     ] {
         ranges.check(key, format!("\"{time}\""), time > Span::ZERO);
     }
@@ -297,6 +300,9 @@ fn throughput(planner: &Planner) -> TimedSpec {
         steps: planner.predictor_steps,
         log1p: planner.predictor_log1p,
         change_max: planner.change_max,
+        clear: planner.backlog_clear.map(|time| time.0),
+        corrects: planner.capacity_correction,
+        down_window: planner.throughput_down_window.0,
         ..ThroughputConfig::default()
     }
     .with_predictor(predictor(planner));

@@ -6,13 +6,27 @@
 //!
 //! The rate, ISL and OSL are predicted, each by a predictor of its own; the hit rate is the last one observed. What a
 //! worker sustains is [`CapacityModel::estimate`]. One look changes the number by at most `change_max`.
+//!
+//! Three things may be added, none of which the reference peer has. They matter when workers take long to start, because
+//! by then requests have piled up that no rate of arrivals tells of:
+//!
+//! ```text
+//! workers = ceil((expected requests/s + waiting requests / clear) / (requests/s that one worker sustains x correction))
+//! ```
+//!
+//! `clear` is the time in which a backlog is to be worked off. The correction is what workers with full queues have
+//! delivered, over the estimate ([`Correction`]). Going down, the highest number wanted within `down_window` counts.
 
-use crate::kernel::time::Span;
+mod correction;
+
+use crate::kernel::time::{Span, Time};
 use crate::model::planner::ScalingPolicy;
 use crate::model::planner::capacity::{CapacityModel, Shape};
 use crate::model::planner::decision::{Figures, Missing, Proposal, Reason};
 use crate::model::planner::observation::Observation;
 use crate::model::planner::predict::{Ahead, Foresight, PredictorSpec, Series};
+use crate::model::planner::stabiliser::{Stabiliser, StabiliserConfig};
+use crate::model::planner::throughput::correction::Correction;
 
 /// The parameters of throughput-based scaling.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,6 +43,12 @@ pub struct ThroughputConfig {
     pub log1p: bool,
     /// Most workers that one look adds or takes away. The reference peer's 8.
     pub change_max: u32,
+    /// In which time waiting requests are to be worked off, above zero; they do not count if absent.
+    pub clear: Option<Span>,
+    /// Whether the estimate of what a worker sustains is corrected by what is observed.
+    pub corrects: bool,
+    /// Going down, the highest number wanted within this time counts.
+    pub down_window: Span,
 }
 
 impl ThroughputConfig {
@@ -64,6 +84,9 @@ impl Default for ThroughputConfig {
             steps: 1,
             log1p: false,
             change_max: 8,
+            clear: None,
+            corrects: false,
+            down_window: Span::ZERO,
         }
     }
 }
@@ -78,6 +101,9 @@ pub struct ThroughputPolicy {
     hit_rate: f64,
     steps: u32,
     change_max: u32,
+    clear: Option<Span>,
+    correction: Option<Correction>,
+    stabiliser: Stabiliser,
 }
 
 impl ThroughputPolicy {
@@ -92,6 +118,14 @@ impl ThroughputPolicy {
             hit_rate: 0.0,
             steps: config.steps.max(1),
             change_max: config.change_max,
+            clear: config.clear,
+            correction: config.corrects.then(Correction::default),
+            stabiliser: Stabiliser::new(StabiliserConfig {
+                down_window: config.down_window,
+                up_workers_max: config.change_max,
+                up_share_max: 0.0,
+                ..StabiliserConfig::default()
+            }),
         }
     }
 
@@ -121,10 +155,15 @@ impl ThroughputPolicy {
     }
 
     /// The number of workers for this rate, no further than one step from the present one.
-    fn workers(&self, rate: f64, worker_rate: f64, target: u32) -> u32 {
+    fn workers(&mut self, now: Time, rate: f64, worker_rate: f64, target: u32) -> u32 {
         let needed = (rate / worker_rate).ceil() as u32;
-        let least = target.saturating_sub(self.change_max);
-        needed.clamp(least, target.saturating_add(self.change_max))
+        let settled = self.stabiliser.settle(now, target, needed);
+        settled.max(target.saturating_sub(self.change_max))
+    }
+
+    /// Requests per second that have to be served beside those that arrive, so that the backlog is gone in time.
+    fn backlog_rate(&self, observation: &Observation<'_>) -> f64 {
+        self.clear.map_or(0.0, |clear| observation.backlog() as f64 / clear.as_secs())
     }
 }
 
@@ -148,11 +187,18 @@ impl ScalingPolicy for ThroughputPolicy {
             let reason = Reason::NoCapacity { isl, osl };
             return Proposal { workers: None, reason, figures };
         };
-        figures.worker_rate = Some(capacity.rate);
+        let mut worker_rate = capacity.rate;
+        if let Some(correction) = &mut self.correction {
+            correction.observe(observation, capacity.rate);
+            worker_rate *= correction.factor();
+        }
+        figures.worker_rate = Some(worker_rate);
         figures.ttft_ms = capacity.ttft.map(Span::as_ms);
         figures.itl_ms = capacity.itl.map(Span::as_ms);
-        let workers = self.workers(rate, capacity.rate, observation.target);
-        let reason = Reason::Demand { rate, worker_rate: capacity.rate, meets: capacity.meets };
+        let backlog_rate = self.backlog_rate(observation);
+        let workers = self.workers(now, rate + backlog_rate, worker_rate, observation.target);
+        let meets = capacity.meets;
+        let reason = Reason::Demand { rate, backlog_rate, worker_rate, meets };
         Proposal { workers: Some(workers), reason, figures }
     }
 }
