@@ -103,7 +103,7 @@ pub struct ThroughputPolicy {
     change_max: u32,
     clear: Option<Span>,
     correction: Option<Correction>,
-    stabiliser: Stabiliser,
+    stabiliser: Option<Stabiliser>,
 }
 
 impl ThroughputPolicy {
@@ -120,11 +120,12 @@ impl ThroughputPolicy {
             change_max: config.change_max,
             clear: config.clear,
             correction: config.corrects.then(Correction::default),
-            stabiliser: Stabiliser::new(StabiliserConfig {
-                down_window: config.down_window,
-                up_workers_max: config.change_max,
-                up_share_max: 0.0,
-                ..StabiliserConfig::default()
+            stabiliser: (config.down_window > Span::ZERO).then(|| {
+                Stabiliser::new(StabiliserConfig {
+                    down_window: config.down_window,
+                    up_workers_max: config.change_max,
+                    ..StabiliserConfig::default()
+                })
             }),
         }
     }
@@ -157,8 +158,12 @@ impl ThroughputPolicy {
     /// The number of workers for this rate, no further than one step from the present one.
     fn workers(&mut self, now: Time, rate: f64, worker_rate: f64, target: u32) -> u32 {
         let needed = (rate / worker_rate).ceil() as u32;
-        let settled = self.stabiliser.settle(now, target, needed);
-        settled.max(target.saturating_sub(self.change_max))
+        let settled = match &mut self.stabiliser {
+            Some(stabiliser) => stabiliser.settle(now, target, needed),
+            None => needed,
+        };
+        let least = target.saturating_sub(self.change_max);
+        settled.clamp(least, target.saturating_add(self.change_max))
     }
 
     /// Requests per second that have to be served beside those that arrive, so that the backlog is gone in time.
