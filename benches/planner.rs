@@ -110,11 +110,7 @@ fn ticks(criterion: &mut Criterion) {
         ("holt_winters", PredictorSpec::HoltWinters(HoltWintersConfig::with_period(288))),
     ];
     for (name, predictor) in predictors {
-        let config = ThroughputConfig {
-            rate: predictor.clone(),
-            lengths: predictor,
-            ..ThroughputConfig::default()
-        };
+        let config = ThroughputConfig::default().with_predictor(predictor);
         let capacity = CapacityModel::new(engine(), Role::Aggregated, Targets::default());
         let policy = Box::new(ThroughputPolicy::new(&config, capacity));
         let mut rig = Rig::new(policy, loads(1000, 100_000));

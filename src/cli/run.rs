@@ -11,6 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 use crate::cli::watchdog::Watchdog;
+use crate::experiment::{self, ExperimentError};
 use crate::fleet::{self, Activity, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
 use crate::io::files::{ResultDir, numbered};
@@ -30,6 +31,8 @@ pub(super) const RUNS: &str = "runs";
 pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.fleet.workload.config.as_deref(), &options.overrides())?;
     let job = loaded.resolve()?;
+    let spec = experiment::foresee(&job.traffic, &job.fleet)
+        .map_err(|cause| ExperimentError { run: None, cause })?;
     let source = job.traffic.open(job.fleet.seed)?;
     let results = match out_dir(options.output.out.as_deref(), &job.traffic.name()) {
         Some(path) => Some(ResultDir::create(&path, REPORT, options.output.force)?),
@@ -51,7 +54,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let start = Instant::now();
     let policy =
         job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
-    let outcome = fleet::run(&job.fleet, source, policy, &sink);
+    let outcome = fleet::run(&spec, source, policy, &sink);
     sink.progress.finish();
     let unwritten = |error: &io::Error| {
         let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(ROWS);

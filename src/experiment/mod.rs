@@ -3,6 +3,7 @@
 pub mod scaling;
 pub mod sweep;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -11,8 +12,11 @@ use std::time::{Duration, Instant};
 use crate::fleet::{self, FleetSpec, Outcome, RunError, Sink};
 use crate::io::config::{ConfigError, Job};
 use crate::io::trace::TraceError;
+use crate::io::traffic::Traffic;
 use crate::kernel::Time;
 use crate::model::metrics::Row;
+use crate::model::planner::predict::Foresight;
+use crate::model::workload::Demand;
 
 /// Why an experiment ended.
 #[derive(Debug)]
@@ -76,8 +80,31 @@ impl fmt::Display for ExperimentError {
 
 impl std::error::Error for ExperimentError {}
 
+/// The fleet with a Planner that knows the future, if it is to know it: then the whole workload is read once before the
+/// run.
+///
+/// # Errors
+/// If the workload cannot be opened or breaks off, or consists of sessions.
+pub fn foresee<'a>(traffic: &Traffic, spec: &'a FleetSpec) -> Result<Cow<'a, FleetSpec>, Cause> {
+    let interval = spec.scaling.as_ref().and_then(|scaling| scaling.planner.foresight_interval());
+    let Some(interval) = interval else { return Ok(Cow::Borrowed(spec)) };
+    let Demand::Requests(mut source) = traffic.open(spec.seed).map_err(Cause::Trace)? else {
+        let sentence = "planner.predictor is \"oracle\", but calls of sessions come when others have ended, \
+                        which nobody knows before the run";
+        return Err(Cause::Option(sentence.to_owned()));
+    };
+    let foresight = Foresight::of(&mut *source, interval)
+        .map_err(|error| Cause::Run(RunError::Source(error)))?;
+    let mut spec = spec.clone();
+    if let Some(scaling) = &mut spec.scaling {
+        scaling.planner.foresee(&foresight);
+    }
+    Ok(Cow::Owned(spec))
+}
+
 /// Runs the job as `spec` says, and tells how long the simulation took. No rows are stored.
 fn simulate(job: &Job, spec: &FleetSpec, watch: &dyn Watch) -> Result<(Outcome, Duration), Cause> {
+    let spec = &*foresee(&job.traffic, spec)?;
     let source = job.traffic.open(spec.seed).map_err(Cause::Trace)?;
     let policy = job.router.build(spec.workers(), spec.layout(), spec.router_stream());
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]

@@ -22,9 +22,15 @@ fn number(report: &Value, key: &str) -> f64 {
 /// The whole sweep of every experiment with measured times, on a few requests.
 #[test]
 fn experiments_with_measured_times_run() {
-    for (config, runs, requests) in
-        [("fidelity", 5, 70), ("router", 16, 600), ("tp-shapes", 64, 60)]
-    {
+    for (config, runs, requests) in [
+        ("fidelity", 5, 70),
+        ("router", 16, 600),
+        ("tp-shapes", 64, 60),
+        ("planner-startup", 22, 200),
+        ("planner-backlog", 22, 200),
+        ("planner-warm-pool", 8, 200),
+        ("planner-predictors", 7, 2000),
+    ] {
         let reports = sweep(config, &["--requests", &requests.to_string()]);
         assert_eq!(reports.len(), runs, "{config}");
         for report in &reports {

@@ -105,11 +105,7 @@ fn throughput_based(rng: &mut Stream) -> ScalingSpec {
         1 => PredictorSpec::Kalman(KalmanConfig::default()),
         _ => PredictorSpec::Arima,
     };
-    let config = ThroughputConfig {
-        rate: predictor.clone(),
-        lengths: predictor,
-        ..ThroughputConfig::default()
-    };
+    let config = ThroughputConfig::default().with_predictor(predictor);
     ScalingSpec::Throughput(config, targets(rng))
 }
 
@@ -438,4 +434,34 @@ fn a_fixed_planner_is_a_fixed_fleet() {
         compared += 1;
     }
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || compared == 60);
+}
+
+/// Requests that arrive evenly, four tokens each: the fluid limit. With b in a batch and passes of 1.01 s a worker gives b
+/// tokens per pass, so that 8 / (4 x 1.01 s) requests per second are what a full one sustains.
+#[test]
+fn even_traffic_gets_the_computed_fleet() {
+    for rate in [1_u64, 5, 11, 21] {
+        let mut spec = scheduled(1, &[(0, 1)], 1);
+        let long = Targets { ttft: Span::from_secs(30), itl: Span::from_secs(2) };
+        let config = ThroughputConfig::default().with_predictor(PredictorSpec::Last);
+        let scaling = spec.scaling.as_mut().unwrap();
+        scaling.planner.policy = timed(ScalingSpec::Throughput(config, long), Span::from_secs(10));
+        scaling.planner.limits = Limits::new(1, 40, 2, None, None).unwrap();
+        (scaling.lifecycle.workers_max, spec.pools[0].workers) = (40, 40);
+        let even = |number| Request {
+            arrival: Time::from_ns(1 + number * 1_000_000_000 / rate),
+            ..request(0, 4)
+        };
+        let requests: Vec<Request> = (0..900 * rate).map(even).collect();
+        let (outcome, rows) = simulate(&spec, PolicySpec::LeastLoaded, &requests);
+        let computed = (rate as f64 * 4.0 * 1.01 / 8.0).ceil() as u32;
+        let targets: Vec<u32> =
+            outcome.scaled.unwrap().ticks.iter().map(|tick| tick.decision.target).collect();
+        let settled = &targets[5..89];
+        assert!(settled.iter().all(|&target| target == computed), "{rate}/s: {targets:?}");
+        // The fleet keeps up: what piled up at the start has gone, and nothing does again.
+        let waits = rows.iter().filter(|row| row.arrival > at(600));
+        let longest = waits.map(|row| row.admitted.unwrap().since(row.arrival)).max().unwrap();
+        assert!(longest < Span::from_secs(5), "{rate}/s: {longest}");
+    }
 }

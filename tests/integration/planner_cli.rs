@@ -83,7 +83,7 @@ fn what_a_planner_does_not_change_is_noted() {
 }
 
 /// Keys, and what stderr says.
-const MISTAKES: [(&[&str], &str); 16] = [
+const MISTAKES: [(&[&str], &str); 20] = [
     (
         &["planner.policy=lod"],
         "planner.policy is \"lod\", but has to be one of none, throughput, load, both, hpa, keda, fixed, schedule; did you mean load?",
@@ -120,6 +120,22 @@ const MISTAKES: [(&[&str], &str); 16] = [
     (
         &["planner.policy=both", "planner.predictor=holt-winters"],
         "which needs planner.predictor_period",
+    ),
+    (
+        &["planner.policy=both", "planner.predictor=oracle", "workload.concurrency=4"],
+        "planner.predictor is \"oracle\", but with workload.concurrency",
+    ),
+    (
+        &["planner.policy=both", "planner.predictor=oracle", "workload.preset=agents"],
+        "planner.predictor is \"oracle\", but calls of sessions come when others have ended",
+    ),
+    (
+        &["planner.policy=both", "planner.predictor=oracle", "planner.predictor_log1p=true"],
+        "planner.predictor_log1p has nothing to do for the predictor \"oracle\"",
+    ),
+    (
+        &["planner.backlog_clear=0s"],
+        "planner.backlog_clear is \"0s\", but has to be a time above 0",
     ),
     (
         &["planner.policy=load", "planner.load_target=load"],

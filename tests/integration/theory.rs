@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome, PoolSpec};
+use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome, PoolSpec, Scaling};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
+use fleetsim::model::lifecycle::{LifecycleSpec, Startup, Victims};
 use fleetsim::model::metrics::{Row, Slo};
+use fleetsim::model::planner::{Limits, PlannerSpec, ScalingSpec, TimedSpec, WhilePending};
 use fleetsim::model::request::{Prompt, Request, RequestId};
-use fleetsim::model::router::PolicySpec;
+use fleetsim::model::router::{KvRouterConfig, PolicySpec, QueueOrder};
 use fleetsim::model::timing::TimingModel;
 use rand::RngExt;
 use rand_distr::{Distribution, Exp1};
@@ -331,5 +333,87 @@ fn gauges_obey_littles_law() {
         let expected = utilization / moment(kinds, 1) * mean;
         let estimate = Estimate::over_stretches(&waiting);
         estimate.check(expected, "the mean number of waiting requests", seed, test);
+    }
+}
+
+/// Chunks of a prompt, each a prefill pass, on average: 1 / (1 - exp(-1 / 40)).
+const CHUNKS: f64 = 40.0;
+
+/// Erlang C: the probability that a request waits in M/M/c at this utilization.
+fn erlang_c(servers: u32, utilization: f64) -> f64 {
+    // Erlang B by its recursion, then from losses to waits.
+    let offered = f64::from(servers) * utilization;
+    let lost = (1..=servers).fold(1.0, |b, n| offered * b / (f64::from(n) + offered * b));
+    lost / (1.0 - utilization * (1.0 - lost))
+}
+
+/// A Planner that holds `workers` of twelve, and a router that sends a worker one request at a time.
+fn held(workers: u32, seed: u64) -> FleetSpec {
+    const MOST: u32 = 12;
+    let mut spec = spec(MOST, seed);
+    let engine = &mut spec.pools[0].engine;
+    (engine.max_num_batched_tokens, engine.num_gpu_blocks) = (BLOCK, 4000);
+    spec.router_queue = Some(QueueOrder::Fcfs);
+    spec.scaling = Some(Scaling {
+        planner: PlannerSpec {
+            name: "fixed",
+            policy: TimedSpec {
+                policy: ScalingSpec::Fixed(workers),
+                interval: Span::from_secs(60),
+                while_pending: WhilePending::Act,
+            },
+            floor: None,
+            limits: Limits::new(1, MOST, 1, None, None).unwrap(),
+            advisory: false,
+            initial: workers,
+        },
+        lifecycle: LifecycleSpec {
+            workers_max: MOST,
+            gpus_per_worker: 1,
+            startup: Startup::constant(Span::from_secs(30)),
+            warm: 0,
+            starting_max: None,
+            gpus_max: None,
+            victims: Victims::Newest,
+        },
+        cold_start: false,
+    });
+    spec
+}
+
+/// Service times are geometric numbers of chunks of 7 ms, the exponential distribution in steps: its square of the
+/// coefficient of variation is exp(-1 / 40) and not 1, for which Lee and Longton (1959) correct the mean wait.
+#[test]
+fn a_fleet_that_is_held_is_m_m_c() {
+    let seed = one_seed().start;
+    for (servers, utilization) in [(1, 0.7), (3, 0.8), (10, 0.85)] {
+        let spec = held(servers, seed);
+        let mean = PREFILL.as_secs() / (1.0 - (-1.0 / CHUNKS).exp());
+        let rate = f64::from(servers) * utilization / mean;
+        let mut rng = stream(seed, 2);
+        let requests = poisson(seed, rate, &[(1, 1.0)], 60_000).map(move |request| {
+            let chunks: f64 = Exp1.sample(&mut rng);
+            let tokens = (chunks * CHUNKS).ceil().max(1.0) as u32 * BLOCK;
+            Request { prompt: Prompt::unique(tokens), ..request }
+        });
+        let policy =
+            PolicySpec::Kv(KvRouterConfig { busy_prefill_tokens: Some(0.5), ..Default::default() });
+        let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
+        let rows = Rows::default();
+        fleet::run(&spec, Box::new(requests), policy, &rows).unwrap();
+        let rows = rows.sorted();
+        assert!(rows.iter().all(|row| row.worker.0 < servers));
+        let waits: Vec<f64> = rows.iter().map(wait).collect();
+        let waited: Vec<f64> = waits.iter().map(|wait| f64::from(u8::from(*wait > 0.0))).collect();
+        let probability = erlang_c(servers, utilization);
+        let scatter = f64::midpoint(1.0, (-1.0 / CHUNKS).exp());
+        let expected = scatter * probability * mean / (f64::from(servers) * (1.0 - utilization));
+        let check = |samples: &[f64], expected, what: &str| {
+            let what = format!("{what} of {servers} workers");
+            let test = "a_fleet_that_is_held_is_m_m_c";
+            Estimate::over_stretches(samples).check(expected, &what, seed, test);
+        };
+        check(&waits, expected, "the mean wait");
+        check(&waited, probability, "P(wait)");
     }
 }

@@ -76,6 +76,7 @@ fn complete_planner() -> Planner {
         load_up: Some(1.0),
         load_down: Some(1.0),
         pending_limit: time,
+        backlog_clear: time,
         fixed_workers: count,
         schedule: vec![(0.0, 1)],
         schedule_period: time,

@@ -160,6 +160,9 @@ const THROUGHPUT_KEYS: &[&str] = &[
     "predictor_log1p",
     "predictor_steps",
     "change_max",
+    "backlog_clear",
+    "capacity_correction",
+    "throughput_down_window",
 ];
 const LOAD_KEYS: &[&str] = &[
     "load_interval",

@@ -37,9 +37,11 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "planner.interval" | "planner.throughput_interval" | "planner.load_interval" => {
             "a time of 100 ms or more"
         }
-        "planner.ttft" | "planner.itl" | "planner.pending_limit" | "planner.schedule_period" => {
-            LONGER_THAN_ZERO
-        }
+        "planner.ttft"
+        | "planner.itl"
+        | "planner.pending_limit"
+        | "planner.schedule_period"
+        | "planner.backlog_clear" => LONGER_THAN_ZERO,
         "planner.load_up" | "planner.hpa_target" | "planner.keda_queue" => POSITIVE,
         "planner.load_down" => NOT_NEGATIVE,
         "planner.sensitivity" => SHARE,
@@ -72,6 +74,7 @@ pub(super) fn ranges(config: &Config, ranges: &mut Ranges) {
         ("planner.itl", planner.itl.0),
         ("planner.pending_limit", pending),
         ("planner.schedule_period", period),
+        ("planner.backlog_clear", planner.backlog_clear.map_or(Span::FOREVER, |time| time.0)),
     ] {
         ranges.check(key, format!("\"{time}\""), time > Span::ZERO);
     }
@@ -184,6 +187,16 @@ fn contradictions(config: &Config) -> Result<(), Violation> {
             "is \"holt-winters\", which needs planner.predictor_period, the intervals in a season";
         return refuse("planner.predictor", reason);
     }
+    if has_throughput && planner.predictor == Named::Oracle {
+        if planner.predictor_log1p {
+            let reason = "has nothing to do for the predictor \"oracle\": leave it out";
+            return refuse("planner.predictor_log1p", reason);
+        }
+        if config.workload.concurrency.is_some() {
+            let reason = "is \"oracle\", but with workload.concurrency requests arrive when others end, which nobody knows before the run";
+            return refuse("planner.predictor", reason);
+        }
+    }
     if has_load && planner.load_target == text::LoadTarget::Load {
         match (planner.load_up, planner.load_down) {
             (Some(up), Some(down)) if down < up => {}
@@ -283,14 +296,16 @@ fn policies(config: &Config, pool: &PoolSpec) -> (TimedSpec, Option<TimedSpec>) 
 }
 
 fn throughput(planner: &Planner) -> TimedSpec {
-    let predictor = predictor(planner);
     let config = ThroughputConfig {
-        rate: predictor.clone(),
-        lengths: predictor,
         steps: planner.predictor_steps,
         log1p: planner.predictor_log1p,
         change_max: planner.change_max,
-    };
+        clear: planner.backlog_clear.map(|time| time.0),
+        corrects: planner.capacity_correction,
+        down_window: planner.throughput_down_window.0,
+        ..ThroughputConfig::default()
+    }
+    .with_predictor(predictor(planner));
     TimedSpec {
         policy: ScalingSpec::Throughput(config, targets(planner)),
         interval: planner.throughput_interval.0,
@@ -314,6 +329,7 @@ fn predictor(planner: &Planner) -> PredictorSpec {
         }
         Named::Kalman => PredictorSpec::Kalman(KalmanConfig::default()),
         Named::Arima => PredictorSpec::Arima,
+        Named::Oracle => PredictorSpec::Oracle(None),
     }
 }
 

@@ -174,9 +174,8 @@ impl QueueLength {
 
 impl ScalingPolicy for QueueLength {
     fn propose(&mut self, observation: &Observation<'_>) -> Proposal {
-        let Observation { loads, target: current, now, .. } = *observation;
-        let queued: u64 = loads.iter().map(|load| u64::from(load.queued)).sum();
-        let queued = queued + observation.waiting;
+        let Observation { target: current, now, .. } = *observation;
+        let queued = observation.backlog();
         let reason = Reason::Queue { queued, per_worker: self.per_worker };
         let ratio = queued as f64 / self.per_worker / f64::from(current.max(1));
         let wanted = if self.stabiliser.tolerates(ratio) {

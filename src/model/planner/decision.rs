@@ -68,6 +68,8 @@ pub enum Reason {
     Demand {
         /// Requests per second.
         rate: f64,
+        /// Requests per second that have to be served beside them to clear a backlog in time; zero if that is not asked.
+        backlog_rate: f64,
         /// Requests per second.
         worker_rate: f64,
         /// Whether a worker keeps its targets at that rate.
@@ -146,11 +148,12 @@ impl fmt::Display for Reason {
             Reason::NoData(Missing::Workers) => f.write_str("no worker is ready"),
             Reason::Fixed => f.write_str("the number is fixed"),
             Reason::Schedule { since } => write!(f, "the schedule has said so for {since}"),
-            Reason::Demand { rate, worker_rate, meets } => {
-                write!(
-                    f,
-                    "{rate:.3} requests/s are expected and a worker sustains {worker_rate:.3}"
-                )?;
+            Reason::Demand { rate, backlog_rate, worker_rate, meets } => {
+                write!(f, "{rate:.3} requests/s are expected")?;
+                if backlog_rate > 0.0 {
+                    write!(f, ", {backlog_rate:.3} more are to clear the backlog,")?;
+                }
+                write!(f, " and a worker sustains {worker_rate:.3}")?;
                 f.write_str(if meets { "" } else { ", without keeping its targets" })
             }
             Reason::NoCapacity { isl, osl } => {
@@ -289,7 +292,7 @@ mod tests {
 
     #[test]
     fn decisions_explain_themselves() {
-        let demand = Reason::Demand { rate: 8.0, worker_rate: 1.5, meets: true };
+        let demand = Reason::Demand { rate: 8.0, backlog_rate: 0.0, worker_rate: 1.5, meets: true };
         let mut decision_made = decision(2, 4, demand);
         decision_made.limit = Some(Limit::GpusMax);
         assert_eq!(
@@ -314,7 +317,7 @@ mod tests {
             Reason::NoData(Missing::Workers),
             Reason::Fixed,
             Reason::Schedule { since: Span::from_secs(60) },
-            Reason::Demand { rate: 1.0, worker_rate: 0.5, meets: false },
+            Reason::Demand { rate: 1.0, backlog_rate: 0.0, worker_rate: 0.5, meets: false },
             Reason::NoCapacity { isl: 1e6, osl: 10.0 },
             Reason::AllAbove { latency: Latency::Itl, least_ms: 60.0, target_ms: 50.0 },
             Reason::OneAbove { place: 3, load: 1.2, threshold: 1.0 },

@@ -183,6 +183,13 @@ pub struct Observation<'a> {
     pub loads: &'a [WorkerLoad],
 }
 
+impl Observation<'_> {
+    /// Requests that wait, in front of the fleet and in the queues of ready workers.
+    pub fn backlog(&self) -> u64 {
+        self.waiting + self.loads.iter().map(|load| u64::from(load.queued)).sum::<u64>()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use crate::kernel::time::Span;
 use crate::model::engine::EngineConfig;
+use crate::model::planner::predict::Foresight;
 use crate::model::planner::{
     CapacityModel, EngineModel, Fixed, HpaMetric, Limits, LoadConfig, LoadPolicy, Planner,
     PlannerConfig, QueueLength, Role, ScalingPolicy, Schedule, ScheduleEntry, StabiliserConfig,
@@ -95,6 +96,27 @@ pub struct PlannerSpec {
 }
 
 impl PlannerSpec {
+    /// The interval of a policy that is to know the future, if there is one.
+    pub fn foresight_interval(&self) -> Option<Span> {
+        let mut policies = std::iter::once(&self.policy).chain(&self.floor);
+        let is_oracle = |policy: &&TimedSpec| match &policy.policy {
+            ScalingSpec::Throughput(config, _) => config.is_oracle(),
+            _ => false,
+        };
+        policies.find(is_oracle).map(|policy| policy.interval)
+    }
+
+    /// Tells that policy what is to come.
+    pub fn foresee(&mut self, foresight: &Foresight) {
+        for policy in std::iter::once(&mut self.policy).chain(&mut self.floor) {
+            if let ScalingSpec::Throughput(config, _) = &mut policy.policy
+                && config.is_oracle()
+            {
+                config.foresee(foresight.clone());
+            }
+        }
+    }
+
     /// The Planner before its first tick, for workers with this engine.
     pub fn build(&self, engine: &EngineConfig) -> Planner {
         let timed = |spec: &TimedSpec| {

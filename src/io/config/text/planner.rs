@@ -46,6 +46,13 @@ pub struct Planner {
     pub predictor_steps: u32,
     /// Most workers that one look of the throughput-based part adds or takes away.
     pub change_max: u32,
+    /// Throughput-based: in which time waiting requests are to be worked off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog_clear: Option<Duration>,
+    /// Throughput-based: whether what a worker is taken to sustain is corrected by what busy workers deliver.
+    pub capacity_correction: bool,
+    /// Throughput-based: going down, the highest number wanted within this time counts.
+    pub throughput_down_window: Duration,
     /// What the load-based part aims at.
     pub load_target: LoadTarget,
     /// `load`: above this load of one worker, there are too few.
@@ -105,6 +112,9 @@ impl Default for Planner {
             predictor_log1p: false,
             predictor_steps: 1,
             change_max: 8,
+            backlog_clear: None,
+            capacity_correction: false,
+            throughput_down_window: secs(0),
             load_target: LoadTarget::Sla,
             load_up: None,
             load_down: None,
@@ -162,6 +172,8 @@ pub enum Predictor {
     Kalman,
     /// An autoregression.
     Arima,
+    /// What the workload holds.
+    Oracle,
 }
 
 /// What the load-based part aims at.

@@ -14,6 +14,7 @@
 //! | [`Oracle`] | what the trace holds |
 
 mod arima;
+mod foresight;
 mod holt_winters;
 mod kalman;
 mod oracle;
@@ -22,6 +23,7 @@ mod simple;
 use std::fmt::Debug;
 
 pub use arima::Arima;
+pub use foresight::Foresight;
 pub use holt_winters::{HoltWinters, HoltWintersConfig};
 pub use kalman::{Kalman, KalmanConfig};
 pub use oracle::{Future, Oracle};
@@ -64,12 +66,15 @@ pub enum PredictorSpec {
     Kalman(KalmanConfig),
     /// [`Arima`]
     Arima,
-    /// [`Oracle`]
-    Oracle(Future),
+    /// [`Oracle`]. The future is not known before the workload has been read: see [`Foresight`].
+    Oracle(Option<Future>),
 }
 
 impl PredictorSpec {
     /// The predictor, before the first value.
+    ///
+    /// # Panics
+    /// If it is an oracle that has not been told the future.
     pub fn build(&self) -> Box<dyn Predictor> {
         match self {
             PredictorSpec::Last => Box::new(LastValue::default()),
@@ -78,7 +83,10 @@ impl PredictorSpec {
             PredictorSpec::HoltWinters(config) => Box::new(HoltWinters::new(*config)),
             PredictorSpec::Kalman(config) => Box::new(Kalman::new(*config)),
             PredictorSpec::Arima => Box::new(Arima::new()),
-            PredictorSpec::Oracle(future) => Box::new(Oracle::new(future.clone())),
+            PredictorSpec::Oracle(future) => {
+                let future = future.clone().expect("nobody has told the oracle the future");
+                Box::new(Oracle::new(future))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::*;
 use crate::kernel::rng::stream;
 use crate::model::planner::predict::arima::Fit;
+use crate::model::request::{Prompt, Request, RequestId};
 
 fn ahead(steps: u32) -> Ahead {
     Ahead { now: Time::ZERO, interval: Span::from_secs(60), steps }
@@ -220,6 +221,31 @@ fn an_oracle_knows() {
     close(at(45, 1), (15.0 * 20.0 + 30.0 * 30.0 + 15.0 * 40.0) / 60.0, 1e-12);
     close(at(90, 1), 20.0, 1e-12);
     close(at(600, 1), 0.0, 0.0);
+}
+
+fn arriving(secs: u64, prompt_tokens: u32, output_tokens: u32) -> Request {
+    Request {
+        id: RequestId(0),
+        trace_line: 0,
+        arrival: Time::ZERO + Span::from_secs(secs),
+        prompt: Prompt::unique(prompt_tokens),
+        output_tokens,
+        session: None,
+        strict_priority: 0,
+        priority_jump: 0.0,
+    }
+}
+
+/// Nothing arrives in the second of three intervals: the lengths there are those of all three requests.
+#[test]
+fn the_future_is_read_from_the_source() {
+    let requests = [arriving(1, 100, 10), arriving(9, 300, 20), arriving(20, 800, 60)];
+    let foresight = Foresight::of(&mut requests.into_iter(), Span::from_secs(10)).unwrap();
+    assert_eq!(*foresight.rate.values, [0.2, 0.0, 0.1]);
+    assert_eq!(*foresight.isl.values, [200.0, 400.0, 800.0]);
+    assert_eq!(*foresight.osl.values, [15.0, 30.0, 60.0]);
+    let nothing = Foresight::of(&mut std::iter::empty(), Span::from_secs(10)).unwrap();
+    assert!(nothing.rate.values.is_empty());
 }
 
 fn observe(series: &mut Series, values: &[f64]) {

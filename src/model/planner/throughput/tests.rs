@@ -2,18 +2,20 @@
 
 use super::*;
 use crate::model::planner::capacity::{Role, Targets};
-use crate::model::planner::observation::Traffic;
+use crate::model::planner::observation::{Traffic, WorkerLoad};
 use crate::model::planner::testing::{constant, look, traffic};
 
-fn policy(change_max: u32) -> ThroughputPolicy {
-    let config = ThroughputConfig {
-        rate: PredictorSpec::Last,
-        lengths: PredictorSpec::Last,
-        change_max,
-        ..ThroughputConfig::default()
-    };
+fn last() -> ThroughputConfig {
+    ThroughputConfig::default().with_predictor(PredictorSpec::Last)
+}
+
+fn from(config: &ThroughputConfig) -> ThroughputPolicy {
     let capacity = CapacityModel::new(constant(), Role::Aggregated, Targets::default());
-    ThroughputPolicy::new(&config, capacity)
+    ThroughputPolicy::new(config, capacity)
+}
+
+fn policy(change_max: u32) -> ThroughputPolicy {
+    from(&ThroughputConfig { change_max, ..last() })
 }
 
 fn at_target(traffic: Traffic, target: u32) -> Observation<'static> {
@@ -74,7 +76,8 @@ fn cached_tokens_need_no_workers() {
 fn a_warm_up_counts_as_past() {
     let config = ThroughputConfig {
         rate: PredictorSpec::Trend(10),
-        lengths: PredictorSpec::Last,
+        isl: PredictorSpec::Last,
+        osl: PredictorSpec::Last,
         ..ThroughputConfig::default()
     };
     let capacity = CapacityModel::new(constant(), Role::Aggregated, Targets::default());
@@ -90,7 +93,8 @@ fn further_ahead_is_higher_on_a_slope() {
     let rate = |steps| {
         let config = ThroughputConfig {
             rate: PredictorSpec::Trend(10),
-            lengths: PredictorSpec::Last,
+            isl: PredictorSpec::Last,
+            osl: PredictorSpec::Last,
             steps,
             ..ThroughputConfig::default()
         };
@@ -104,4 +108,56 @@ fn further_ahead_is_higher_on_a_slope() {
     };
     // 10 requests/s more per minute.
     assert!((rate(1) - 50.0).abs() < 1e-9 && (rate(3) - 70.0).abs() < 1e-9);
+}
+
+/// Workers that are all busy, each with so many requests in its queue.
+fn queues(workers: usize, queued: u32) -> Vec<WorkerLoad> {
+    vec![WorkerLoad { running: 8, queued, ..WorkerLoad::default() }; workers]
+}
+
+/// A worker sustains 21.3 requests/s. Of 10 that arrive per second one takes care; 1,200 that wait are 20 more per
+/// second if they are to be gone within a minute.
+#[test]
+fn a_backlog_is_demand() {
+    let config = ThroughputConfig { clear: Some(Span::from_secs(60)), ..last() };
+    let propose = |waiting, loads: &[WorkerLoad]| {
+        let observation = Observation { waiting, ..look(traffic(600, 1000, 100), loads) };
+        from(&config).propose(&observation)
+    };
+    assert_eq!(propose(0, &[]).workers, Some(1));
+    let proposal = propose(1000, &queues(2, 100));
+    assert_eq!(proposal.workers, Some(2), "of {}", proposal.reason);
+    let text = proposal.reason.to_string();
+    assert!(text.contains("20.000 more are to clear the backlog"), "{text}");
+    assert_eq!(proposal.figures.rate, Some(10.0), "the backlog is no prediction");
+}
+
+/// Two workers that are busy all the time finish 600 requests in a minute: 5 each per second, where 21.3 were expected.
+#[test]
+fn what_busy_workers_deliver_counts() {
+    let config = ThroughputConfig { corrects: true, ..last() };
+    let mut policy = from(&config);
+    let (busy, idle) = (queues(2, 1), queues(2, 0));
+    let mut workers = |loads: &[WorkerLoad]| {
+        policy.propose(&look(traffic(600, 1000, 100), loads)).workers.unwrap()
+    };
+    assert_eq!(workers(&idle), 1);
+    assert_eq!(workers(&busy), 1, "they may have been idle before");
+    assert_eq!(workers(&busy), 2, "10 / 5.3, as the factor is at its least of 0.25");
+    assert_eq!(workers(&idle), 2, "it is not forgotten");
+}
+
+#[test]
+fn the_way_down_is_slow() {
+    let config = ThroughputConfig { down_window: Span::from_secs(120), ..last() };
+    let mut policy = from(&config);
+    let mut at = |secs: u64, per_minute| {
+        let now = Time::ZERO + Span::from_secs(secs);
+        let look = at_target(traffic(per_minute, 1000, 100), 5);
+        policy.propose(&Observation { now, ..look }).workers
+    };
+    assert_eq!(at(60, 6000), Some(5));
+    assert_eq!(at(120, 60), Some(5));
+    assert_eq!(at(180, 60), Some(5), "120 s ago there was need of 5");
+    assert_eq!(at(240, 60), Some(1));
 }
