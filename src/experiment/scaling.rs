@@ -3,14 +3,17 @@
 //! A run on one thread that takes down what every task costs gives the prediction. It is compared with runs on as many
 //! threads as there are cores. All runs have to give the same rows. Each is repeated and the least time kept: what
 //! another repetition took more was somebody else's. The repetitions take turns, so that a slow minute hits them all.
+//!
+//! Cores share caches, memory and, where they are two halves of one, everything. What that costs has nothing to do with how
+//! a run is divided: it is measured with several runs at once, each on one thread, and is part of the prediction.
 
 use std::collections::BTreeMap;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use crate::experiment::{Cause, ExperimentError, Watch, simulate};
 use crate::fleet::{
-    Execution, ExecutionOptions, INDEX_PARTS, Outcome, THREADS_WORTH_DIVIDING, Threads,
+    Execution, ExecutionOptions, FleetSpec, INDEX_PARTS, Outcome, THREADS_WORTH_DIVIDING, Threads,
 };
 use crate::io::config::Job;
 use crate::kernel::Account;
@@ -18,6 +21,9 @@ use crate::report::{Costs, Scaling, ScalingPoint};
 
 /// The most threads that can be asked about, as for `run.threads`.
 const THREADS_MAX: usize = 1024;
+
+/// The most runs at once that tell how cores slow one another: each needs the memory of a run.
+const CROWD_MAX: usize = 8;
 
 /// The most repetitions.
 const REPEAT_MAX: usize = 1000;
@@ -41,6 +47,8 @@ enum Way {
     Sequential,
     /// The parallel executor on so many threads.
     Parallel(usize),
+    /// So many runs at once, each with the parallel executor on one thread: their mean time.
+    Crowd(usize),
 }
 
 impl Way {
@@ -53,13 +61,14 @@ impl Way {
             Way::Sequential => "sequential executor".to_owned(),
             Way::Parallel(1) => "parallel executor on 1 thread".to_owned(),
             Way::Parallel(threads) => format!("parallel executor on {threads} threads"),
+            Way::Crowd(runs) => format!("{runs} runs at once, on 1 thread each"),
         }
     }
 
     /// How to run it; whether threads are pinned is the user's choice.
     fn execution(self, pin: bool) -> Execution {
         let threads = match self {
-            Way::Account(_) | Way::Sequential => 1,
+            Way::Account(_) | Way::Sequential | Way::Crowd(_) => 1,
             Way::Parallel(threads) => threads,
         };
         let options = ExecutionOptions {
@@ -125,7 +134,8 @@ impl Plan {
     /// Everything that is run in a repetition, in order.
     fn ways(&self) -> Vec<Way> {
         let more = self.threads.iter().filter(|&&threads| 1 < threads && threads <= self.cores);
-        let more = more.map(|&threads| Way::Parallel(threads));
+        let crowd = more.clone().max().map(|&threads| Way::Crowd(threads.min(CROWD_MAX)));
+        let more = more.map(|&threads| Way::Parallel(threads)).chain(crowd);
         let is_divided = self.threads.iter().any(|&threads| threads >= THREADS_WORTH_DIVIDING);
         let divided = is_divided.then_some(Way::Account(INDEX_PARTS));
         let first = [Way::Account(0), Way::Sequential, Way::Parallel(1)];
@@ -140,7 +150,10 @@ impl Plan {
     ) -> Result<(Outcome, Duration), Cause> {
         let mut spec = self.job.fleet.clone();
         spec.execution = way.execution(spec.execution.pin);
-        let (outcome, wall) = simulate(&self.job, &spec, watch)?;
+        let (outcome, wall) = match way {
+            Way::Crowd(runs) => self.run_crowd(&spec, runs, watch)?,
+            _ => simulate(&self.job, &spec, watch)?,
+        };
         if let Some(first) = digest
             && first != outcome.digest
         {
@@ -157,6 +170,28 @@ impl Plan {
         Ok((outcome, wall))
     }
 
+    /// So many runs at once; one of the outcomes, which are all the same, and the mean time.
+    fn run_crowd(
+        &self,
+        spec: &FleetSpec,
+        runs: usize,
+        watch: &dyn Watch,
+    ) -> Result<(Outcome, Duration), Cause> {
+        let all: Vec<_> = thread::scope(|scope| {
+            let one = || scope.spawn(|| simulate(&self.job, spec, watch));
+            let running: Vec<_> = (0..runs).map(|_| one()).collect();
+            running.into_iter().map(|run| run.join().expect("panics are caught in a run")).collect()
+        });
+        let mut sum = Duration::ZERO;
+        let mut last = None;
+        for run in all {
+            let (outcome, wall) = run?;
+            sum += wall;
+            last = Some(outcome);
+        }
+        Ok((last.expect("a crowd is more than one"), sum / runs as u32))
+    }
+
     fn evaluate(
         &self,
         accounts: &BTreeMap<u32, Account>,
@@ -168,17 +203,25 @@ impl Plan {
         // If the index can't be divided, the second account is as good as the first.
         let divided = accounts.get(&INDEX_PARTS).filter(|account| account.aides() > 0.0);
         let alone = account.predict(1).time;
+        let alone_s = seconds(Way::Parallel(1)).expect("it is always run");
+        let crowd = (2..=CROWD_MAX).find_map(|runs| Some((runs, seconds(Way::Crowd(runs))?)));
+        let crowding = crowd.map(|(runs, seconds)| (runs, (seconds / alone_s).max(1.0)));
         let point = |&threads: &usize| {
             let is_divided = threads >= THREADS_WORTH_DIVIDING;
             let prediction = divided.filter(|_| is_divided).unwrap_or(account).predict(threads);
+            // Of cores that are not there nobody knows.
+            let known = crowding.filter(|_| threads <= self.cores);
+            let slower = known.map(|crowding| slowdown(crowding, threads));
+            let time = prediction.time * slower.unwrap_or(1.0);
             ScalingPoint {
                 threads,
-                predicted_speedup: alone / prediction.time,
+                predicted_speedup: alone / time,
                 measured_s: seconds(Way::Parallel(threads)),
-                predicted_s: prediction.time * 1e-9,
-                coordinator_lost: prediction.hub / prediction.time,
-                imbalance_lost: prediction.imbalance / prediction.time,
-                rendezvous_lost: prediction.rendezvous / prediction.time,
+                predicted_s: time * 1e-9,
+                coordinator_lost: prediction.hub / time,
+                imbalance_lost: prediction.imbalance / time,
+                rendezvous_lost: prediction.rendezvous / time,
+                crowding_lost: slower.map(|slower| 1.0 - 1.0 / slower),
             }
         };
         Scaling {
@@ -192,10 +235,18 @@ impl Plan {
             costs: costs(account),
             divided: divided.map(costs),
             sequential_s: seconds(Way::Sequential).expect("it is always run"),
-            alone_s: seconds(Way::Parallel(1)).expect("it is always run"),
+            alone_s,
+            crowding,
             points: self.threads.iter().map(point).collect(),
         }
     }
+}
+
+/// How many times as long work takes on so many busy cores, if so many runs at once took so many times as long as one. It
+/// grows evenly with the other cores up to that many, and stays beyond.
+fn slowdown((runs, times): (usize, f64), threads: usize) -> f64 {
+    let others = threads.min(runs) - 1;
+    1.0 + (times - 1.0) * others as f64 / (runs - 1) as f64
 }
 
 fn costs(account: &Account) -> Costs {
@@ -259,6 +310,15 @@ mod tests {
         let mut plan = Plan::new(job, "2,4,8", "1").unwrap();
         plan.cores = 4;
         let first = [Way::Account(0), Way::Sequential, Way::Parallel(1), Way::Account(INDEX_PARTS)];
-        assert_eq!(plan.ways(), [&first[..], &[Way::Parallel(2), Way::Parallel(4)]].concat());
+        let more = [Way::Parallel(2), Way::Parallel(4), Way::Crowd(4)];
+        assert_eq!(plan.ways(), [&first[..], &more].concat());
+        plan.cores = 1;
+        assert_eq!(plan.ways(), first);
+    }
+
+    #[test]
+    fn others_slow_a_core_evenly() {
+        let times = [1, 2, 3, 5, 64].map(|threads| slowdown((3, 1.5), threads));
+        assert_eq!(times.map(|times| (times * 100.0) as u32), [100, 125, 150, 150, 150]);
     }
 }

@@ -34,6 +34,8 @@ pub struct Scaling {
     pub sequential_s: f64,
     /// The run on the parallel executor with one thread.
     pub alone_s: f64,
+    /// So many runs at once, on one thread each, took so many times as long as one; absent if only one thread was measured.
+    pub crowding: Option<(usize, f64)>,
     /// One for each number of threads, ascending, at least one.
     pub points: Vec<ScalingPoint>,
 }
@@ -131,17 +133,20 @@ pub struct ScalingPoint {
     pub imbalance_lost: f64,
     /// Lost on meeting, and in phases too short to be shared.
     pub rendezvous_lost: f64,
+    /// Lost because busy cores slow one another; absent if the machine has not so many, and not in the prediction then.
+    pub crowding_lost: Option<f64>,
 }
 
 /// A column: its name in `scaling.csv` and JSON, and what it says of a point.
 type Column = (&'static str, fn(&Scaling, &ScalingPoint) -> Option<f64>);
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     ("predicted_speedup", |_, point| Some(point.predicted_speedup)),
     ("measured_speedup", Scaling::measured_speedup),
     ("coordinator_lost", |_, point| Some(point.coordinator_lost)),
     ("imbalance_lost", |_, point| Some(point.imbalance_lost)),
     ("rendezvous_lost", |_, point| Some(point.rendezvous_lost)),
+    ("crowding_lost", |_, point| point.crowding_lost),
     ("predicted_ms", |_, point| Some(point.predicted_s * 1e3)),
     ("measured_ms", |_, point| point.measured_s.map(|seconds| seconds * 1e3)),
 ];
@@ -164,9 +169,10 @@ impl Scaling {
                 point.rendezvous_lost,
                 "rendezvous: phases are too short to be shared, or to pay for meeting after them",
             ),
+            (point.crowding_lost.unwrap_or(0.0), "crowding: busy cores slow one another"),
         ];
         let (share, what) =
-            losses.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("three losses");
+            losses.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("four losses");
         let share = percent(share);
         format!("on {} threads the largest loss, {share} of their time, is {what}", point.threads)
     }
@@ -220,6 +226,13 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
         decimal(alone_s * 1e3),
         decimal(sequential_s * 1e3),
     )?;
+    if let Some((runs, times)) = scaling.crowding {
+        writeln!(
+            out,
+            "{runs} runs at once, on one thread each, take {} times as long as one: what busy cores cost one another",
+            decimal(times)
+        )?;
+    }
     writeln!(out, "limit: {}", scaling.limit())?;
     let mut table = table(&[
         "threads",
@@ -228,6 +241,7 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
         "lost to coordinator",
         "imbalance",
         "rendezvous",
+        "crowding",
     ]);
     for point in &scaling.points {
         table.add_row([
@@ -237,6 +251,7 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
             percent(point.coordinator_lost),
             percent(point.imbalance_lost),
             percent(point.rendezvous_lost),
+            point.crowding_lost.map_or("-".to_owned(), percent),
         ]);
     }
     writeln!(out, "{table}")
@@ -268,6 +283,9 @@ pub fn scaling_to_json(scaling: &Scaling) -> Value {
     });
     if let (Value::Object(object), Value::Object(costs)) = (&mut object, scaling.costs.to_json()) {
         object.extend(costs);
+    }
+    if let Some((runs, times)) = scaling.crowding {
+        object["crowd"] = json!({ "runs": runs, "times_as_long": times });
     }
     if let Some(divided) = scaling.divided {
         object["divided"] = divided.to_json();
@@ -308,7 +326,7 @@ mod tests {
     }
 
     fn scaling() -> Scaling {
-        let point = |threads, measured_s, predicted_s| ScalingPoint {
+        let point = |threads, measured_s: Option<f64>, predicted_s| ScalingPoint {
             threads,
             predicted_speedup: 8.0 / predicted_s,
             measured_s,
@@ -316,6 +334,7 @@ mod tests {
             coordinator_lost: 0.25,
             imbalance_lost: 0.5,
             rendezvous_lost: 0.125,
+            crowding_lost: measured_s.map(|_| 0.0625),
         };
         Scaling {
             workload: "toy".to_owned(),
@@ -329,6 +348,7 @@ mod tests {
             divided: Some(costs(0.5)),
             sequential_s: 5.0,
             alone_s: 10.0,
+            crowding: Some((2, 1.25)),
             points: vec![point(2, Some(8.0), 4.0), point(64, None, 2.0)],
         }
     }
@@ -340,9 +360,9 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "threads,predicted_speedup,measured_speedup,coordinator_lost,imbalance_lost,\
-             rendezvous_lost,predicted_ms,measured_ms\n\
-             2,2,1.25,0.25,0.5,0.125,4000,8000\n\
-             64,4,,0.25,0.5,0.125,2000,\n"
+             rendezvous_lost,crowding_lost,predicted_ms,measured_ms\n\
+             2,2,1.25,0.25,0.5,0.125,0.0625,4000,8000\n\
+             64,4,,0.25,0.5,0.125,,2000,\n"
         );
         let json = scaling_to_json(&scaling());
         assert_eq!(json["points"][0]["measured_speedup"], 1.25);
@@ -362,6 +382,7 @@ mod tests {
             "work: 8,000.00 ms; coordinator 25.0 %, its index 6.2 %, reading ahead 12.5 %; 7,000 phases",
             "work / span 2.00, 1 / share of the coordinator 4.00\n",
             "sequential executor: 2.00 (10,000.00 ms / 5,000.00 ms)\n",
+            "2 runs at once, on one thread each, take 1.25 times as long as one",
             "limit: on 64 threads the largest loss, 50.0 % of their time, is imbalance",
         ] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
