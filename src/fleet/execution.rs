@@ -3,7 +3,7 @@
 use std::thread::available_parallelism;
 
 /// With feedback, smaller fleets have too few events between two phases; see docs/performance.md.
-const WORKERS_WORTH_SHARING: u32 = 2048;
+const WORKERS_WORTH_SHARING: u32 = 512;
 
 /// From this many threads on, the coordinator would keep the others waiting if it kept the index of the KV router itself.
 /// With fewer the work that dividing adds does not pay; see docs/performance.md.
@@ -108,7 +108,7 @@ impl Execution {
             }
             Threads::Auto if workers < WORKERS_WORTH_SHARING => executed(
                 1,
-                "with feedback, fewer than 2,048 workers have too little to share between two phases",
+                "with feedback, fewer than 512 workers have too little to share between two phases",
             ),
             Threads::Auto => executed(cores, "all usable cores"),
         }
