@@ -98,7 +98,8 @@ impl Plan {
                 .map(|run| self.sweep.values(run)[index].number().unwrap_or(f64::NAN))
                 .collect(),
         };
-        let chart = |column: &str| (column.to_owned(), sweep_chart(column, &axis, runs));
+        let keys = self.keys();
+        let chart = |column: &str| (column.to_owned(), sweep_chart(column, &keys, &axis, runs));
         self.sweep.plots().map(chart).collect()
     }
 }

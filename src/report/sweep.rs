@@ -140,7 +140,7 @@ pub fn write_sweep_table(
         columns(has_slo).filter_map(|column| Some((column, column.decimals?))).collect();
     let count = keys.len();
     // The last name of a key says enough in a header.
-    let keys = keys.iter().map(|key| key.rsplit('.').next().unwrap_or(key));
+    let keys = keys.iter().map(|key| last_part(key));
     // Names of figures are longer than the figures: a line per word.
     let titles = columns.iter().map(|(column, _)| column.title).chain(["wall (s)"]);
     let header: Vec<String> =
@@ -185,14 +185,26 @@ pub struct SweepAxis {
     pub values: Vec<f64>,
 }
 
-/// A plot of a column: one line for every combination of the keys that are not the axis.
-pub fn sweep_chart(column: &str, axis: &SweepAxis, runs: &[SweepRun]) -> Chart {
+/// What a value is called beside others: a word explains itself, a number needs its key.
+fn called(key: &str, value: &str) -> String {
+    let is_word = value.starts_with(|c: char| c.is_alphabetic()) && value.parse::<bool>().is_err();
+    if is_word { value.to_owned() } else { format!("{} {value}", last_part(key)) }
+}
+
+fn last_part(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+/// A plot of a column: one line for every combination of the `keys` that are not the axis.
+pub fn sweep_chart(column: &str, keys: &[&str], axis: &SweepAxis, runs: &[SweepRun]) -> Chart {
     let title =
         COLUMNS.iter().find(|other| other.key == column).map_or(column, |other| other.title);
     let mut lines: Vec<Line> = Vec::new();
     for (run, &x) in runs.iter().zip(&axis.values) {
-        let others = run.values.iter().enumerate().filter(|(index, _)| *index != axis.index);
-        let name = others.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ");
+        let values = keys.iter().zip(&run.values).enumerate();
+        let others = values.filter(|(index, _)| *index != axis.index);
+        let name =
+            others.map(|(_, (key, value))| called(key, value)).collect::<Vec<_>>().join(", ");
         let Some(y) = run.report.get(column).and_then(Value::as_f64) else { continue };
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push((x, y)),
@@ -262,7 +274,8 @@ mod tests {
     fn plots_have_a_line_per_combination_of_the_other_keys() {
         let values = vec![8.0, 4.0, 8.0, 4.0];
         let axis = SweepAxis { index: 1, label: "workers".to_owned(), values };
-        let chart = sweep_chart("mean_ttft_ms", &axis, &runs());
+        let keys = ["router.policy", "fleet.workers"];
+        let chart = sweep_chart("mean_ttft_ms", &keys, &axis, &runs());
         let line = |name: &str, points: &[(f64, f64)]| Line {
             name: name.to_owned(),
             points: points.to_vec(),
@@ -271,6 +284,10 @@ mod tests {
             chart.lines,
             [line("kv", &[(4.0, 400.0), (8.0, 100.5)]), line("random", &[(8.0, 3.0)])]
         );
+        let names = [("a.b", "4", "b 4"), ("a.b", "5ms", "b 5ms"), ("a.b", "true", "b true")];
+        for (key, value, name) in names {
+            assert_eq!(called(key, value), name);
+        }
         assert_eq!(
             (chart.x.log, chart.y.log, chart.y.label.as_str()),
             (false, true, "TTFT mean (ms)")
