@@ -1,4 +1,4 @@
-//! What a tick of the Planner costs, what a change of the fleet costs, and what a step of a session costs.
+//! What a tick of the Planner costs, and what a change of the fleet costs.
 
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use fleetsim::model::planner::{
     Targets, Thresholds, ThroughputConfig, ThroughputPolicy, Timed, Traffic, WhilePending,
     WorkerLoad,
 };
-use fleetsim::model::session::{Plan, Sessions};
 use rand::RngExt;
 
 const WORKERS: u32 = 4096;
@@ -155,31 +154,9 @@ fn scaling(criterion: &mut Criterion) {
     });
 }
 
-/// One call is made and completes, among 100,000 sessions of 8 turns that begin anew when they end.
-fn sessions(criterion: &mut Criterion) {
-    let mut rng = stream(3, 0);
-    let mut plan =
-        move || Plan::chain((0..7).map(|_| Span::from_ms(rng.random_range(1000..60_000))));
-    let mut sessions = Sessions::new();
-    (0..100_000).for_each(|number| {
-        sessions.open(Time::ZERO + Span::from_us(300 * number), plan());
-    });
-    criterion.bench_function("session_step_100000", |bencher| {
-        bencher.iter(|| {
-            let now = sessions.next_ready().expect("sessions go on");
-            let ready = sessions.pop(now).expect("it is ready");
-            sessions.complete(now + Span::from_ms(800), ready.call);
-            while sessions.live() < 100_000 {
-                sessions.open(now, plan());
-            }
-            now
-        });
-    });
-}
-
 fn config() -> Criterion {
     Criterion::default().measurement_time(Duration::from_secs(1)).sample_size(20)
 }
 
-criterion_group! { name = benches; config = config(); targets = ticks, scaling, sessions }
+criterion_group! { name = benches; config = config(); targets = ticks, scaling }
 criterion_main!(benches);

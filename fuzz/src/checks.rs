@@ -7,16 +7,23 @@ use std::io::Write;
 use std::path::Path;
 
 use fleetsim::io::config::{Loaded, to_toml};
-use fleetsim::io::trace::{Columns, Format, TimestampUnit, TraceOptions, TraceReader, detect};
+use fleetsim::io::trace::{
+    Columns, Contents, Format, TimestampUnit, TraceOptions, TraceReader, detect, read_dynamo,
+    read_mooncake_sessions,
+};
 use fleetsim::io::traffic::Origin;
 use fleetsim::kernel::Time;
+use fleetsim::model::session::{Opening, Sessions};
+use fleetsim::model::workload::Demand;
 
 /// Takes any bytes, and panics if what has to hold does not.
 pub type Check = fn(&[u8]);
 
 /// Every target: its name, which is that of its folder of seeds, and its check.
-pub const TARGETS: [(&str, Check); 5] = [
+pub const TARGETS: [(&str, Check); 7] = [
     ("trace_mooncake", trace_mooncake),
+    ("trace_sessions", trace_sessions),
+    ("trace_dynamo", trace_dynamo),
     ("trace_csv", trace_csv),
     ("trace_jsonl", trace_jsonl),
     ("config", config),
@@ -26,6 +33,42 @@ pub const TARGETS: [(&str, Check); 5] = [
 /// A trace in Mooncake's format.
 pub fn trace_mooncake(bytes: &[u8]) {
     trace(bytes, [Format::Mooncake]);
+}
+
+/// A trace in Mooncake's format whose requests wait for one another.
+pub fn trace_sessions(bytes: &[u8]) {
+    with_file("requests.trace", bytes, |path| match read_mooncake_sessions(path, 16) {
+        Ok(openings) => sessions(&openings),
+        Err(error) => check_message(&error.to_string(), "requests.trace:"),
+    });
+}
+
+/// A trace that Dynamo has recorded.
+pub fn trace_dynamo(bytes: &[u8]) {
+    with_file("requests.trace", bytes, |path| match read_dynamo(path, 16) {
+        Ok(Contents::Sessions(openings)) => sessions(&openings),
+        Ok(Contents::Requests(requests)) => {
+            assert!(requests.is_sorted_by_key(|request| request.arrival), "time runs backwards");
+        }
+        Err(error) => check_message(&error.to_string(), "requests.trace:"),
+    });
+}
+
+/// Every call can be made.
+fn sessions(openings: &[Opening]) {
+    assert!(openings.is_sorted_by_key(|opening| opening.at), "time runs backwards");
+    let mut live = Sessions::new();
+    for opening in openings {
+        live.open(opening.at, opening.clone());
+    }
+    let mut now = Time::ZERO;
+    while let Some(at) = live.next_ready() {
+        now = now.max(at);
+        if let Some(ready) = live.pop(now) {
+            live.complete(now, ready.call);
+        }
+    }
+    assert_eq!(live.live(), 0, "somebody waits for ever");
 }
 
 /// A trace in one of the CSV formats.
@@ -126,9 +169,12 @@ fn check_config(loaded: Result<Loaded, fleetsim::io::config::ConfigError>, name:
     });
     // A generator makes something of whatever the checks let through; a trace would be anybody's file.
     if !matches!(job.traffic.origin, Origin::Trace { .. }) {
-        let mut source = job.traffic.open(job.fleet.seed).expect("a generator opens no file");
+        let mut demand = job.traffic.open(job.fleet.seed).expect("a generator opens no file");
         for _ in 0..3 {
-            source.next_request().expect("a generator does not fail");
+            match &mut demand {
+                Demand::Requests(source) => drop(source.next_request().expect("it does not fail")),
+                Demand::Sessions(source) => drop(source.next_session().expect("it does not fail")),
+            }
         }
     }
 }

@@ -152,7 +152,7 @@ pub(super) struct WorkloadOptions {
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// How the trace is written: auto, mooncake, azure, burstgpt, csv, jsonl [workload.format].
+    /// How the trace is written: auto, mooncake, azure, burstgpt, csv, jsonl, dynamo [workload.format].
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
 
@@ -179,7 +179,7 @@ pub(super) struct TraceOptions {
     #[command(flatten)]
     pub workload: WorkloadOptions,
 
-    /// What to generate: toolagent, conversation, custom [workload.preset].
+    /// What to generate: toolagent, conversation, custom, agents [workload.preset].
     #[arg(long, value_name = "PRESET")]
     pub preset: Option<String>,
 }

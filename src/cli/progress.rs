@@ -61,7 +61,7 @@ impl Progress {
         bar.set_message(format!("{:.0} s of virtual time, {rate:.0} requests/s", now.as_secs()));
         let share = self.requests.map(|requests| ended as f64 / requests as f64);
         if let Some(share) = share.or(fraction) {
-            bar.set_position((share * PARTS as f64) as u64);
+            bar.set_position((share.min(1.0) * PARTS as f64) as u64);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::io::config::{Job, Loaded};
 use crate::io::trace::{TraceError, TraceReader, TraceWriter};
-use crate::model::workload::{Source, TraceStats};
+use crate::model::workload::{Demand, Source, TraceStats};
 use crate::report;
 
 /// `trace validate` shows so many problems and counts the others.
@@ -32,6 +32,18 @@ fn job(file: Option<&str>, options: &TraceOptions) -> Result<Job, Exit> {
     Ok(loaded.resolve()?)
 }
 
+/// The requests of a workload in which each has a time of its own.
+fn requests(job: &Job) -> Result<Box<dyn Source>, Exit> {
+    match job.traffic.open(job.fleet.seed)? {
+        Demand::Requests(source) => Ok(source),
+        Demand::Sessions(_) => {
+            let problem = "its requests wait for one another, so when they come depends on the fleet; \
+                           `fleetsim run` can play it, and `trace validate` check it";
+            Err(Exit::Input(format!("{}: {problem}", job.traffic.describe())))
+        }
+    }
+}
+
 fn next(source: &mut dyn Source) -> Result<Option<crate::model::request::Request>, Exit> {
     if interrupt::is_requested() {
         return Err(Exit::Interrupted);
@@ -41,7 +53,7 @@ fn next(source: &mut dyn Source) -> Result<Option<crate::model::request::Request
 
 fn stats(file: Option<&str>, json: bool, options: &TraceOptions) -> Result<(), Exit> {
     let job = job(file, options)?;
-    let mut source = job.traffic.open(job.fleet.seed)?;
+    let mut source = requests(&job)?;
     let mut stats = TraceStats::new(job.traffic.block_size);
     while let Some(request) = next(source.as_mut())? {
         stats.add(&request);
@@ -63,7 +75,7 @@ fn write(
     options: &TraceOptions,
 ) -> Result<(), Exit> {
     let job = job(input, options)?;
-    let mut source = job.traffic.open(job.fleet.seed)?;
+    let mut source = requests(&job)?;
     let block_size = job.traffic.block_size;
     let to_stdout = output == Path::new("-");
     let mut writer = if to_stdout {
@@ -89,6 +101,11 @@ fn write(
 /// Reads a whole trace and shows what is wrong with it.
 fn validate(file: &str, options: &TraceOptions) -> Result<(), Exit> {
     let job = job(Some(file), options)?;
+    if let Some(contents) = job.traffic.read_trace()? {
+        let requests = contents.requests();
+        return writeln!(io::stdout(), "{file}: {requests} requests, no problems")
+            .map_err(|error| Exit::stdout(&error));
+    }
     let Some(mut reader) = job.traffic.open_trace()? else {
         return Err(Exit::Usage("trace validate needs a trace".to_owned()));
     };

@@ -1,6 +1,6 @@
 //! The coordinator LP: requests come in, the router sends them out, workers come and go.
 
-use crate::fleet::arrivals::Arrivals;
+use crate::fleet::intake::{Intake, Next};
 use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, Places};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::spec::{FleetSpec, Latency, Load};
@@ -12,7 +12,7 @@ use crate::model::router::{Policy, QueueOrder, RouterQueue};
 
 /// The front end of a fleet.
 pub(super) struct Coordinator {
-    arrivals: Arrivals,
+    intake: Intake,
     policy: Box<dyn Policy>,
     /// Whoever waits until a worker has room for it, or is there at all.
     queue: Option<RouterQueue>,
@@ -28,14 +28,14 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn new(
         spec: &FleetSpec,
-        arrivals: Arrivals,
+        intake: Intake,
         mut policy: Box<dyn Policy>,
     ) -> Coordinator {
         let scaling = spec.scaling.as_ref();
         let scaler = scaling.map(|scaling| Box::new(Scaler::new(spec, scaling, &mut *policy)));
         let order = spec.router_queue.or(scaler.as_ref().map(|_| QueueOrder::default()));
         Coordinator {
-            arrivals,
+            intake,
             policy,
             queue: order.map(RouterQueue::new),
             scaler,
@@ -48,8 +48,8 @@ impl Coordinator {
     }
 
     /// Where its requests come from.
-    pub(super) fn arrivals(&mut self) -> &mut Arrivals {
-        &mut self.arrivals
+    pub(super) fn intake(&mut self) -> &mut Intake {
+        &mut self.intake
     }
 
     /// Who lets workers come and go, if anybody does.
@@ -79,7 +79,7 @@ impl Coordinator {
 
     /// Whether no request is left, here or to come.
     fn is_over(&self) -> bool {
-        self.in_flight == 0 && self.arrivals.next().is_none()
+        self.in_flight == 0 && self.intake.is_over()
     }
 
     /// Sends on who waited, then takes in everything that is due now, and plans what comes next.
@@ -87,14 +87,15 @@ impl Coordinator {
         self.sample_queue(context);
         self.release_queue(context);
         let mut next = None;
-        while let Some(request) = self.arrivals.next() {
-            match self.load {
-                Load::Open if request.arrival > context.now() => {
-                    next = Some(request.arrival);
+        loop {
+            let (now, in_flight) = (context.now(), self.in_flight);
+            match self.intake.next(now, self.load, in_flight, context.recorder()) {
+                Next::Due => self.arrive(context),
+                Next::At(time) => {
+                    next = Some(time);
                     break;
                 }
-                Load::Closed(limit) if self.in_flight >= limit => break,
-                Load::Open | Load::Closed(_) => self.arrive(context),
+                Next::Nothing => break,
             }
         }
         let is_over = self.is_over();
@@ -118,7 +119,7 @@ impl Coordinator {
 
     fn arrive(&mut self, context: &mut Context<'_, Message, Recorder>) {
         let now = context.now();
-        let Some(request) = self.arrivals.take(now, context.recorder()) else { return };
+        let Some(request) = self.intake.take(now, context.recorder()) else { return };
         self.in_flight += 1;
         context.recorder().arrive(now);
         if let Some(scaler) = &mut self.scaler {
@@ -156,8 +157,8 @@ impl Coordinator {
         );
     }
 
-    /// Says whether a worker leaves by that.
-    fn hear(&mut self, feedback: &Feedback) -> bool {
+    /// Says whether a worker leaves by that, or a request may come.
+    fn hear(&mut self, now: Time, feedback: &Feedback) -> bool {
         let worker = feedback.worker;
         if !feedback.changes.is_empty() {
             self.policy.cache_changed(worker, &feedback.changes);
@@ -168,9 +169,10 @@ impl Coordinator {
         for request in &feedback.finished {
             self.policy.finished(worker, request.id);
         }
-        // Without a closed loop, a Planner or a policy that asks, workers do not say who has finished.
+        // Without a closed loop, sessions, a Planner or a policy that asks, workers do not say who has finished.
         self.in_flight -= feedback.finished.len() as u64;
-        self.scaler.as_mut().is_some_and(|scaler| scaler.hear(feedback))
+        let may_come = self.intake.hear(now, feedback);
+        self.scaler.as_mut().is_some_and(|scaler| scaler.hear(feedback)) || may_come
     }
 }
 
@@ -183,10 +185,10 @@ impl Lp for Coordinator {
     }
 
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        self.arrivals.read(context.recorder());
-        let first = match (self.arrivals.next(), self.load) {
-            (Some(request), Load::Open) => request.arrival,
-            _ => Time::ZERO,
+        self.intake.read(context.recorder());
+        let first = match self.intake.next(Time::ZERO, self.load, 0, context.recorder()) {
+            Next::At(time) => time,
+            Next::Due | Next::Nothing => Time::ZERO,
         };
         let next = self.scaler.as_mut().map_or(Time::NEVER, |scaler| scaler.next());
         context.wake(first.min(next), ARRIVAL);
@@ -196,11 +198,11 @@ impl Lp for Coordinator {
         let Message::Feedback(feedback) = message else {
             unreachable!("only feedback reaches the coordinator")
         };
-        let leaves = self.hear(&feedback);
+        let is_news = self.hear(context.now(), &feedback);
         if self.scaler.is_some() && self.is_over() {
             // No tick matters any more.
             context.sleep();
-        } else if leaves || self.waiting() > 0 || matches!(self.load, Load::Closed(_)) {
+        } else if is_news || self.waiting() > 0 || matches!(self.load, Load::Closed(_)) {
             // All feedback of this instant first, then whoever may go on.
             context.wake(context.now(), ARRIVAL);
         }

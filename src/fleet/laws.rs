@@ -3,7 +3,7 @@
 //! Rows are one side of every equation, what engines counted pass by pass is the other, so that nothing is compared
 //! with itself.
 
-use crate::fleet::{Outcome, Scaled};
+use crate::fleet::{Outcome, Scaled, Visited};
 use crate::kernel::Time;
 use crate::model::engine::Engine;
 use crate::model::metrics::Interval;
@@ -50,6 +50,9 @@ pub(super) fn broken<'a>(
             equations.push(("prompt tokens needed and computed", needed, work.prefill_tokens));
         }
     }
+    if let Some(visited) = &outcome.visited {
+        equations.extend(of_sessions(visited, totals.arrived));
+    }
     let unequal = equations.into_iter().find(|(_, left, right)| left != right);
     if let Some((law, left, right)) = unequal {
         return Some(format!("{law} differ: {left} and {right}"));
@@ -65,6 +68,20 @@ pub(super) fn broken<'a>(
     engines.map(unsettled).enumerate().find_map(|(worker, problem)| {
         problem.map(|problem| format!("worker {worker} ends with {problem}"))
     })
+}
+
+/// Sessions, their calls and the tries of their clients, after so many requests.
+fn of_sessions(visited: &Visited, arrived: u64) -> [(&'static str, u64, u64); 7] {
+    let Visited { sessions, clients, late, .. } = visited;
+    [
+        ("sessions opened and ended", sessions.opened, sessions.done + sessions.abandoned),
+        ("calls planned and ended", sessions.planned, sessions.completed + sessions.dropped),
+        ("calls made and first tries", sessions.calls, clients.sent - clients.retries),
+        ("tries and requests", clients.sent, arrived),
+        ("tries sent and ended", clients.sent, clients.done + clients.refused + late),
+        ("calls completed and answered", sessions.completed, clients.done),
+        ("sessions and calls given up", sessions.abandoned, clients.abandoned),
+    ]
 }
 
 /// GPU time has to be the same by the books of the lifecycle and by what was written down of it.

@@ -14,11 +14,13 @@ mod coordinator;
 mod divided;
 mod drain;
 mod execution;
+mod intake;
 mod laws;
 mod message;
 mod outcome;
 mod scaler;
 mod spec;
+mod visits;
 mod worker;
 
 pub use activity::{Activity, Busy};
@@ -28,6 +30,7 @@ pub use execution::{
 pub use outcome::Outcome;
 pub use scaler::{Scaled, Tick};
 pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec, Scaling};
+pub use visits::Visited;
 
 use std::fmt;
 use std::io;
@@ -36,11 +39,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::fleet::arrivals::Arrivals;
 use crate::fleet::coordinator::Coordinator;
 use crate::fleet::divided::{DividedCoordinator, IndexPart};
 use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
+use crate::fleet::intake::Intake;
 use crate::fleet::message::{Message, Places};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::worker::Worker;
@@ -49,7 +52,7 @@ use crate::model::engine::Engine;
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
 use crate::model::router::{Divided, Policy, Reads};
-use crate::model::workload::{Source, SourceError};
+use crate::model::workload::{Demand, ReadAhead, SourceError};
 
 /// The workers are split into so many groups, unless there are very few or very many: enough for many threads to share
 /// evenly, few enough to look through in every phase.
@@ -144,7 +147,7 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Runs a fleet until every request of `source` has ended.
+/// Runs a fleet until every request or session of `demand` has ended.
 ///
 /// # Errors
 /// [`RunError`]; no result is complete then.
@@ -153,20 +156,21 @@ impl std::error::Error for RunError {}
 /// If the spec has no workers, or more than an event key can number, or several pools of workers that come and go.
 pub fn run(
     spec: &FleetSpec,
-    source: Box<dyn Source>,
+    demand: impl Into<Demand>,
     policy: Box<dyn Policy>,
     sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
+    let intake = Intake::new(spec, demand.into());
     assert!(spec.workers() > 0, "a fleet without workers");
     assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
-    let reports = spec.reports(policy.reads());
+    let reports = spec.reports(policy.reads(), matches!(intake, Intake::Sessions(_)));
     let executed = spec.execution.choose(Situation {
         workers: spec.workers(),
         has_feedback: reports != Reads::default(),
         has_lookahead: spec.has_lookahead(reports),
     });
     let parts = spec.execution.index_parts(executed.threads);
-    let (mut lps, places) = build(spec, source, policy, reports, parts);
+    let (mut lps, places) = build(spec, intake, policy, reports, parts);
     let recorder = || Recorder::new(spec.series_interval, spec.slo);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
     let drain = Drain::new(sink, places, spec.series_interval, recorders.len());
@@ -177,12 +181,9 @@ pub fn run(
         recorder.merge(other);
     }
     recorder.series = drain.finish().map_err(RunError::Sink)?;
-    let mut skipped = 0;
-    if let Some(arrivals) = lps.first_mut().and_then(FleetLp::arrivals) {
-        skipped = arrivals.skipped();
-        if let Some(error) = arrivals.error() {
-            return Err(RunError::Source(error));
-        }
+    let skipped = lps.first_mut().map_or(0, FleetLp::skipped);
+    if let Some(error) = lps.first_mut().and_then(FleetLp::source_error) {
+        return Err(RunError::Source(error));
     }
     let finished = result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,
@@ -195,12 +196,23 @@ pub fn run(
     let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
     let scaled = lps.first_mut().and_then(FleetLp::take_scaler);
     let scaled = scaled.map(|scaler| scaler.finish(finished.end));
+    let visited = lps.first_mut().and_then(FleetLp::visited);
     let account = account.map(Mutex::into_inner);
     // The executor counts more of them, and more yet if the router's index is in parts.
     let events = recorder.totals.arrived + lps.iter().map(FleetLp::events).sum::<u64>();
     let (digest, end) = (recorder.digest.value(), finished.end);
-    let outcome =
-        Outcome { recorder, workers, scaled, skipped, digest, events, end, executed, account };
+    let outcome = Outcome {
+        recorder,
+        workers,
+        scaled,
+        visited,
+        skipped,
+        digest,
+        events,
+        end,
+        executed,
+        account,
+    };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
@@ -210,21 +222,27 @@ pub fn run(
 /// All LPs of a fleet: the coordinator, the parts of its index if it has any, the workers.
 fn build(
     spec: &FleetSpec,
-    source: Box<dyn Source>,
+    intake: Intake,
     policy: Box<dyn Policy>,
     reports: Reads,
     index_parts: u32,
 ) -> (Vec<FleetLp>, Places) {
     let (mut lps, mut places) = (Vec::new(), Places::UNDIVIDED);
-    let arrivals = Arrivals::new(source);
-    if let Some(divided) = divide(spec, policy.as_ref(), index_parts) {
-        let lookahead = spec.workers_lookahead(reports);
-        let (coordinator, parts) = DividedCoordinator::new(spec, arrivals, divided, lookahead);
-        places.parts = parts.len() as u32;
-        lps.push(FleetLp::DividedCoordinator(Box::new(coordinator)));
-        lps.extend(parts.into_iter().map(|part| FleetLp::IndexPart(Box::new(part))));
-    } else {
-        lps.push(FleetLp::Coordinator(Box::new(Coordinator::new(spec, arrivals, policy))));
+    let divided = match intake {
+        Intake::Requests(_) => divide(spec, policy.as_ref(), index_parts),
+        Intake::Sessions(_) => None,
+    };
+    match (divided, intake) {
+        (Some(divided), Intake::Requests(arrivals)) => {
+            let lookahead = spec.workers_lookahead(reports);
+            let (coordinator, parts) = DividedCoordinator::new(spec, arrivals, divided, lookahead);
+            places.parts = parts.len() as u32;
+            lps.push(FleetLp::DividedCoordinator(Box::new(coordinator)));
+            lps.extend(parts.into_iter().map(|part| FleetLp::IndexPart(Box::new(part))));
+        }
+        (_, intake) => {
+            lps.push(FleetLp::Coordinator(Box::new(Coordinator::new(spec, intake, policy))));
+        }
     }
     for (pool, workers) in spec.ranges() {
         let config = Arc::new(pool.engine.clone());
@@ -235,8 +253,8 @@ fn build(
     (lps, places)
 }
 
-/// The policy in so many parts, if it can be divided. It takes requests that are known before they arrive and are routed
-/// when they do.
+/// The policy in so many parts, if it can be divided. It takes requests that are known before they arrive, so no calls of
+/// sessions, and are routed when they do.
 fn divide(spec: &FleetSpec, policy: &dyn Policy, parts: u32) -> Option<Divided> {
     let is_possible = spec.load == Load::Open
         && spec.router_queue.is_none()
@@ -259,7 +277,7 @@ fn execute(
     {
         return kernel::run_sequential(lps, recorder, drain);
     }
-    let ahead = lps[0].arrivals().and_then(|arrivals| arrivals.read_ahead());
+    let ahead = lps[0].read_ahead();
     let workers = spec.workers() as usize;
     let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
     let groups = if is_alone { GROUPS_ALONE } else { GROUPS };
@@ -307,10 +325,36 @@ impl FleetLp {
         }
     }
 
-    fn arrivals(&mut self) -> Option<&mut Arrivals> {
+    fn visited(&mut self) -> Option<Visited> {
         match self {
-            FleetLp::Coordinator(lp) => Some(lp.arrivals()),
-            FleetLp::DividedCoordinator(lp) => Some(lp.arrivals()),
+            FleetLp::Coordinator(lp) => lp.intake().finish(),
+            _ => None,
+        }
+    }
+
+    /// How many bad entries the source of the run has left out.
+    fn skipped(&mut self) -> u64 {
+        match self {
+            FleetLp::Coordinator(lp) => lp.intake().skipped(),
+            FleetLp::DividedCoordinator(lp) => lp.arrivals().skipped(),
+            FleetLp::IndexPart(_) | FleetLp::Worker(_) => 0,
+        }
+    }
+
+    /// Why the source of the run ended before its end, if it did.
+    fn source_error(&mut self) -> Option<SourceError> {
+        match self {
+            FleetLp::Coordinator(lp) => lp.intake().error(),
+            FleetLp::DividedCoordinator(lp) => lp.arrivals().error(),
+            FleetLp::IndexPart(_) | FleetLp::Worker(_) => None,
+        }
+    }
+
+    /// A hand to read ahead with.
+    fn read_ahead(&mut self) -> Option<Arc<dyn ReadAhead>> {
+        match self {
+            FleetLp::Coordinator(lp) => lp.intake().read_ahead(),
+            FleetLp::DividedCoordinator(lp) => lp.arrivals().read_ahead(),
             FleetLp::IndexPart(_) | FleetLp::Worker(_) => None,
         }
     }

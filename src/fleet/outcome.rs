@@ -2,6 +2,7 @@
 
 use crate::fleet::execution::Executed;
 use crate::fleet::scaler::Scaled;
+use crate::fleet::visits::Visited;
 use crate::kernel::{Account, Span, Time};
 use crate::model::lifecycle::GpuTime;
 use crate::model::metrics::{Recorder, Work};
@@ -15,6 +16,8 @@ pub struct Outcome {
     pub workers: Vec<Work>,
     /// How they came and went, if they did.
     pub scaled: Option<Scaled>,
+    /// What became of sessions and their clients, if there were any.
+    pub visited: Option<Visited>,
     /// Bad entries that the source left out.
     pub skipped: u64,
     /// A hash over all rows: equal for equal results, whatever the order in which they were produced.

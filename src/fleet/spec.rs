@@ -15,6 +15,7 @@ use crate::model::lifecycle::LifecycleSpec;
 use crate::model::metrics::Slo;
 use crate::model::planner::PlannerSpec;
 use crate::model::router::{QueueOrder, Reads};
+use crate::model::session::ClientSpec;
 
 /// The delay of one direction between the front end and the workers.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -70,7 +71,8 @@ impl ControlPlane {
 pub enum Load {
     /// When their source says.
     Open,
-    /// In the order of their source, whenever fewer than this many are in flight.
+    /// In the order of their source, whenever fewer than this many are in flight. Of sessions: whenever fewer than this
+    /// many go on.
     Closed(u64),
 }
 
@@ -130,6 +132,8 @@ pub struct FleetSpec {
     pub control_plane: ControlPlane,
     /// When requests enter.
     pub load: Load,
+    /// How clients behave; they wait for ever if absent.
+    pub client: Option<ClientSpec>,
     /// Whether requests wait in the router while every worker is busy, and in which order they leave.
     pub router_queue: Option<QueueOrder>,
     /// Whether workers come and go; all of them are there all the time if absent. Needs a single pool.
@@ -189,15 +193,26 @@ impl FleetSpec {
         lp_stream(self.seed, COORDINATOR, 2)
     }
 
+    /// The stream from which clients draw.
+    pub(super) fn client_stream(&self) -> Stream {
+        lp_stream(self.seed, COORDINATOR, 3)
+    }
+
     /// The stream from which a router policy draws.
     pub fn router_stream(&self) -> Stream {
         lp_stream(self.seed, COORDINATOR, 1)
     }
 
-    /// What workers have to report, given what the policy reads. With a Planner, it has to be known when a worker is empty.
-    pub(super) fn reports(&self, policy: Reads) -> Reads {
+    /// What workers have to report, given what the policy reads and whether somebody waits for answers. With a Planner, it
+    /// has to be known when a worker is empty.
+    pub(super) fn reports(&self, policy: Reads, is_awaited: bool) -> Reads {
         let is_counted = matches!(self.load, Load::Closed(_)) || self.scaling.is_some();
-        Reads { finished: policy.finished || is_counted, ..policy }
+        let has_timeout = self.client.is_some_and(|client| client.first_token_timeout.is_some());
+        Reads {
+            finished: policy.finished || is_counted || is_awaited,
+            prefilled: policy.prefilled || has_timeout,
+            ..policy
+        }
     }
 
     /// What a worker with this engine promises if it reports so much: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use crate::io::ahead::Ahead;
-use crate::io::trace::{self, Format, TraceError, TraceOptions, TraceReader};
-use crate::model::workload::generate::{self, GeneratorSpec};
-use crate::model::workload::{Shape, Shaped, Source};
+use crate::io::trace::{self, Contents, Format, TraceError, TraceOptions, TraceReader};
+use crate::model::workload::generate::{self, AgentsSpec, GeneratorSpec};
+use crate::model::workload::{Demand, SessionSource, Shape, Shaped, ShapedSessions, Source};
 
 /// A source of requests, described but not opened.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Traffic {
     /// Where requests come from.
     pub origin: Origin,
+    /// Whether a turn of a session waits for the one before. Agents and traces of Dynamo's with sessions always do.
+    pub turns_wait: bool,
     /// What is done to them.
     pub shape: Shape,
     /// Tokens in a block that one element of a prompt's chain names.
@@ -34,8 +36,10 @@ pub enum Origin {
     Toolagent,
     /// See [`generate::conversation`].
     Conversation,
-    /// See [`generate::custom`].
+    /// See [`generate::custom`], or [`generate::chats`] if turns wait.
     Custom(GeneratorSpec),
+    /// See [`generate::agents`].
+    Agents(AgentsSpec),
 }
 
 impl Traffic {
@@ -48,7 +52,9 @@ impl Traffic {
             }
             Origin::Toolagent => "toolagent".to_owned(),
             Origin::Conversation => "conversation".to_owned(),
+            Origin::Custom(_) if self.turns_wait => "chat".to_owned(),
             Origin::Custom(_) => "custom".to_owned(),
+            Origin::Agents(_) => "agents".to_owned(),
         }
     }
 
@@ -66,7 +72,7 @@ impl Traffic {
         let requests = match self.origin {
             Origin::Toolagent => Some(generate::TOOLAGENT_REQUESTS),
             Origin::Conversation => Some(generate::CONVERSATION_REQUESTS),
-            Origin::Trace { .. } | Origin::Custom(_) => None,
+            Origin::Trace { .. } | Origin::Custom(_) | Origin::Agents(_) => None,
         };
         let requests = requests.filter(|_| whole).map(|all| all * u64::from(self.shape.copies));
         match (requests, self.shape.requests) {
@@ -75,39 +81,91 @@ impl Traffic {
         }
     }
 
-    /// The trace, without anything done to it; nothing if requests are generated.
+    /// A trace that is read as a stream, without anything done to it; nothing if requests are generated, or wait for one
+    /// another.
     ///
     /// # Errors
     /// If it cannot be opened, or its format cannot be told.
     pub fn open_trace(&self) -> Result<Option<TraceReader>, TraceError> {
-        let Origin::Trace { path, format, skip_bad_lines } = &self.origin else {
+        let Origin::Trace { path, skip_bad_lines, .. } = &self.origin else { return Ok(None) };
+        let format = self.format()?;
+        if self.turns_wait || format == Some(Format::Dynamo) {
             return Ok(None);
-        };
-        let format = match format {
-            Some(format) => format.clone(),
-            None => trace::detect(path)?,
-        };
+        }
         let (block_size, skip_bad_lines) = (self.block_size, *skip_bad_lines);
-        TraceReader::open(path, TraceOptions { format, block_size, skip_bad_lines }).map(Some)
+        let options = |format| TraceOptions { format, block_size, skip_bad_lines };
+        format.map(|format| TraceReader::open(path, options(format))).transpose()
     }
 
-    /// Opens the source, which can be read ahead; generators draw from `seed`.
+    /// A trace that has to be read whole, without anything done to it.
     ///
     /// # Errors
-    /// If it is a trace that cannot be opened, or whose format cannot be told.
-    pub fn open(&self, seed: u64) -> Result<Box<dyn Source>, TraceError> {
-        let as_is = self.shape.changes_nothing();
-        let mut source: Box<dyn Source> = match (&self.origin, self.open_trace()?) {
+    /// If it cannot be read, or a line makes no sense.
+    pub fn read_trace(&self) -> Result<Option<Contents>, TraceError> {
+        let Origin::Trace { path, skip_bad_lines, .. } = &self.origin else { return Ok(None) };
+        let problem = |problem| Err(TraceError { path: path.clone(), line: None, problem });
+        let is_whole = |format: &Format| self.turns_wait || *format == Format::Dynamo;
+        let format = self.format()?.filter(is_whole);
+        if format.is_some() && *skip_bad_lines {
+            return problem(trace::Problem::NoSkipping);
+        }
+        match format {
+            None => Ok(None),
+            Some(Format::Dynamo) => trace::read_dynamo(path, self.block_size).map(Some),
+            Some(Format::Mooncake) => {
+                let openings = trace::read_mooncake_sessions(path, self.block_size)?;
+                Ok(Some(Contents::Sessions(openings)))
+            }
+            Some(_) => problem(trace::Problem::NoTurns),
+        }
+    }
+
+    /// How the trace is written, if there is one.
+    fn format(&self) -> Result<Option<Format>, TraceError> {
+        match &self.origin {
+            Origin::Trace { format: Some(format), .. } => Ok(Some(format.clone())),
+            Origin::Trace { path, format: None, .. } => trace::detect(path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Opens the source; generators draw from `seed`.
+    ///
+    /// # Errors
+    /// If it is a trace that cannot be opened or, if it has to be read whole, makes no sense.
+    pub fn open(&self, seed: u64) -> Result<Demand, TraceError> {
+        let sessions: Box<dyn SessionSource> = match (&self.origin, self.read_trace()?) {
+            (_, Some(Contents::Requests(requests))) => {
+                return Ok(Demand::Requests(self.ahead(Box::new(requests.into_iter()))));
+            }
+            (_, Some(Contents::Sessions(openings))) => Box::new(openings.into_iter()),
+            (Origin::Custom(spec), None) if self.turns_wait => generate::chats(spec.clone(), seed),
+            (Origin::Agents(spec), None) => generate::agents(spec.clone(), seed),
+            _ => return self.open_stream(seed).map(Demand::Requests),
+        };
+        if self.shape.changes_nothing() {
+            return Ok(Demand::Sessions(sessions));
+        }
+        Ok(Demand::Sessions(Box::new(ShapedSessions::new(sessions, self.shape.clone()))))
+    }
+
+    /// Requests that wait for nobody, which can be read ahead.
+    fn open_stream(&self, seed: u64) -> Result<Box<dyn Source>, TraceError> {
+        let source: Box<dyn Source> = match (&self.origin, self.open_trace()?) {
             // It reads ahead by itself.
-            (_, Some(trace)) if as_is => return Ok(Box::new(trace)),
+            (_, Some(trace)) if self.shape.changes_nothing() => return Ok(Box::new(trace)),
             (_, Some(trace)) => Box::new(trace),
             (Origin::Conversation, None) => generate::conversation(seed),
             (Origin::Custom(spec), None) => generate::custom(spec.clone(), seed),
             (_, None) => generate::toolagent(seed),
         };
-        if !as_is {
-            source = Box::new(Shaped::new(source, self.shape.clone()));
+        Ok(self.ahead(source))
+    }
+
+    fn ahead(&self, source: Box<dyn Source>) -> Box<dyn Source> {
+        if self.shape.changes_nothing() {
+            return Box::new(Ahead::new(source));
         }
-        Ok(Box::new(Ahead::new(source)))
+        Box::new(Ahead::new(Box::new(Shaped::new(source, self.shape.clone()))))
     }
 }

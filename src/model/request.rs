@@ -104,13 +104,15 @@ pub struct Mention {
     pub id: RequestId,
     /// What its prompt begins with: the first link of its chain. Something of its own if there is none.
     pub root: u64,
+    /// Whether it ended without all its tokens: rejected or aborted.
+    pub has_failed: bool,
 }
 
 impl Request {
     /// How a worker speaks of it.
     pub fn mention(&self) -> Mention {
         let root = self.prompt.chain.first().copied().unwrap_or_else(|| mix64(self.id.0));
-        Mention { id: self.id, root }
+        Mention { id: self.id, root, has_failed: false }
     }
 }
 

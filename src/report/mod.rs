@@ -12,6 +12,7 @@ mod row_writer;
 mod rows;
 mod scaling;
 mod series;
+mod sessions;
 mod summary;
 mod sweep;
 mod table;

@@ -139,8 +139,14 @@ impl Summary {
         let workers = |interval| serving(&context.fleet, outcome, interval);
         let ms = |key, title, distribution| Metric::new(key, "_ms", title, distribution, 1e-6);
         let tokens = |key, title, distribution| Metric::new(key, "", title, distribution, 1.0);
+        let waits = outcome.visited.iter().flat_map(|visited| {
+            [
+                ms("session_duration", "Session Duration (ms)", &visited.duration),
+                ms("call_latency", "Call Latency, All Tries (ms)", &visited.call_latency),
+            ]
+        });
         Summary {
-            metrics: vec![
+            metrics: [
                 ms("ttft", "Time to First Token (ms)", &recorder.ttft),
                 ms("ttst", "Time to Second Token (ms)", &recorder.ttst),
                 ms("e2e_latency", "Request Latency (ms)", &recorder.e2e),
@@ -149,7 +155,10 @@ impl Summary {
                 per_user(&recorder.itl),
                 tokens("output_sequence_length", "Output Sequence Length (tokens)", &recorder.osl),
                 tokens("input_sequence_length", "Input Sequence Length (tokens)", &recorder.isl),
-            ],
+            ]
+            .into_iter()
+            .chain(waits)
+            .collect(),
             duration,
             request_throughput_rps: per_second(totals.completed),
             input_throughput_tok_s: per_second(totals.prompt_tokens),

@@ -38,7 +38,7 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 35] = [
+const COLUMNS: [Column; 42] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
@@ -73,6 +73,13 @@ const COLUMNS: [Column; 35] = [
     stored("scale_up_events", "scaled up"),
     stored("scale_down_events", "scaled down"),
     stored("mean_ready_workers", "ready workers"),
+    stored("completed_sessions", "sessions completed"),
+    stored("abandoned_sessions", "sessions given up"),
+    stored("mean_session_duration_ms", "session mean (ms)"),
+    stored("p99_session_duration_ms", "session p99 (ms)"),
+    stored("retries", "retries"),
+    stored("timeouts", "timeouts"),
+    stored("late_tries", "late tries"),
     stored("digest", "digest"),
 ];
 
@@ -241,7 +248,7 @@ mod tests {
         let header = "router.policy,fleet.workers,completed_requests,rejected_requests,";
         assert!(
             lines[0].starts_with(header)
-                && lines[0].ends_with(",scale_down_events,mean_ready_workers,digest"),
+                && lines[0].ends_with(",retries,timeouts,late_tries,digest"),
             "{text}"
         );
         assert!(!lines[0].contains("wall") && !lines[0].contains("goodput"));

@@ -10,6 +10,7 @@ use crate::model::metrics::Work;
 use crate::report::number::{count, decimal, percent};
 use crate::report::planner::ScalingFigures;
 use crate::report::pools::pool_table;
+use crate::report::sessions;
 use crate::report::summary::{Figures, Summary};
 
 /// Columns of a terminal that the report may use.
@@ -152,7 +153,8 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String>
     });
     let digest = format!("digest {:032x}", outcome.digest);
     let scaling = summary.scaling.as_ref().map(ScalingFigures::line);
-    [Some(run), deployment, Some(requests + &good), load, scaling, Some(digest)]
+    let sessions = outcome.visited.as_ref().map(sessions::line);
+    [Some(run), deployment, Some(requests + &good), sessions, load, scaling, Some(digest)]
         .into_iter()
         .flatten()
         .collect()

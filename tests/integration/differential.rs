@@ -16,7 +16,7 @@ use fleetsim::model::kv::CacheChange;
 use fleetsim::model::metrics::Row;
 use fleetsim::model::request::{Request, RequestId, Visible, WorkerId};
 use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec, Reads, TieBreak};
-use fleetsim::model::workload::{Source, SourceError};
+use fleetsim::model::workload::{Demand, Source, SourceError};
 use fleetsim::report::{self, Context, Summary};
 
 use crate::support::swarm::Case;
@@ -34,10 +34,10 @@ impl Sink for Nowhere {
 /// Everything that a run reports, but for how it was run.
 fn reports(
     spec: &FleetSpec,
-    source: Box<dyn Source>,
+    demand: impl Into<Demand>,
     policy: Box<dyn Policy>,
 ) -> (Outcome, [String; 3]) {
-    let outcome = fleet::run(spec, source, policy, &Nowhere).unwrap();
+    let outcome = fleet::run(spec, demand, policy, &Nowhere).unwrap();
     let context = Context {
         fleet: spec.clone(),
         policy: String::new(),

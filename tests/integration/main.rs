@@ -12,6 +12,8 @@ mod planner_cli;
 mod properties;
 mod reference;
 mod scaling;
+mod sessions;
+mod sessions_cli;
 mod support;
 mod theory;
 mod timing;

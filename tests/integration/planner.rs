@@ -287,6 +287,7 @@ fn scheduled(initial: u32, schedule: &[(u64, u32)], startup: u64) -> FleetSpec {
         pools: vec![PoolSpec { gpus_per_worker: 2, ..PoolSpec::new(3, engine()) }],
         control_plane: ControlPlane { dispatch: latency, feedback: latency },
         load: Load::Open,
+        client: None,
         router_queue: None,
         scaling: Some(Scaling {
             planner: PlannerSpec {

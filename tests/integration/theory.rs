@@ -62,6 +62,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         pools: vec![PoolSpec::new(workers, engine)],
         control_plane: ControlPlane::ideal(),
         load: Load::Open,
+        client: None,
         router_queue: None,
         scaling: None,
         seed,

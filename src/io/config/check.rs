@@ -3,11 +3,11 @@
 use std::fmt::Display;
 
 use crate::io::config::error::Problem;
-use crate::io::config::scaling;
 use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
     Timing, TraceFormat, Workload,
 };
+use crate::io::config::{scaling, sessions};
 use crate::kernel::Span;
 
 /// A value that cannot be, alone or beside the others.
@@ -86,7 +86,7 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "workload.generate.steps" => {
             "pairs of a time in seconds and a rate per second, 0 or more, times rising from 0"
         }
-        _ => return scaling::range_of(key),
+        _ => return scaling::range_of(key).or_else(|| sessions::range_of(key)),
     })
 }
 
@@ -182,6 +182,7 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     ranges.check("run.threads", run.threads, is_thread_count);
     times(timing, &mut ranges);
     scaling::ranges(config, &mut ranges);
+    sessions::ranges(config, &mut ranges);
     generate(&workload.generate, &mut ranges);
     ranges.0?;
     lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens)?;
@@ -271,6 +272,7 @@ fn lengths(key: &str, lengths: &Lengths) -> Result<(), Violation> {
 /// Values that are right by themselves and make no sense together.
 pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
     workload(&config.workload)?;
+    sessions::contradictions(&config.workload)?;
     let Config { engine, router, .. } = config;
     if router.router_queue_threshold.is_some() && router.policy != RouterPolicy::Kv {
         let reason = "needs router.policy = \"kv\", which alone knows how busy workers are";
@@ -288,6 +290,11 @@ pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
         return Err(Violation::contradiction("engine.max_model_len", reason));
     }
     Ok(())
+}
+
+/// Whether the preset is what `workload.generate` says.
+pub(super) fn is_described(preset: Preset) -> bool {
+    matches!(preset, Preset::Custom | Preset::Agents)
 }
 
 fn workload(workload: &Workload) -> Result<(), Violation> {
@@ -313,13 +320,17 @@ fn workload(workload: &Workload) -> Result<(), Violation> {
             return contradict("skip_bad_lines", "has no meaning without workload.trace");
         }
         let block_size = default.trace_block_size;
-        if workload.trace_block_size != block_size && workload.preset != Preset::Custom {
-            return contradict("trace_block_size", "is for traces and the preset custom");
+        if workload.trace_block_size != block_size && !is_described(workload.preset) {
+            return contradict(
+                "trace_block_size",
+                "is for traces and the presets custom and agents",
+            );
         }
     }
-    let custom = workload.trace.is_none() && workload.preset == Preset::Custom;
-    if workload.generate != default.generate && !custom {
-        return contradict("generate", "has no meaning without workload.preset = \"custom\"");
+    let described = workload.trace.is_none() && is_described(workload.preset);
+    if workload.generate != default.generate && !described {
+        let reason = "has no meaning without workload.preset = \"custom\" or \"agents\"";
+        return contradict("generate", reason);
     }
     if workload.generate.arrivals != Arrivals::Gamma
         && (workload.generate.cv - default.generate.cv).abs() > 0.0

@@ -1,8 +1,8 @@
 //! Which keys there are, and how their paths are written.
 
 use crate::io::config::text::{
-    Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry, Lengths, Lifecycle, ModelEntry,
-    NumberFormat, Planner, Pool, Router, Slo, Stage, Timing, Workload,
+    Agents, Client, Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry, Lengths,
+    Lifecycle, ModelEntry, NumberFormat, Planner, Pool, Router, Slo, Stage, Timing, Workload,
 };
 use crate::kernel::Span;
 
@@ -48,8 +48,10 @@ impl Config {
                     output_tokens: lengths,
                     ..Generate::default()
                 },
+                agents: Agents { rounds: 1.0, ..Agents::default() },
                 ..Workload::default()
             },
+            client: Client { ttft_timeout: time, timeout: time, ..Client::default() },
             fleet: Fleet { gpus_per_worker: Some(1), ..Fleet::default() },
             planner: complete_planner(),
             lifecycle: complete_lifecycle(),
@@ -149,9 +151,10 @@ pub fn all_keys() -> Vec<String> {
     keys
 }
 
-pub(super) fn top_level() -> [&'static str; 14] {
+pub(super) fn top_level() -> [&'static str; 15] {
     [
         "workload",
+        "client",
         "fleet",
         "planner",
         "lifecycle",

@@ -18,6 +18,7 @@ mod notes;
 mod pools;
 mod resolve;
 mod scaling;
+mod sessions;
 mod sweep;
 mod tables;
 pub mod text;
@@ -224,7 +225,7 @@ mod tests {
             ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
             (
                 "x = 1",
-                "x.toml:1:1: unknown key x; the sections are workload, fleet, planner, lifecycle, engine, router, control_plane, timing, slo, run, gpus, models, pools, sweep",
+                "x.toml:1:1: unknown key x; the sections are workload, client, fleet, planner, lifecycle, engine, router, control_plane, timing, slo, run, gpus, models, pools, sweep",
             ),
             (
                 "[fleet]\nworkers = \"many\"",

@@ -1,7 +1,9 @@
 //! Keys that were set and change nothing, given the others. No error: whoever compares policies with one file wants that.
 
+use crate::io::config::check::is_described;
 use crate::io::config::keys::{lookup, schema};
 use crate::io::config::scaling::parts;
+use crate::io::config::sessions;
 use crate::io::config::text::{
     Config, LengthDistribution, Lengths, LoadTarget, Predictor, Preset, RouterPolicy,
     ScalingPolicy, TimingModel, WhilePending,
@@ -74,9 +76,10 @@ fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
     }
     add(workload.copies == 1, "workload", &["copy_spread"], "without workload.copies above 1");
     list.extend(idle_planner(config));
-    if workload.preset == Preset::Custom && workload.trace.is_none() {
+    if is_described(workload.preset) && workload.trace.is_none() {
         list.extend(idle_generator(config));
     }
+    list.extend(sessions::idle(config));
     list
 }
 
@@ -187,7 +190,7 @@ fn idle_generator(config: &Config) -> Vec<Idle> {
             "while prefix_tokens is below workload.trace_block_size: whole blocks are shared";
         list.push((section, &["prefix_groups"], reason));
     }
-    if generate.turns <= 1.0 {
+    if generate.turns <= 1.0 && config.workload.preset == Preset::Custom {
         list.push((section, &["turn_gap"], "without workload.generate.turns above 1"));
     }
     if !generate.steps.is_empty() {

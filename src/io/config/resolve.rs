@@ -13,7 +13,7 @@ use crate::io::config::deploy::{Deployed, Found, deploy};
 use crate::io::config::notes::without_effect;
 use crate::io::config::tables::Tables;
 use crate::io::config::text::{self, Config, Duration, ThreadCount};
-use crate::io::config::{pools, scaling};
+use crate::io::config::{pools, scaling, sessions};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
 use crate::model::metrics::Slo;
@@ -70,6 +70,7 @@ impl Job {
         let workload = &config.workload;
         let traffic = Traffic {
             origin: origin(workload),
+            turns_wait: workload.turns_wait,
             shape: shape(workload),
             block_size: workload.trace_block_size,
         };
@@ -115,6 +116,7 @@ fn fleet(config: &Config, pools: Vec<PoolSpec>, scaling: Option<Scaling>) -> Fle
         pools,
         control_plane: control_plane(&config.control_plane),
         load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
+        client: sessions::client(&config.client),
         router_queue: router_queue(&config.router),
         scaling,
         seed: config.run.seed,
@@ -203,6 +205,10 @@ fn origin(workload: &text::Workload) -> Origin {
         (None, text::Preset::Custom) => {
             Origin::Custom(generator(&workload.generate, workload.trace_block_size))
         }
+        (None, text::Preset::Agents) => {
+            let base = generator(&workload.generate, workload.trace_block_size);
+            Origin::Agents(sessions::agents(&workload.agents, base))
+        }
     }
 }
 
@@ -212,6 +218,7 @@ fn format(workload: &text::Workload) -> Option<Format> {
         text::TraceFormat::Mooncake => Format::Mooncake,
         text::TraceFormat::Azure => Format::Azure,
         text::TraceFormat::Burstgpt => Format::Burstgpt,
+        text::TraceFormat::Dynamo => Format::Dynamo,
         text::TraceFormat::Csv => Format::Csv(columns(&workload.columns)),
         text::TraceFormat::Jsonl => Format::Jsonl(columns(&workload.columns)),
     })

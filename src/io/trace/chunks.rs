@@ -54,6 +54,7 @@ impl Parser {
             Format::Csv(Columns { hash_ids: Some(_), .. }) => Err(Problem::IdsInCsv),
             Format::Csv(columns) => Ok(Parser::csv(columns, false)),
             Format::Jsonl(columns) => Ok(Parser::Jsonl(columns)),
+            Format::Dynamo => Err(Problem::NoStream),
         }
     }
 

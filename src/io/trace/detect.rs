@@ -5,11 +5,12 @@ use std::path::Path;
 use crate::io::trace::chunks::CHUNK;
 use crate::io::trace::error::{Problem, TraceError, shown};
 use crate::io::trace::lines::Lines;
+use crate::io::trace::sessions::SCHEMA;
 use crate::io::trace::{Format, azure, burstgpt, csv};
 
 /// Looks at the first line of a trace.
 ///
-/// Only formats whose lines say what they mean can be told: Mooncake's by its `hash_ids`, those of Azure and `BurstGPT`
+/// Only formats whose lines say what they mean can be told: Mooncake's by its `hash_ids`, Dynamo's by its schema, those of Azure and `BurstGPT`
 /// by their headers. Any other has to be named, along with its columns.
 ///
 /// # Errors
@@ -28,8 +29,11 @@ pub fn detect(path: &Path) -> Result<Format, TraceError> {
 fn detect_line(line: &[u8]) -> Result<Format, Problem> {
     if line.trim_ascii_start().starts_with(b"{") {
         // Not parsed: what is wrong with a broken line is for the reader to say.
-        let ids = b"\"hash_ids\"";
-        if line.windows(ids.len()).any(|window| window == ids) {
+        let names = |text: &[u8]| line.windows(text.len()).any(|window| window == text);
+        if names(SCHEMA.as_bytes()) {
+            return Ok(Format::Dynamo);
+        }
+        if names(b"\"hash_ids\"") {
             return Ok(Format::Mooncake);
         }
         return Err(Problem::UnknownFormat(shown(line)));

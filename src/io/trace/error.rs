@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::model::session::PlanError;
+
 /// A problem, and where it is.
 #[derive(Debug)]
 pub struct TraceError {
@@ -53,6 +55,12 @@ pub enum Problem {
     },
     /// A quoted field is not closed on its line.
     OpenQuote,
+    /// The format is not in order of arrival, so it cannot be read as a stream.
+    NoStream,
+    /// Lines are to be left out of a trace that has to be whole.
+    NoSkipping,
+    /// Turns are to wait for one another, but the format does not say for what.
+    NoTurns,
     /// Block ids are asked for in a CSV file.
     IdsInCsv,
     /// The first line, shown here, belongs to no format that can be told from it.
@@ -86,6 +94,19 @@ pub enum Problem {
         /// The time of the one before.
         later_ns: i64,
     },
+    /// Requests wait for one another in a way that leads nowhere. Calls are named by their lines.
+    Plan(PlanError),
+    /// Two requests have the same name.
+    SameRequest {
+        /// The name.
+        name: String,
+        /// The line of the first.
+        first: u64,
+    },
+    /// A request waits for one of this name, which the file does not have.
+    UnknownRequest(String),
+    /// Some requests have an `agent_context`, this one has none.
+    MixedSessions,
     /// A request is more than 834 days after the first.
     TooLate,
 }
@@ -163,6 +184,23 @@ impl fmt::Display for Problem {
                 "time runs backwards: {} s after {} s; sort the trace by timestamp",
                 *earlier_ns as f64 / 1e9,
                 *later_ns as f64 / 1e9
+            ),
+            Problem::NoStream => f.write_str("is in order of completion, so it is no stream of arrivals"),
+            Problem::NoSkipping => f.write_str(
+                "requests that wait for one another need every line: workload.skip_bad_lines has to be false",
+            ),
+            Problem::NoTurns => f.write_str(
+                "workload.turns_wait = true is for traces in Mooncake's format (and Dynamo's, which need it not)",
+            ),
+            Problem::Plan(error) => write!(f, "{error} (calls are named by their lines)"),
+            Problem::SameRequest { name, first } => {
+                write!(f, "the request {name} was there on line {first}, but names have to be unique")
+            }
+            Problem::UnknownRequest(name) => {
+                write!(f, "waits for the request {name}, which the file does not have")
+            }
+            Problem::MixedSessions => f.write_str(
+                "`agent_context` is missing, but other requests have one: all or none have to",
             ),
             Problem::TooLate => f.write_str("timestamp is more than 834 days after the first"),
         }

@@ -2,7 +2,8 @@
 //!
 //! A [`TraceReader`] turns the lines of a file into requests. What a line means is the business of a [`Format`]; lines are
 //! parsed in chunks, which idle threads may do ahead. The reader takes them in order, counts them, checks that time does
-//! not run backwards, and moves the first request to time zero. A [`TraceWriter`] writes requests as Mooncake's JSONL.
+//! not run backwards, and moves the first request to time zero. Traces whose requests wait for one another are read
+//! whole, by `sessions`. A [`TraceWriter`] writes requests as Mooncake's JSONL.
 
 #[cfg(test)]
 mod ahead_tests;
@@ -18,6 +19,7 @@ mod lines;
 mod mooncake;
 mod number;
 mod plain;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod timestamp;
@@ -26,6 +28,7 @@ mod write;
 pub use columns::Columns;
 pub use detect::detect;
 pub use error::{Problem, TraceError};
+pub use sessions::{Contents, read_dynamo, read_mooncake_sessions};
 pub use timestamp::TimestampUnit;
 pub use write::TraceWriter;
 
@@ -69,6 +72,9 @@ pub enum Format {
     Csv(Columns),
     /// JSONL with these fields.
     Jsonl(Columns),
+    /// Dynamo's request-trace JSONL, version 1. It is in the order of completion, so it cannot be a stream; see
+    /// [`read_dynamo`].
+    Dynamo,
 }
 
 /// How to read a trace.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Number;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,6 +28,7 @@ struct Line {
     session_id: Option<serde_json::Value>,
     #[serde(alias = "delay_ms")]
     delay: Option<Number>,
+    wait_for: Option<IgnoredAny>,
     priority: Option<f64>,
     strict_priority: Option<i32>,
 }
@@ -50,7 +52,27 @@ pub(super) fn parse(line: &[u8], block_size: u32) -> Result<Record, Problem> {
 /// Reads one line with the general parser.
 pub(super) fn parse_any(line: &[u8], block_size: u32) -> Result<Record, Problem> {
     let line: Line = serde_json::from_slice(line).map_err(Problem::Json)?;
-    let timestamp_ns = timestamp_ns(line.timestamp.as_ref().ok_or_else(|| missing("timestamp"))?)?;
+    if line.timestamp.is_none() {
+        return Err(missing("timestamp"));
+    }
+    let expected =
+        "absent, or workload.turns_wait = true: else requests don't wait for one another";
+    if let Some(delay) = &line.delay {
+        return Err(Problem::field("delay", delay.to_string(), expected));
+    }
+    if line.wait_for.is_some() {
+        return Err(Problem::field("wait_for", "a list".to_owned(), expected));
+    }
+    record(line, block_size)
+}
+
+/// Reads one line of a trace whose requests wait for one another; a turn may lack its timestamp, and is at zero then.
+pub(super) fn parse_turn(line: &[u8], block_size: u32) -> Result<Record, Problem> {
+    record(serde_json::from_slice(line).map_err(Problem::Json)?, block_size)
+}
+
+fn record(line: Line, block_size: u32) -> Result<Record, Problem> {
+    let timestamp_ns = line.timestamp.as_ref().map_or(Ok(0), timestamp_ns)?;
     let ids = line.hash_ids.ok_or_else(|| missing("hash_ids"))?;
     let prompt_tokens = match &line.input_length {
         Some(number) => number::tokens_of_json("input_length", number, 1)?,
@@ -59,10 +81,6 @@ pub(super) fn parse_any(line: &[u8], block_size: u32) -> Result<Record, Problem>
     let output_length = line.output_length.as_ref().ok_or_else(|| missing("output_length"))?;
     let output_tokens = number::tokens_of_json("output_length", output_length, 0)?;
     let prompt = named_prompt(prompt_tokens, ids, block_size)?;
-    if let Some(delay) = line.delay {
-        let expected = "absent: turns that wait for one another are not supported yet";
-        return Err(Problem::field("delay", delay.to_string(), expected));
-    }
     Ok(Record {
         timestamp_ns,
         prompt,
@@ -107,7 +125,8 @@ fn tokens_covered(ids: &[u64], block_size: u32) -> Result<u32, Problem> {
     Ok(tokens as u32)
 }
 
-fn timestamp_ns(ms: &Number) -> Result<i64, Problem> {
+/// A time in ms, as ns.
+pub(super) fn timestamp_ns(ms: &Number) -> Result<i64, Problem> {
     let ns = match ms.as_i64() {
         Some(ms) => ms.checked_mul(1_000_000),
         None => {

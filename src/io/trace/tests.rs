@@ -188,7 +188,7 @@ fn complaints_about_mooncake_are_sentences() {
         (r#"{"timestamp": 1, "input_length": 7.5, "output_length": 1, "hash_ids": [1]}"#, format!("x:1: `input_length` is 7.5, {whole} 1 to 2^30")),
         (r#"{"timestamp": 1, "input_length": 9999999999, "output_length": 1, "hash_ids": [1]}"#, format!("x:1: `input_length` is 9999999999, {whole} 1 to 2^30")),
         (r#"{"timestamp": 1, "input_length": 513, "output_length": 1, "hash_ids": [1]}"#, "x:1: 1 hash_ids of 512 tokens do not cover an input of 513 tokens; is workload.trace_block_size right?".to_owned()),
-        (r#"{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [1], "delay": 5}"#, "x:1: `delay` is 5, but has to be absent: turns that wait for one another are not supported yet".to_owned()),
+        (r#"{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [1], "delay": 5}"#, "x:1: `delay` is 5, but has to be absent, or workload.turns_wait = true: else requests don't wait for one another".to_owned()),
     ];
     for (text, expected) in cases {
         assert_eq!(complaint(&Format::Mooncake, text.as_bytes()), expected, "{text}");

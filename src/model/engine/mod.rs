@@ -421,7 +421,8 @@ impl Engine {
         let decoding = sequence.first_token.map_or(Span::ZERO, |first| end.since(first));
         self.outcome.traffic.add_completed(sequence.generated, decoding);
         self.pool.release(sequence.computed, None, &mut sequence.holding);
-        self.outcome.finished.push(sequence.request.mention());
+        let has_failed = status != Status::Completed;
+        self.outcome.finished.push(Mention { has_failed, ..sequence.request.mention() });
         self.close(slot, status, end, recorder);
     }
 

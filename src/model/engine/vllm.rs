@@ -10,6 +10,7 @@ use crate::model::engine::sequence::State;
 use crate::model::engine::{Engine, PreemptionMode};
 use crate::model::kv::Hit;
 use crate::model::metrics::{Recorder, Status};
+use crate::model::request::Mention;
 use crate::model::timing::PrefillLoad;
 
 /// A pass while it is composed.
@@ -252,7 +253,9 @@ impl Engine {
         if status == Status::Completed {
             self.outcome.traffic.add_completed(0, Span::ZERO);
         }
-        self.outcome.refused.push(self.sequences[slot as usize].request.mention());
+        let mention = self.sequences[slot as usize].request.mention();
+        let has_failed = status != Status::Completed;
+        self.outcome.refused.push(Mention { has_failed, ..mention });
         self.close(slot, status, now, recorder);
     }
 

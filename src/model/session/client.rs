@@ -51,6 +51,14 @@ pub struct ClientSpec {
     pub backoff: Backoff,
 }
 
+impl ClientSpec {
+    /// Waits for ever, and gives up when it is refused.
+    pub fn patient() -> ClientSpec {
+        let backoff = Backoff { first: Span::ZERO, factor: 1.0, max: Span::ZERO, jitter: 0.0 };
+        ClientSpec { first_token_timeout: None, timeout: None, retries: 0, backoff }
+    }
+}
+
 /// What comes after a try that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
@@ -149,8 +157,8 @@ impl Client {
         wanted
     }
 
-    /// A deadline that was given for a try has come. The server should hear that the try is cancelled, unless this is
-    /// ignored because the deadline has moved or the try is over.
+    /// A deadline that was given for a try has come. Ignored if the deadline has
+    /// moved or the try is over.
     pub fn timed_out(
         &mut self,
         now: Time,
@@ -182,11 +190,13 @@ impl Client {
         self.fail(now, spec, counts, rng)
     }
 
-    fn is_under_way(&self, tries: u32) -> bool {
+    /// Whether this is the present try, and it goes on.
+    pub fn is_under_way(&self, tries: u32) -> bool {
         tries == self.tries && matches!(self.state, State::Sent(_) | State::Answering(_))
     }
 
-    fn deadline(&self, spec: &ClientSpec) -> Time {
+    /// When the present try times out, as things stand; never if none is under way.
+    pub fn deadline(&self, spec: &ClientSpec) -> Time {
         let after = |since: Time, timeout: Option<Span>| {
             timeout.map_or(Time::NEVER, |timeout| since.saturating_add(timeout))
         };

@@ -5,7 +5,9 @@ use std::collections::BinaryHeap;
 
 use slab::Slab;
 
-use crate::kernel::time::Time;
+use crate::kernel::time::{Span, Time};
+use crate::model::session::client::Client;
+use crate::model::session::opening::{Ask, Opening};
 use crate::model::session::plan::Plan;
 
 /// A call of a session.
@@ -37,6 +39,10 @@ pub struct SessionCounts {
     pub done: u64,
     /// Given up.
     pub abandoned: u64,
+    /// The most that went on at once.
+    pub live_max: u64,
+    /// Calls of all that have begun.
+    pub planned: u64,
     /// Calls that became ready and were handed out.
     pub calls: u64,
     /// Calls that completed.
@@ -45,10 +51,35 @@ pub struct SessionCounts {
     pub dropped: u64,
 }
 
+/// What the end of a call means for its session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// It goes on.
+    GoesOn,
+    /// This was its last call; it took so long.
+    Ended(Span),
+    /// It was given up before.
+    Late,
+}
+
+/// A call of a session that is going on.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LiveCall {
+    /// What it asks for.
+    pub ask: Ask,
+    /// Who waits for it.
+    pub client: Client,
+    /// When it was ready; once it was handed out.
+    pub ready: Time,
+}
+
 #[derive(Debug)]
 struct Session {
     number: u64,
+    name: Option<u64>,
+    opened: Time,
     plan: Plan,
+    calls: Box<[LiveCall]>,
     /// Calls that have not completed.
     left: u32,
 }
@@ -78,17 +109,27 @@ impl Sessions {
         self.counts
     }
 
-    /// A session opens. Its number is returned; calls that wait for none are ready after their delays.
-    pub fn open(&mut self, now: Time, plan: Plan) -> u64 {
+    /// A session opens, whatever time it says. Its number is returned; calls that wait for none are ready after their
+    /// delays.
+    ///
+    /// # Panics
+    /// If it has not as many requests as calls.
+    pub fn open(&mut self, now: Time, opening: Opening) -> u64 {
+        let Opening { at: _, name, plan, asks } = opening;
+        assert_eq!(plan.calls(), asks.len(), "every call asks for something");
         let number = self.counts.opened;
-        self.counts.opened += 1;
         let slot = self.live.vacant_key() as u32;
         for (call, delay) in plan.first() {
             let id = CallId { session: number, call, slot };
             self.ready.push(Reverse((now.saturating_add(delay), id)));
         }
         let left = plan.calls() as u32;
-        self.live.insert(Session { number, plan, left });
+        let call = |ask| LiveCall { ask, client: Client::new(), ready: now };
+        let calls = asks.into_iter().map(call).collect();
+        self.live.insert(Session { number, name, opened: now, plan, calls, left });
+        self.counts.opened += 1;
+        self.counts.planned += u64::from(left);
+        self.counts.live_max = self.counts.live_max.max(self.live.len() as u64);
         number
     }
 
@@ -108,14 +149,25 @@ impl Sessions {
         self.next_ready().filter(|&at| at <= now)?;
         let Reverse((at, call)) = self.ready.pop()?;
         self.counts.calls += 1;
+        if let Some((live, _)) = self.call(call) {
+            live.ready = at;
+        }
         Some(ReadyCall { call, at })
     }
 
-    /// A call that was handed out has completed: what waited for it may become ready. Says whether its session still
-    /// goes on or has just ended by this; false if it was given up before, and then nothing happens.
-    pub fn complete(&mut self, at: Time, id: CallId) -> bool {
+    /// A call and what identifies its session to a router, if the session goes on.
+    pub fn call(&mut self, id: CallId) -> Option<(&mut LiveCall, Option<u64>)> {
+        let session = self.live.get_mut(id.slot as usize)?;
+        if session.number != id.session {
+            return None;
+        }
+        Some((session.calls.get_mut(id.call as usize)?, session.name))
+    }
+
+    /// A call that was handed out has completed: what waited for it may become ready.
+    pub fn complete(&mut self, at: Time, id: CallId) -> Progress {
         if self.session(id).is_none() {
-            return false;
+            return Progress::Late;
         }
         let session = &mut self.live[id.slot as usize];
         let ready = &mut self.ready;
@@ -124,11 +176,13 @@ impl Sessions {
         });
         session.left -= 1;
         self.counts.completed += 1;
-        if session.left == 0 {
-            self.live.remove(id.slot as usize);
-            self.counts.done += 1;
+        if session.left > 0 {
+            return Progress::GoesOn;
         }
-        true
+        let opened = session.opened;
+        self.live.remove(id.slot as usize);
+        self.counts.done += 1;
+        Progress::Ended(at.since(opened))
     }
 
     /// The client of a call gives its session up: nothing more of it becomes ready.

@@ -15,8 +15,10 @@
 
 mod client;
 mod live;
+mod opening;
 mod plan;
 
 pub use client::{Backoff, Client, ClientCounts, ClientSpec, Next};
-pub use live::{CallId, ReadyCall, SessionCounts, Sessions};
-pub use plan::{CallSpec, Plan, PlanError};
+pub use live::{CallId, LiveCall, Progress, ReadyCall, SessionCounts, Sessions};
+pub use opening::{Ask, Opening};
+pub use plan::{CallSpec, LONGEST_MS, Plan, PlanError};

@@ -86,8 +86,8 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// The longest delay: 26 days, in ms.
-const LONGEST_MS: f64 = 2.25e9;
+/// The longest delay that a session may be written down with: 26 days, in ms.
+pub const LONGEST_MS: f64 = 2.25e9;
 
 /// The calls of one session, by their place in the list they were given in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,6 +169,15 @@ impl Plan {
     /// How many calls there are; at least one.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Divides all delays by `factor`, which is above 0.
+    pub fn speed_up(&mut self, factor: f64) {
+        for call in &mut self.calls {
+            let ns = (call.delay.as_ns() as f64 / factor).round() as u64;
+            // As in a source of requests, nothing may leave virtual time.
+            call.delay = Span::from_ns(ns.min(Time::MAX.as_ns()));
+        }
     }
 
     /// The calls that wait for none, and their delays.

@@ -1,10 +1,14 @@
 //! Where requests come from.
 
+mod demand;
 pub mod generate;
 mod shape;
+mod shape_sessions;
 mod stats;
 
+pub use demand::{Demand, SessionSource, SingleCalls};
 pub use shape::{Shape, Shaped};
+pub use shape_sessions::ShapedSessions;
 pub use stats::{Figures, TraceStats, TraceSummary};
 
 use std::error::Error;

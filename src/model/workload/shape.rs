@@ -46,6 +46,12 @@ impl Shape {
         let spread = self.copy_spread;
         *self == Shape { copy_spread: spread, ..Shape::default() }
     }
+
+    /// How much later than the original a copy comes.
+    pub(super) fn delay(&self, copy: u32) -> Span {
+        let spread = u128::from(self.copy_spread.as_ns());
+        Span::from_ns((spread * u128::from(copy) / u128::from(self.copies)) as u64)
+    }
 }
 
 /// A source with its shape applied.
@@ -88,12 +94,6 @@ impl Shaped {
         Ok(None)
     }
 
-    /// How much later than the original a copy comes.
-    fn delay(&self, copy: u32) -> Span {
-        let spread = u128::from(self.shape.copy_spread.as_ns());
-        Span::from_ns((spread * u128::from(copy) / u128::from(self.shape.copies)) as u64)
-    }
-
     /// Gives every copy that waits its next request, reading one more from the source if none of them has one.
     fn feed(&mut self) -> Result<(), SourceError> {
         let end = self.dropped + self.recent.len() as u64;
@@ -105,7 +105,7 @@ impl Shaped {
         }
         for (copy, number) in std::mem::take(&mut self.starved) {
             if let Some(request) = self.recent.get((number - self.dropped) as usize) {
-                let arrival = request.arrival + self.delay(copy);
+                let arrival = request.arrival + self.shape.delay(copy);
                 self.copies.push(Reverse((arrival.min(Time::MAX), copy, number)));
             }
         }
@@ -155,7 +155,8 @@ impl Source for Shaped {
     }
 }
 
-fn scale(ns: u64, speedup: f64) -> Time {
+/// A time of the source after a speed-up.
+pub(super) fn scale(ns: u64, speedup: f64) -> Time {
     #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
     let ns = if speedup == 1.0 { ns } else { (ns as f64 / speedup).round() as u64 };
     Time::from_ns(ns.min(Time::MAX.as_ns()))

@@ -2,6 +2,7 @@
 
 pub(crate) mod naive;
 pub(crate) mod swarm;
+pub(crate) mod visitors;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

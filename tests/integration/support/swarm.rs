@@ -43,6 +43,7 @@ impl Case {
             pools: pools(seed, workers, engine),
             control_plane: control_plane(&mut rng),
             load: if rng.random() { Load::Open } else { Load::Closed(rng.random_range(1..30)) },
+            client: None,
             router_queue: router_queue(&mut rng, policy),
             scaling: None,
             seed,

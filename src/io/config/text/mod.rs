@@ -2,6 +2,7 @@
 
 mod hardware;
 mod planner;
+mod sessions;
 mod threads;
 mod workload;
 
@@ -10,6 +11,7 @@ pub use planner::{
     HpaMetric, Lifecycle, LoadTarget, Planner, Predictor, ScalingPolicy, Stage, Victims,
     WhilePending,
 };
+pub use sessions::{Agents, Client};
 pub use threads::ThreadCount;
 pub use workload::{
     Arrivals, Columns, Generate, LengthDistribution, Lengths, Preset, TimestampUnit, TraceFormat,
@@ -68,6 +70,8 @@ impl de::Visitor<'_> for DurationVisitor {
 pub struct Config {
     /// Where requests come from.
     pub workload: Workload,
+    /// Who waits for answers, and for how long.
+    pub client: Client,
     /// How many workers there are.
     pub fleet: Fleet,
     /// What says how many there should be, if their number changes.

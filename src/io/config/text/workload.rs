@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::config::text::Duration;
+use crate::io::config::text::{Agents, Duration};
 use crate::kernel::Span;
 
 /// `[workload]`
@@ -16,6 +16,8 @@ pub struct Workload {
     pub format: TraceFormat,
     /// Tokens in a block that one of the trace's ids names.
     pub trace_block_size: u32,
+    /// A turn of a session comes when the one before has completed, not at its time.
+    pub turns_wait: bool,
     /// Leave out lines of the trace that make no sense, and count them.
     pub skip_bad_lines: bool,
     /// Which generator makes the requests when there is no trace.
@@ -40,9 +42,12 @@ pub struct Workload {
     /// Names of columns or fields, for the formats `csv` and `jsonl`.
     #[serde(skip_serializing_if = "Columns::is_unset")]
     pub columns: Columns,
-    /// Parameters of the preset `custom`.
+    /// Parameters of the presets `custom` and `agents`.
     #[serde(skip_serializing_if = "Generate::is_unset")]
     pub generate: Generate,
+    /// More parameters of the preset `agents`.
+    #[serde(skip_serializing_if = "Agents::is_unset")]
+    pub agents: Agents,
 }
 
 impl Default for Workload {
@@ -51,6 +56,7 @@ impl Default for Workload {
             trace: None,
             format: TraceFormat::Auto,
             trace_block_size: 512,
+            turns_wait: false,
             skip_bad_lines: false,
             preset: Preset::Toolagent,
             from: Duration::default(),
@@ -62,6 +68,7 @@ impl Default for Workload {
             concurrency: None,
             columns: Columns::default(),
             generate: Generate::default(),
+            agents: Agents::default(),
         }
     }
 }
@@ -82,6 +89,8 @@ pub enum TraceFormat {
     Csv,
     /// JSONL with the fields named in `workload.columns`.
     Jsonl,
+    /// Dynamo's request-trace JSONL, version 1.
+    Dynamo,
 }
 
 /// A generator.
@@ -94,6 +103,8 @@ pub enum Preset {
     Conversation,
     /// As `workload.generate` says.
     Custom,
+    /// Agents, as `workload.generate` and `workload.agents` say.
+    Agents,
 }
 
 /// `[workload.columns]`
@@ -184,7 +195,7 @@ pub struct Generate {
     pub prefix_skew: f64,
     /// Turns of a session, on average; each turn's prompt is all that was said before and something new.
     pub turns: f64,
-    /// From one turn's arrival to the next, on average; exponentially distributed.
+    /// From one turn's arrival, or its answer if turns wait, to the next, on average; exponentially distributed.
     pub turn_gap: Duration,
     /// Longest prompt; a session ends before it.
     pub prompt_tokens_max: u32,

@@ -4,8 +4,11 @@
 //! published traces closely enough to stand in for them where the files themselves are not at hand. All are pure
 //! functions of their seed, and all name every token of every prompt, so that prefixes can be found and routed to.
 
+mod agents;
 mod arrivals;
 mod chat;
+mod chats;
+mod contexts;
 mod custom;
 mod lengths;
 mod presets;
@@ -15,7 +18,9 @@ mod tools;
 #[cfg(test)]
 mod tests;
 
+pub use self::agents::{AgentsSpec, agents};
 pub use self::arrivals::{Arrivals, Rate};
+pub use self::chats::chats;
 pub use self::custom::{GeneratorSpec, custom};
 pub use self::lengths::{Lengths, Shape};
 pub use self::presets::{CONVERSATION_REQUESTS, TOOLAGENT_REQUESTS, conversation, toolagent};

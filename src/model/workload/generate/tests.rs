@@ -204,7 +204,7 @@ fn later_turns_of_a_preset_build_on_earlier_ones() {
     assert_near("turns that keep all full blocks", whole / later, 0.866, 0.03);
 }
 
-fn spec() -> GeneratorSpec {
+pub(super) fn spec() -> GeneratorSpec {
     GeneratorSpec {
         duration: Span::from_secs(1_000),
         arrivals: Arrivals::Poisson,

@@ -1,0 +1,5 @@
+//! See `checks::trace_dynamo`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fleetsim_fuzz::checks::trace_dynamo(bytes));

@@ -1,0 +1,124 @@
+//! How requests come in: each at a time of its own, or as calls of sessions.
+
+use std::sync::Arc;
+
+use crate::fleet::arrivals::Arrivals;
+use crate::fleet::message::Feedback;
+use crate::fleet::spec::{FleetSpec, Load};
+use crate::fleet::visits::{Visited, Visits};
+use crate::kernel::Time;
+use crate::model::metrics::Recorder;
+use crate::model::request::Request;
+use crate::model::workload::{Demand, ReadAhead, SingleCalls, SourceError};
+
+/// Where the requests of a run come from.
+pub(super) enum Intake {
+    Requests(Arrivals),
+    Sessions(Box<Visits>),
+}
+
+/// The request that comes next.
+pub(super) enum Next {
+    /// It is there.
+    Due,
+    /// It comes at this time, unless something happens before.
+    At(Time),
+    /// None comes, unless something happens.
+    Nothing,
+}
+
+impl Intake {
+    pub(super) fn new(spec: &FleetSpec, demand: Demand) -> Intake {
+        match (demand, spec.client.is_some()) {
+            (Demand::Requests(source), false) => Intake::Requests(Arrivals::new(source)),
+            (Demand::Requests(source), true) => {
+                Intake::Sessions(Box::new(Visits::new(spec, Box::new(SingleCalls(source)))))
+            }
+            (Demand::Sessions(source), _) => Intake::Sessions(Box::new(Visits::new(spec, source))),
+        }
+    }
+
+    /// Reads what comes first.
+    pub(super) fn read(&mut self, recorder: &mut Recorder) {
+        match self {
+            Intake::Requests(arrivals) => arrivals.read(recorder),
+            Intake::Sessions(visits) => visits.read(recorder),
+        }
+    }
+
+    /// What comes next, as things stand at `now`, with so many requests in the fleet.
+    pub(super) fn next(
+        &mut self,
+        now: Time,
+        load: Load,
+        in_flight: u64,
+        recorder: &mut Recorder,
+    ) -> Next {
+        let arrivals = match self {
+            Intake::Requests(arrivals) => arrivals,
+            Intake::Sessions(visits) => return visits.next(now, recorder),
+        };
+        match (arrivals.next(), load) {
+            (None, _) => Next::Nothing,
+            (Some(request), Load::Open) if request.arrival > now => Next::At(request.arrival),
+            (Some(_), Load::Closed(limit)) if in_flight >= limit => Next::Nothing,
+            (Some(_), Load::Open | Load::Closed(_)) => Next::Due,
+        }
+    }
+
+    /// Lets the request that is due arrive.
+    pub(super) fn take(&mut self, now: Time, recorder: &mut Recorder) -> Option<Request> {
+        match self {
+            Intake::Requests(arrivals) => arrivals.take(now, recorder),
+            Intake::Sessions(visits) => visits.take(now),
+        }
+    }
+
+    /// Hears of first tokens and ends; says whether more may come by that.
+    pub(super) fn hear(&mut self, now: Time, feedback: &Feedback) -> bool {
+        match self {
+            Intake::Requests(_) => false,
+            Intake::Sessions(visits) => visits.hear(now, feedback),
+        }
+    }
+
+    /// Whether nothing comes any more, whatever happens, once all that is in the fleet has ended.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Intake::Requests(arrivals) => arrivals.next().is_none(),
+            Intake::Sessions(visits) => visits.is_over(),
+        }
+    }
+
+    /// Why it ended before its end, if it did.
+    pub(super) fn error(&mut self) -> Option<SourceError> {
+        match self {
+            Intake::Requests(arrivals) => arrivals.error(),
+            Intake::Sessions(visits) => visits.error(),
+        }
+    }
+
+    /// What became of sessions and clients, at the end of a run that had any.
+    pub(super) fn finish(&mut self) -> Option<Visited> {
+        match self {
+            Intake::Requests(_) => None,
+            Intake::Sessions(visits) => Some(visits.finish()),
+        }
+    }
+
+    /// How many bad entries the source has left out.
+    pub(super) fn skipped(&self) -> u64 {
+        match self {
+            Intake::Requests(arrivals) => arrivals.skipped(),
+            Intake::Sessions(visits) => visits.skipped(),
+        }
+    }
+
+    /// A hand to read its requests ahead with.
+    pub(super) fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
+        match self {
+            Intake::Requests(arrivals) => arrivals.read_ahead(),
+            Intake::Sessions(_) => None,
+        }
+    }
+}
