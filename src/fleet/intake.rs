@@ -82,6 +82,14 @@ impl Intake {
         }
     }
 
+    /// Hears that a request was turned away before it reached a worker.
+    pub(super) fn turned_away(&mut self, now: Time, request: &Request) {
+        match self {
+            Intake::Requests(_) => {}
+            Intake::Sessions(visits) => visits.turned_away(now, request),
+        }
+    }
+
     /// Whether nothing comes any more, whatever happens, once all that is in the fleet has ended.
     pub(super) fn is_over(&self) -> bool {
         match self {

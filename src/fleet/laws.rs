@@ -7,6 +7,7 @@ use crate::fleet::{Outcome, Scaled, Visited};
 use crate::kernel::Time;
 use crate::model::engine::Engine;
 use crate::model::metrics::Interval;
+use crate::model::router::Admitted;
 
 /// The first law that does not hold, in words.
 pub(super) fn broken<'a>(
@@ -16,11 +17,12 @@ pub(super) fn broken<'a>(
     let work = outcome.work();
     let totals = outcome.recorder.totals;
     let ended = totals.completed + totals.rejected + totals.aborted;
+    let turned_away = totals.queue_full + totals.expired;
     let over_time = |count: fn(&Interval) -> u64| {
         outcome.recorder.series.intervals().iter().map(count).sum::<u64>()
     };
     let mut equations = vec![
-        ("requests arrived and ended", totals.arrived, ended),
+        ("requests arrived and ended", totals.arrived, ended + turned_away),
         ("requests ended in rows and in engines", ended, work.requests),
         (
             "tokens in rows and in passes",
@@ -35,6 +37,11 @@ pub(super) fn broken<'a>(
         ),
         ("arrivals over time and in all", over_time(|i| i.arrived), totals.arrived),
         ("completions over time and in all", over_time(|i| i.completed), totals.completed),
+        (
+            "requests turned away over time and in all",
+            over_time(|i| i.queue_full + i.expired),
+            turned_away,
+        ),
     ];
     if totals.aborted == 0 {
         equations.extend([
@@ -53,6 +60,22 @@ pub(super) fn broken<'a>(
     if let Some(visited) = &outcome.visited {
         equations.extend(of_sessions(visited, totals.arrived));
     }
+    let admitted = outcome.admitted.unwrap_or_default();
+    equations.extend([
+        (
+            "requests that found no room, in rows and at the door",
+            totals.queue_full,
+            admitted.queue_full,
+        ),
+        (
+            "requests that waited too long, in rows and at the door",
+            totals.expired,
+            admitted.expired,
+        ),
+    ]);
+    if outcome.admitted.is_some() {
+        equations.push(("requests let in and ended in engines", admitted.let_in, work.requests));
+    }
     let unequal = equations.into_iter().find(|(_, left, right)| left != right);
     if let Some((law, left, right)) = unequal {
         return Some(format!("{law} differ: {left} and {right}"));
@@ -63,6 +86,9 @@ pub(super) fn broken<'a>(
         return Some(format!("Little's law fails: {rows} ns in rows, {passes} ns in passes"));
     }
     if let Some(law) = outcome.scaled.as_ref().and_then(|scaled| unpaid(scaled, outcome.end)) {
+        return Some(law);
+    }
+    if let Some(law) = exceeded(&admitted) {
         return Some(law);
     }
     engines.map(unsettled).enumerate().find_map(|(worker, problem)| {
@@ -82,6 +108,17 @@ fn of_sessions(visited: &Visited, arrived: u64) -> [(&'static str, u64, u64); 7]
         ("calls completed and answered", sessions.completed, clients.done),
         ("sessions and calls given up", sessions.abandoned, clients.abandoned),
     ]
+}
+
+/// A limit of the front end that was not kept.
+fn exceeded(admitted: &Admitted) -> Option<String> {
+    let Admitted { limits, in_flight_max, waiting_max, .. } = admitted;
+    let over = |found: u64, limit: Option<u64>, what: &str| {
+        let limit = limit.filter(|&limit| found > limit)?;
+        Some(format!("{found} requests {what}, more than {limit}"))
+    };
+    over(*in_flight_max, limits.max_in_flight, "were in the fleet at once")
+        .or_else(|| over(*waiting_max, limits.queue_limit, "waited at once"))
 }
 
 /// GPU time has to be the same by the books of the lifecycle and by what was written down of it.

@@ -250,6 +250,11 @@ impl Visits {
         !feedback.finished.is_empty()
     }
 
+    /// The front end turned a try away: it is refused, at once.
+    pub(super) fn turned_away(&mut self, now: Time, request: &Request) {
+        self.ended(now, &Mention { has_failed: true, ..request.mention() });
+    }
+
     fn ended(&mut self, now: Time, mention: &Mention) {
         let Some((id, tries)) = self.in_flight.remove(&mention.id) else { return };
         let Some((call, _)) =

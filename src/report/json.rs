@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::fleet::Outcome;
+use crate::report::admission;
 use crate::report::pools::PoolFigures;
 use crate::report::sessions;
 use crate::report::summary::{PERCENTILES, Summary};
@@ -14,6 +15,7 @@ pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
     rates(&mut report, summary, outcome);
     about(&mut report, summary, outcome);
     report.extend(outcome.visited.iter().flat_map(sessions::to_json));
+    report.extend(outcome.admitted.iter().flat_map(admission::to_json));
     for metric in &summary.metrics {
         report.insert(format!("num_{}_samples", metric.key), metric.samples.into());
         let Some(figures) = metric.figures else { continue };

@@ -2,6 +2,7 @@
 //!
 //! A figure that cannot be computed is absent, never zero.
 
+mod admission;
 mod catalog;
 mod json;
 mod number;

@@ -71,7 +71,7 @@ fn format_row(row: &Row, bytes: &mut Vec<u8>) {
     line.ms(Some(row.arrival.since(Time::ZERO)));
     line.integer(u64::from(row.prompt_tokens));
     line.integer(u64::from(row.output_tokens));
-    line.integer(u64::from(row.worker.0));
+    line.optional(row.worker.map(|worker| u64::from(worker.0)));
     line.integer(u64::from(row.reused_tokens));
     line.ms(row.ttft());
     line.ms(row.tpot());
@@ -96,6 +96,14 @@ impl Line<'_> {
     fn integer(&mut self, value: u64) {
         self.bytes.extend_from_slice(self.number.format(value).as_bytes());
         self.bytes.push(b',');
+    }
+
+    /// A number; nothing for an absent one.
+    fn optional(&mut self, value: Option<u64>) {
+        match value {
+            Some(value) => self.integer(value),
+            None => self.bytes.push(b','),
+        }
     }
 
     fn text(&mut self, text: &str) {
@@ -135,7 +143,7 @@ pub(super) mod tests {
             arrival: Time::from_ns(3_000_000_000),
             prompt_tokens: 10,
             output_tokens: 3,
-            worker: WorkerId(2),
+            worker: Some(WorkerId(2)),
             status: Status::Completed,
             reused_tokens: 8,
             first_reused_tokens: 4,
@@ -155,5 +163,9 @@ pub(super) mod tests {
         let expected = "100,3000,10,3,2,8,1.0005,1,3.0005,0,completed,1,4,0,\n";
         assert_eq!(lines.text(0..1), expected.as_bytes());
         assert_eq!(lines.text(0..2), expected.repeat(2).as_bytes());
+        let nobody = Row { worker: None, status: Status::QueueFull, ..row(1) };
+        RowFormat::new(1.0).format(&[nobody], &mut lines);
+        let expected = "101,3000,10,3,,8,1.0005,1,3.0005,1,queue_full,1,4,0,\n";
+        assert_eq!(lines.text(0..1), expected.as_bytes());
     }
 }

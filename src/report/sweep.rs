@@ -38,10 +38,12 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 42] = [
+const COLUMNS: [Column; 44] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
+    stored("queue_full_requests", "queue full"),
+    stored("expired_requests", "expired"),
     stored("preemptions", "preemptions"),
     stored("duration_ms", "duration (ms)"),
     shown(GOODPUT, "goodput (req/s)", 2),

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use crate::fleet::{Executed, Outcome, PoolSpec};
 use crate::model::metrics::Work;
+use crate::report::admission;
 use crate::report::number::{count, decimal, percent};
 use crate::report::planner::ScalingFigures;
 use crate::report::pools::pool_table;
@@ -154,10 +155,20 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String>
     let digest = format!("digest {:032x}", outcome.digest);
     let scaling = summary.scaling.as_ref().map(ScalingFigures::line);
     let sessions = outcome.visited.as_ref().map(sessions::line);
-    [Some(run), deployment, Some(requests + &good), sessions, load, scaling, Some(digest)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let admission = outcome.admitted.as_ref().map(admission::line);
+    [
+        Some(run),
+        deployment,
+        Some(requests + &good),
+        admission,
+        sessions,
+        load,
+        scaling,
+        Some(digest),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Seconds as people say them.

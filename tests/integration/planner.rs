@@ -289,6 +289,7 @@ fn scheduled(initial: u32, schedule: &[(u64, u32)], startup: u64) -> FleetSpec {
         load: Load::Open,
         client: None,
         router_queue: None,
+        admission: None,
         scaling: Some(Scaling {
             planner: PlannerSpec {
                 name: "schedule",
@@ -324,7 +325,7 @@ fn gpu_hours_by_hand() {
     let spec = scheduled(1, &[(0, 1), (10, 2), (40, 1)], 5);
     let requests = [request(0, 2), request(29, 2), request(30, 31), request(98, 3)];
     let (outcome, rows) = simulate(&spec, PolicySpec::RoundRobin, &requests);
-    let workers: Vec<u32> = rows.iter().map(|row| row.worker.0).collect();
+    let workers: Vec<u32> = rows.iter().map(|row| row.worker.unwrap().0).collect();
     assert_eq!(workers, [0, 0, 1, 0]);
     // Its dispatch takes 1 ms, its prefill 10 ms, its other 30 tokens 30 s.
     assert_eq!(rows[2].end, at(60) + Span::from_ms(11));
@@ -354,7 +355,8 @@ fn who_comes_back_has_an_empty_cache() {
         let requests = times.map(|secs| request(secs, 1));
         let (_, rows) = simulate(&spec, policy, &requests);
         let on = |worker: u32, secs: u64| {
-            let found = rows.iter().find(|row| row.worker.0 == worker && row.arrival == at(secs));
+            let found =
+                rows.iter().find(|row| row.worker.unwrap().0 == worker && row.arrival == at(secs));
             found.map(|row| row.reused_tokens)
         };
         assert!(rows.iter().all(|row| row.status == Status::Completed));

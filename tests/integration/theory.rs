@@ -64,6 +64,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         load: Load::Open,
         client: None,
         router_queue: None,
+        admission: None,
         scaling: None,
         seed,
         series_interval: Span::from_ms(500),
@@ -124,7 +125,7 @@ fn simulate(
     assert_eq!(rows.len() as u64, count);
     let mut free = vec![Time::ZERO; workers as usize];
     for row in &rows {
-        let free = &mut free[row.worker.index()];
+        let free = &mut free[row.worker.unwrap().index()];
         let (admitted, end) = (row.admitted.unwrap(), row.end);
         assert_eq!(end.since(admitted), service(row.output_tokens), "seed {seed}: {row:?}");
         assert_eq!(admitted, row.arrival.max(*free), "seed {seed}: a worker idled, {row:?}");
@@ -150,7 +151,7 @@ impl Estimate {
     fn over_cycles(rows: &[Row], value: impl Fn(f64) -> f64) -> Estimate {
         let mut cycles: BTreeMap<u32, Vec<(f64, f64)>> = BTreeMap::new();
         for row in rows {
-            let cycles = cycles.entry(row.worker.0).or_default();
+            let cycles = cycles.entry(row.worker.unwrap().0).or_default();
             let wait = wait(row);
             if wait <= 0.0 {
                 cycles.push((0.0, 0.0));

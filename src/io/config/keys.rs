@@ -1,8 +1,9 @@
 //! Which keys there are, and how their paths are written.
 
 use crate::io::config::text::{
-    Agents, Client, Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry, Lengths,
-    Lifecycle, ModelEntry, NumberFormat, Planner, Pool, Router, Slo, Stage, Timing, Workload,
+    Admission, Agents, Client, Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry,
+    Lengths, Lifecycle, ModelEntry, NumberFormat, Planner, Pool, Router, Slo, Stage, Timing,
+    Workload,
 };
 use crate::kernel::Span;
 
@@ -56,6 +57,7 @@ impl Config {
             planner: complete_planner(),
             lifecycle: complete_lifecycle(),
             router: Router { router_queue_threshold: Some(1.0), ..Router::default() },
+            admission: Admission { max_in_flight: Some(1), queue_limit: Some(1), max_wait: time },
             slo: Slo { ttft: time, itl: time, e2e: time },
             gpus: [(NAME.to_owned(), complete_gpu())].into(),
             models: [(NAME.to_owned(), complete_model())].into(),
@@ -151,7 +153,7 @@ pub fn all_keys() -> Vec<String> {
     keys
 }
 
-pub(super) fn top_level() -> [&'static str; 15] {
+pub(super) fn top_level() -> [&'static str; 16] {
     [
         "workload",
         "client",
@@ -160,6 +162,7 @@ pub(super) fn top_level() -> [&'static str; 15] {
         "lifecycle",
         "engine",
         "router",
+        "admission",
         "control_plane",
         "timing",
         "slo",

@@ -13,7 +13,7 @@ use crate::io::config::deploy::{Deployed, Found, deploy};
 use crate::io::config::notes::without_effect;
 use crate::io::config::tables::Tables;
 use crate::io::config::text::{self, Config, Duration, ThreadCount};
-use crate::io::config::{pools, scaling, sessions};
+use crate::io::config::{admission, pools, scaling, sessions};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
 use crate::model::metrics::Slo;
@@ -60,6 +60,7 @@ impl Job {
             }
         }
         notes.extend(pools::without_effect(config));
+        notes.extend(admission::note(config));
         let scaling = scaling::scaling(config, &pools)?;
         if let Some(scaling) = &scaling {
             pools[0].workers = scaling.lifecycle.workers_max;
@@ -117,7 +118,8 @@ fn fleet(config: &Config, pools: Vec<PoolSpec>, scaling: Option<Scaling>) -> Fle
         control_plane: control_plane(&config.control_plane),
         load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
         client: sessions::client(&config.client),
-        router_queue: router_queue(&config.router),
+        router_queue: router_queue(config),
+        admission: admission::admission(&config.admission),
         scaling,
         seed: config.run.seed,
         series_interval: config.run.series_interval.0,
@@ -174,8 +176,11 @@ fn router(router: &text::Router, max_num_batched_tokens: u32) -> PolicySpec {
     }
 }
 
-fn router_queue(router: &text::Router) -> Option<QueueOrder> {
-    router.router_queue_threshold.map(|_| match router.router_queue_policy {
+fn router_queue(config: &Config) -> Option<QueueOrder> {
+    let router = &config.router;
+    let is_there = router.router_queue_threshold.is_some()
+        || admission::admission(&config.admission).is_some();
+    is_there.then_some(match router.router_queue_policy {
         text::QueuePolicy::Fcfs => QueueOrder::Fcfs,
         text::QueuePolicy::Lcfs => QueueOrder::Lcfs,
         text::QueuePolicy::Wspt => QueueOrder::Wspt,

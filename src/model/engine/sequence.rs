@@ -87,7 +87,7 @@ impl Sequence {
             arrival: self.request.arrival,
             prompt_tokens: self.request.prompt.tokens,
             output_tokens: self.generated,
-            worker,
+            worker: Some(worker),
             status,
             reused_tokens: self.reused,
             first_reused_tokens: self.first_reused,

@@ -32,6 +32,10 @@ pub struct Totals {
     pub rejected: u64,
     /// Requests that ended early because no pool could hold them any longer.
     pub aborted: u64,
+    /// Requests that the front end turned away because as many waited as may.
+    pub queue_full: u64,
+    /// Requests that the front end turned away because they had waited as long as anybody may.
+    pub expired: u64,
     /// Prompt tokens of the completed requests.
     pub prompt_tokens: u64,
     /// Tokens generated for the completed requests.
@@ -61,6 +65,8 @@ impl Totals {
             completed,
             rejected,
             aborted,
+            queue_full,
+            expired,
             prompt_tokens,
             output_tokens,
             aborted_tokens,
@@ -75,6 +81,8 @@ impl Totals {
         self.completed += completed;
         self.rejected += rejected;
         self.aborted += aborted;
+        self.queue_full += queue_full;
+        self.expired += expired;
         self.prompt_tokens += prompt_tokens;
         self.output_tokens += output_tokens;
         self.aborted_tokens += aborted_tokens;
@@ -247,6 +255,14 @@ impl Recorder {
         match row.status {
             Status::Completed => self.close_completed(&row),
             Status::Rejected => self.totals.rejected += 1,
+            Status::QueueFull => {
+                self.totals.queue_full += 1;
+                self.series.at(row.end).queue_full += 1;
+            }
+            Status::Expired => {
+                self.totals.expired += 1;
+                self.series.at(row.end).expired += 1;
+            }
             Status::Aborted => {
                 self.totals.aborted += 1;
                 self.totals.aborted_tokens += u64::from(row.output_tokens);

@@ -82,15 +82,22 @@ fn random_row(now: Time, id: u64, rng: &mut Stream) -> Row {
     let arrival = Time::from_ns(now.as_ns() / 2);
     let first_token = now + Span::from_ns(rng.random_range(0..3000));
     let end = first_token + Span::from_ns(rng.random_range(0..6000));
-    let statuses = [Status::Completed, Status::Completed, Status::Rejected, Status::Aborted];
+    let statuses = [
+        Status::Completed,
+        Status::Completed,
+        Status::Rejected,
+        Status::Aborted,
+        Status::QueueFull,
+        Status::Expired,
+    ];
     Row {
         id: RequestId(id),
         trace_line: id,
         arrival,
         prompt_tokens: rng.random_range(1..9000),
         output_tokens: rng.random_range(1..50),
-        worker: WorkerId(3),
-        status: statuses[rng.random_range(0..4)],
+        worker: Some(WorkerId(3)),
+        status: statuses[rng.random_range(0..6)],
         reused_tokens: rng.random_range(0..50),
         first_reused_tokens: rng.random_range(0..50),
         admitted: Some(now),

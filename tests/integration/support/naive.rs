@@ -172,7 +172,7 @@ impl NaiveEngine {
             arrival: request.arrival,
             prompt_tokens: request.prompt.tokens,
             output_tokens: 0,
-            worker: WorkerId(0),
+            worker: Some(WorkerId(0)),
             status: Status::Completed,
             reused_tokens: 0,
             first_reused_tokens: 0,

@@ -45,6 +45,7 @@ impl Case {
             load: if rng.random() { Load::Open } else { Load::Closed(rng.random_range(1..30)) },
             client: None,
             router_queue: router_queue(&mut rng, policy),
+            admission: None,
             scaling: None,
             seed,
             series_interval: Span::from_ns(rng.random_range(1_000_000..3_000_000_000)),
