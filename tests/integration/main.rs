@@ -1,5 +1,7 @@
 //! Tests that drive the simulator from outside.
 
+mod admission;
+mod admission_cli;
 mod catalog;
 mod catalog_mistakes;
 mod cli;

@@ -12,9 +12,9 @@ use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
-use fleetsim::model::metrics::{Row, Slo};
+use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::request::{Prompt, Request, RequestId};
-use fleetsim::model::router::PolicySpec;
+use fleetsim::model::router::{AdmissionSpec, PolicySpec};
 use fleetsim::model::timing::TimingModel;
 use rand::RngExt;
 use rand_distr::{Distribution, Exp1};
@@ -290,6 +290,41 @@ fn four_workers_are_four_queues() {
             "round robin, least loaded, power of two, random: {order:?}; repeat with \
              FLEETSIM_SEED={seed} cargo test {test}"
         );
+    }
+}
+
+/// Erlang's loss formula: the share of Poisson arrivals that find all of so many servers busy, whatever the service times.
+fn erlang_b(offered: f64, servers: u32) -> f64 {
+    (1..=servers).fold(1.0, |loss, n| offered * loss / (f64::from(n) + offered * loss))
+}
+
+/// Who may not wait is lost.
+#[test]
+fn a_fleet_without_a_queue_loses_what_erlang_says() {
+    let test = "a_fleet_without_a_queue_loses_what_erlang_says";
+    for seed in one_seed() {
+        for (workers, utilization) in [(1, 0.5), (3, 0.8), (10, 1.1)] {
+            for kinds in [&[(4, 1.0)][..], &[(1, 0.5), (6, 0.3), (25, 0.2)]] {
+                let mut spec = spec(workers, seed);
+                spec.admission = Some(AdmissionSpec {
+                    max_in_flight: Some(workers.into()),
+                    queue_limit: Some(0),
+                    max_wait: None,
+                });
+                let offered = f64::from(workers) * utilization;
+                let source = Box::new(poisson(seed, offered / moment(kinds, 1), kinds, 100_000));
+                // Whoever is let in finds an idle worker.
+                let policy = PolicySpec::LeastLoaded;
+                let policy = policy.build(workers, spec.layout(), spec.router_stream());
+                let rows = Rows::default();
+                fleet::run(&spec, source, policy, &rows).unwrap();
+                let is_lost = |row: &Row| f64::from(u8::from(row.status == Status::QueueFull));
+                let lost: Vec<f64> = rows.sorted().iter().map(is_lost).collect();
+                let what = format!("the share that {workers} workers lose");
+                let expected = erlang_b(offered, workers);
+                Estimate::over_stretches(&lost).check(expected, &what, seed, test);
+            }
+        }
     }
 }
 
