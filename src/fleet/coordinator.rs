@@ -42,7 +42,7 @@ impl Coordinator {
             intake,
             policy,
             queue: order.map(RouterQueue::new),
-            door: spec.admission.map(Door::new),
+            door: Door::new(spec),
             scaler,
             queued_since: Time::ZERO,
             load: spec.load,
@@ -137,7 +137,7 @@ impl Coordinator {
     fn arrive(&mut self, context: &mut Context<'_, Message, Recorder>) {
         let now = context.now();
         let Some(request) = self.intake.take(now, context.recorder()) else { return };
-        context.recorder().arrive(now);
+        context.recorder().arrive(now, request.class);
         if let Some(scaler) = &mut self.scaler {
             scaler.arrive(&request);
         }
@@ -145,8 +145,7 @@ impl Coordinator {
         self.in_flight += 1;
         match &mut self.queue {
             Some(queue) if !queue.is_empty() || is_busy => {
-                let waiting = queue.len() as u64;
-                if self.door.as_mut().is_some_and(|door| !door.may_wait(waiting)) {
+                if self.door.as_mut().is_some_and(|door| !door.may_wait(&request)) {
                     self.turn_away(&request, Status::QueueFull, context);
                     return;
                 }
@@ -162,6 +161,9 @@ impl Coordinator {
     fn expire(&mut self, context: &mut Context<'_, Message, Recorder>) {
         let now = context.now();
         while let Some(request) = self.queue.as_mut().and_then(|queue| queue.expire(now)) {
+            if let Some(door) = &mut self.door {
+                door.leave_queue(&request);
+            }
             self.turn_away(&request, Status::Expired, context);
         }
     }
@@ -185,6 +187,9 @@ impl Coordinator {
         while !self.is_busy()
             && let Some(request) = self.queue.as_mut().and_then(RouterQueue::pop)
         {
+            if let Some(door) = &mut self.door {
+                door.leave_queue(&request);
+            }
             self.route(request, context);
         }
     }

@@ -1,6 +1,8 @@
 //! The door of the fleet: keeps the limits of the front end, and books of what came of them.
 
-use crate::kernel::Time;
+use crate::fleet::spec::FleetSpec;
+use crate::kernel::{Span, Time};
+use crate::model::class::ClassSpec;
 use crate::model::metrics::Status;
 use crate::model::request::Request;
 use crate::model::router::{AdmissionSpec, Admitted};
@@ -8,12 +10,49 @@ use crate::model::router::{AdmissionSpec, Admitted};
 /// Lets requests in, lets them wait or turns them away.
 #[derive(Debug)]
 pub(super) struct Door {
+    max_in_flight: Option<u64>,
+    /// What holds for the requests of each class; at least one.
+    rules: Vec<Rule>,
+    /// Parts of the queue: what all classes share, then one for each class that has one to itself.
+    rooms: Vec<Room>,
     books: Admitted,
 }
 
+#[derive(Debug)]
+struct Rule {
+    max_wait: Option<Span>,
+    room: usize,
+}
+
+#[derive(Debug)]
+struct Room {
+    limit: Option<u64>,
+    waiting: u64,
+}
+
 impl Door {
-    pub(super) fn new(limits: AdmissionSpec) -> Door {
-        Door { books: Admitted { limits, ..Admitted::default() } }
+    /// The door of this fleet, if it has one.
+    pub(super) fn new(spec: &FleetSpec) -> Option<Door> {
+        let AdmissionSpec { max_in_flight, queue_limit, max_wait } = spec.admission?;
+        let mut rooms = vec![Room { limit: queue_limit, waiting: 0 }];
+        let mut rule = |class: &ClassSpec| {
+            let own = class.queue_limit.map(|limit| Room { limit: Some(limit), waiting: 0 });
+            let room = if own.is_some() { rooms.len() } else { 0 };
+            rooms.extend(own);
+            Rule { max_wait: class.max_wait.or(max_wait), room }
+        };
+        let mut rules: Vec<Rule> = spec.classes.iter().map(&mut rule).collect();
+        if rules.is_empty() {
+            rules.push(Rule { max_wait, room: 0 });
+        }
+        // What all share is nobody's if every class has a limit of its own.
+        let is_used = |room: usize| rules.iter().any(|rule| rule.room == room);
+        let used = (0..rooms.len()).filter(|&room| is_used(room));
+        let queue_limit = used
+            .map(|room| rooms[room].limit)
+            .try_fold(0_u64, |sum, limit| Some(sum.saturating_add(limit?)));
+        let books = Admitted { max_in_flight, queue_limit, ..Admitted::default() };
+        Some(Door { max_in_flight, rules, rooms, books })
     }
 
     /// What came of the limits so far.
@@ -23,22 +62,35 @@ impl Door {
 
     /// Whether nobody is let in while so many requests are in the fleet.
     pub(super) fn is_closed(&self, in_fleet: u64) -> bool {
-        self.books.limits.max_in_flight.is_some_and(|limit| in_fleet >= limit)
+        self.max_in_flight.is_some_and(|limit| in_fleet >= limit)
     }
 
-    /// Whether one more may wait beside so many; if so, it does.
-    pub(super) fn may_wait(&mut self, waiting: u64) -> bool {
-        let is_full = self.books.limits.queue_limit.is_some_and(|limit| waiting >= limit);
-        if !is_full {
-            self.books.waiting_max = self.books.waiting_max.max(waiting + 1);
+    fn room(&mut self, request: &Request) -> &mut Room {
+        &mut self.rooms[self.rules[request.class.index()].room]
+    }
+
+    /// Whether a request may wait; if so, it does.
+    pub(super) fn may_wait(&mut self, request: &Request) -> bool {
+        let room = self.room(request);
+        if room.limit.is_some_and(|limit| room.waiting >= limit) {
+            return false;
         }
-        !is_full
+        room.waiting += 1;
+        let waiting = self.rooms.iter().map(|room| room.waiting).sum();
+        self.books.waiting_max = self.books.waiting_max.max(waiting);
+        true
     }
 
     /// Until when a request that has arrived may wait; for ever if virtual time ends before.
     pub(super) fn deadline(&self, request: &Request) -> Option<Time> {
-        let deadline = request.arrival.saturating_add(self.books.limits.max_wait?);
+        let max_wait = self.rules[request.class.index()].max_wait?;
+        let deadline = request.arrival.saturating_add(max_wait);
         (deadline <= Time::MAX).then_some(deadline)
+    }
+
+    /// A request that has waited waits no longer.
+    pub(super) fn leave_queue(&mut self, request: &Request) {
+        self.room(request).waiting -= 1;
     }
 
     /// A request is sent to a worker, so that so many are in the fleet.

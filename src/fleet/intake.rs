@@ -30,7 +30,9 @@ pub(super) enum Next {
 impl Intake {
     pub(super) fn new(spec: &FleetSpec, demand: Demand) -> Intake {
         match (demand, spec.client.is_some()) {
-            (Demand::Requests(source), false) => Intake::Requests(Arrivals::new(source)),
+            (Demand::Requests(source), false) => {
+                Intake::Requests(Arrivals::new(source, spec.lots()))
+            }
             (Demand::Requests(source), true) => {
                 Intake::Sessions(Box::new(Visits::new(spec, Box::new(SingleCalls(source)))))
             }

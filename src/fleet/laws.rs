@@ -6,7 +6,7 @@
 use crate::fleet::{Outcome, Scaled, Visited};
 use crate::kernel::Time;
 use crate::model::engine::Engine;
-use crate::model::metrics::Interval;
+use crate::model::metrics::{ClassFigures, Interval, Recorder};
 use crate::model::router::Admitted;
 
 /// The first law that does not hold, in words.
@@ -76,6 +76,7 @@ pub(super) fn broken<'a>(
     if outcome.admitted.is_some() {
         equations.push(("requests let in and ended in engines", admitted.let_in, work.requests));
     }
+    equations.extend(of_classes(&outcome.recorder));
     let unequal = equations.into_iter().find(|(_, left, right)| left != right);
     if let Some((law, left, right)) = unequal {
         return Some(format!("{law} differ: {left} and {right}"));
@@ -96,6 +97,26 @@ pub(super) fn broken<'a>(
     })
 }
 
+/// Requests by class, after those of all classes together.
+fn of_classes(recorder: &Recorder) -> Vec<(&'static str, u64, u64)> {
+    let (totals, classes) = (recorder.totals, &recorder.classes);
+    if classes.is_empty() {
+        return Vec::new();
+    }
+    let sum = |part: fn(&ClassFigures) -> u64| classes.iter().map(part).sum::<u64>();
+    let mut equations = vec![
+        ("requests arrived by class and in all", sum(|class| class.arrived), totals.arrived),
+        ("requests completed by class and in all", sum(|class| class.completed), totals.completed),
+        ("requests rejected by class and in all", sum(|class| class.rejected), totals.rejected),
+        ("requests aborted by class and in all", sum(|class| class.aborted), totals.aborted),
+        ("full queues by class and in all", sum(|class| class.queue_full), totals.queue_full),
+        ("requests expired by class and in all", sum(|class| class.expired), totals.expired),
+    ];
+    let ended = classes.iter().map(|class| (class.arrived, class.ended()));
+    equations.extend(ended.map(|(arrived, ended)| ("requests of a class", arrived, ended)));
+    equations
+}
+
 /// Sessions, their calls and the tries of their clients, after so many requests.
 fn of_sessions(visited: &Visited, arrived: u64) -> [(&'static str, u64, u64); 7] {
     let Visited { sessions, clients, late, .. } = visited;
@@ -112,13 +133,13 @@ fn of_sessions(visited: &Visited, arrived: u64) -> [(&'static str, u64, u64); 7]
 
 /// A limit of the front end that was not kept.
 fn exceeded(admitted: &Admitted) -> Option<String> {
-    let Admitted { limits, in_flight_max, waiting_max, .. } = admitted;
+    let Admitted { max_in_flight, queue_limit, in_flight_max, waiting_max, .. } = *admitted;
     let over = |found: u64, limit: Option<u64>, what: &str| {
         let limit = limit.filter(|&limit| found > limit)?;
         Some(format!("{found} requests {what}, more than {limit}"))
     };
-    over(*in_flight_max, limits.max_in_flight, "were in the fleet at once")
-        .or_else(|| over(*waiting_max, limits.queue_limit, "waited at once"))
+    over(in_flight_max, max_in_flight, "were in the fleet at once")
+        .or_else(|| over(waiting_max, queue_limit, "waited at once"))
 }
 
 /// GPU time has to be the same by the books of the lifecycle and by what was written down of it.

@@ -172,7 +172,7 @@ pub fn run(
     });
     let parts = spec.execution.index_parts(executed.threads);
     let (mut lps, places) = build(spec, intake, policy, reports, parts);
-    let recorder = || Recorder::new(spec.series_interval, spec.slo);
+    let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
     let drain = Drain::new(sink, places, spec.series_interval, recorders.len());
     let account = spec.execution.options.account.then(Mutex::default);

@@ -9,6 +9,7 @@ use crate::fleet::execution::Execution;
 use crate::fleet::message::COORDINATOR;
 use crate::kernel::Span;
 use crate::kernel::rng::{Stream, lp_stream};
+use crate::model::class::{ClassSpec, Lots};
 use crate::model::engine::EngineConfig;
 use crate::model::kv::BlockLayout;
 use crate::model::lifecycle::LifecycleSpec;
@@ -138,6 +139,8 @@ pub struct FleetSpec {
     pub router_queue: Option<QueueOrder>,
     /// Who is turned away, and who has to wait in that queue, which is there then. Without it nobody is.
     pub admission: Option<AdmissionSpec>,
+    /// Tenants that share the fleet; nobody is told apart if there are none.
+    pub classes: Vec<ClassSpec>,
     /// Whether workers come and go; all of them are there all the time if absent. Needs a single pool.
     pub scaling: Option<Scaling>,
     /// Where all randomness comes from.
@@ -188,6 +191,11 @@ impl FleetSpec {
         let blocks =
             |pool: &PoolSpec| u64::from(pool.workers) * u64::from(pool.engine.num_gpu_blocks);
         self.pools.iter().map(blocks).sum()
+    }
+
+    /// What says which request is of which class, if there are classes.
+    pub(super) fn lots(&self) -> Option<Lots> {
+        (!self.classes.is_empty()).then(|| Lots::new(&self.classes, self.seed))
     }
 
     /// The stream from which start-up times are drawn.

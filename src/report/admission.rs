@@ -20,16 +20,14 @@ pub(super) fn to_json(admitted: &Admitted) -> Map<String, Value> {
 pub(super) fn line(admitted: &Admitted) -> String {
     let of =
         |limit: Option<u64>| limit.map_or(String::new(), |limit| format!(" of {}", count(limit)));
-    let wait = admitted.limits.max_wait;
     format!(
         "admission: at most {}{} requests in the fleet and {}{} waiting for it; {} turned away because the queue was full, \
-         {} after waiting{}",
+         {} after waiting too long",
         count(admitted.in_flight_max),
-        of(admitted.limits.max_in_flight),
+        of(admitted.max_in_flight),
         count(admitted.waiting_max),
-        of(admitted.limits.queue_limit),
+        of(admitted.queue_limit),
         count(admitted.queue_full),
         count(admitted.expired),
-        wait.map_or(String::new(), |wait| format!(" for {wait}")),
     )
 }

@@ -4,6 +4,7 @@
 
 mod admission;
 mod catalog;
+mod classes;
 mod json;
 mod number;
 mod planner;

@@ -42,8 +42,6 @@ const COLUMNS: [Column; 44] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
-    stored("queue_full_requests", "queue full"),
-    stored("expired_requests", "expired"),
     stored("preemptions", "preemptions"),
     stored("duration_ms", "duration (ms)"),
     shown(GOODPUT, "goodput (req/s)", 2),
@@ -82,6 +80,8 @@ const COLUMNS: [Column; 44] = [
     stored("retries", "retries"),
     stored("timeouts", "timeouts"),
     stored("late_tries", "late tries"),
+    stored("queue_full_requests", "queue full"),
+    stored("expired_requests", "expired"),
     stored("digest", "digest"),
 ];
 

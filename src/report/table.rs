@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 use crate::fleet::{Executed, Outcome, PoolSpec};
 use crate::model::metrics::Work;
 use crate::report::admission;
+use crate::report::classes::class_table;
 use crate::report::number::{count, decimal, percent};
 use crate::report::planner::ScalingFigures;
 use crate::report::pools::pool_table;
@@ -47,6 +48,9 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     }
     if !summary.pools.is_empty() {
         writeln!(out, "{}", pool_table(&summary.pools))?;
+    }
+    if let Some(classes) = class_table(&context.fleet, outcome) {
+        writeln!(out, "{classes}")?;
     }
     writeln!(out, "{}", workers(summary, outcome))?;
     for warning in context.notes.iter().cloned().chain(warnings(summary, outcome, &work)) {

@@ -3,6 +3,7 @@
 use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, Outcome, PoolSpec};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Row, Slo, Status};
@@ -144,6 +145,7 @@ fn one_server() -> FleetSpec {
         client: None,
         router_queue: Some(QueueOrder::Fcfs),
         admission: None,
+        classes: Vec::new(),
         scaling: None,
         seed: 0,
         series_interval: Span::from_secs(1),
@@ -160,6 +162,7 @@ fn arrivals(ms: &[u64]) -> Demand {
         prompt: Prompt::unique(100),
         output_tokens: 1,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     };
@@ -189,7 +192,7 @@ fn everybody_is_turned_away_in_time() {
         ("queue_full", 3),
         ("expired", 29),
         ("completed", 40),
-        ("expired", 47),
+        ("completed", 50),
         ("queue_full", 29),
     ];
     assert_eq!(ends(&spec, &[0, 1, 2, 3, 11, 28, 29, 29]), expected);

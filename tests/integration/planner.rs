@@ -10,6 +10,7 @@ use fleetsim::fleet::{
 };
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victims};
@@ -271,6 +272,7 @@ fn request(secs: u64, output_tokens: u32) -> Request {
         prompt: Prompt::named(1024, [1, 2].into_iter(), 0),
         output_tokens,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     }
@@ -290,6 +292,7 @@ fn scheduled(initial: u32, schedule: &[(u64, u32)], startup: u64) -> FleetSpec {
         client: None,
         router_queue: None,
         admission: None,
+        classes: Vec::new(),
         scaling: Some(Scaling {
             planner: PlannerSpec {
                 name: "schedule",

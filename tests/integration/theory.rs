@@ -10,6 +10,7 @@ use std::ops::Range;
 use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome, PoolSpec};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Row, Slo, Status};
@@ -65,6 +66,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         client: None,
         router_queue: None,
         admission: None,
+        classes: Vec::new(),
         scaling: None,
         seed,
         series_interval: Span::from_ms(500),
@@ -102,6 +104,7 @@ fn poisson(
             prompt: Prompt::unique(PROMPT),
             output_tokens: kind.unwrap_or(&kinds[0]).0,
             session: None,
+            class: ClassId::default(),
             strict_priority: 0,
             priority_jump: 0.0,
         }

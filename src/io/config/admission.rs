@@ -1,6 +1,7 @@
 //! From what the user typed about who is let in to what the program runs.
 
 use crate::io::config::check::{COUNT, LONGER_THAN_ZERO, Ranges};
+use crate::io::config::classes;
 use crate::io::config::text::{Admission, Config, Duration, ScalingPolicy};
 use crate::kernel::Span;
 use crate::model::router::AdmissionSpec;
@@ -22,12 +23,12 @@ pub(super) fn ranges(admission: &Admission, ranges: &mut Ranges) {
     }
 }
 
-/// The limits, if there are any.
-pub(super) fn admission(admission: &Admission) -> Option<AdmissionSpec> {
-    let Admission { max_in_flight, queue_limit, max_wait } = *admission;
+/// The limits, if there are any, for all or for some class.
+pub(super) fn admission(config: &Config) -> Option<AdmissionSpec> {
+    let Admission { max_in_flight, queue_limit, max_wait } = config.admission;
     let limits =
         AdmissionSpec { max_in_flight, queue_limit, max_wait: max_wait.map(|Duration(time)| time) };
-    (limits != AdmissionSpec::default()).then_some(limits)
+    (limits != AdmissionSpec::default() || classes::have_limits(config)).then_some(limits)
 }
 
 /// Whether anybody ever waits in the router's queue.

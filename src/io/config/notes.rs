@@ -49,8 +49,7 @@ fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
         "with a router.router_temperature above 0",
     );
     add(
-        router.router_queue_threshold.is_none()
-            && admission::admission(&config.admission).is_none(),
+        router.router_queue_threshold.is_none() && admission::admission(config).is_none(),
         "router",
         &["router_queue_policy"],
         "without router.router_queue_threshold or [admission]",

@@ -83,6 +83,7 @@ impl Sequence {
     pub(super) fn row(&self, worker: WorkerId, status: Status, end: Time) -> Row {
         Row {
             id: self.request.id,
+            class: self.request.class,
             trace_line: self.request.trace_line,
             arrival: self.request.arrival,
             prompt_tokens: self.request.prompt.tokens,

@@ -1,6 +1,7 @@
 //! One request, from arrival to its end.
 
 use crate::kernel::time::{Span, Time};
+use crate::model::class::ClassId;
 use crate::model::request::{Request, RequestId, WorkerId};
 
 /// How a request ended.
@@ -37,6 +38,8 @@ impl Status {
 pub struct Row {
     /// Its number.
     pub id: RequestId,
+    /// The class it belongs to; the first where there are none.
+    pub class: ClassId,
     /// Where it stood in the trace.
     pub trace_line: u64,
     /// When it reached the front end (closed loop: when it was dispatched).
@@ -72,6 +75,7 @@ impl Row {
     pub fn turned_away(request: &Request, status: Status, now: Time) -> Row {
         Row {
             id: request.id,
+            class: request.class,
             trace_line: request.trace_line,
             arrival: request.arrival,
             prompt_tokens: request.prompt.tokens,

@@ -4,6 +4,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::kernel::rng::{Stream, stream};
+use crate::model::class::ClassId;
 use crate::model::request::{RequestId, WorkerId};
 
 /// How many random runs are recorded.
@@ -53,7 +54,7 @@ impl Event {
     fn enter(&self, recorder: &mut Recorder) {
         let now = self.now;
         match &self.entry {
-            Entry::Arrive => recorder.arrive(now),
+            Entry::Arrive => recorder.arrive(now, ClassId::default()),
             Entry::FirstToken(ttft) => recorder.first_token(now + *ttft, *ttft),
             Entry::Token(gap) => recorder.token(now + *gap, *gap),
             Entry::DecodeRun(age, durations, requests) => {
@@ -92,6 +93,7 @@ fn random_row(now: Time, id: u64, rng: &mut Stream) -> Row {
     ];
     Row {
         id: RequestId(id),
+        class: ClassId::default(),
         trace_line: id,
         arrival,
         prompt_tokens: rng.random_range(1..9000),

@@ -16,8 +16,10 @@ pub struct AdmissionSpec {
 /// What came of them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Admitted {
-    /// The limits.
-    pub limits: AdmissionSpec,
+    /// The most requests that might be in the fleet, if there is a limit.
+    pub max_in_flight: Option<u64>,
+    /// The most that might wait, of all classes together, if there is a limit.
+    pub queue_limit: Option<u64>,
     /// Requests that were sent to workers.
     pub let_in: u64,
     /// Requests that were turned away because as many waited as may.

@@ -129,6 +129,7 @@ mod tests {
     use super::*;
     use crate::kernel::rng::stream;
     use crate::kernel::time::Span;
+    use crate::model::class::ClassId;
     use crate::model::request::Prompt;
     use rand::RngExt;
 
@@ -140,6 +141,7 @@ mod tests {
             prompt: Prompt::unique(tokens),
             output_tokens: 1,
             session: None,
+            class: ClassId::default(),
             strict_priority,
             priority_jump,
         }
