@@ -19,7 +19,7 @@ use crate::support::swarm::Case;
 use crate::support::visitors::{client, visitors};
 
 /// Some limits, at least one.
-fn limits(seed: u64) -> AdmissionSpec {
+pub(crate) fn limits(seed: u64) -> AdmissionSpec {
     let mut rng = stream(seed, 4);
     let max_in_flight = rng.random_bool(0.8).then(|| rng.random_range(1..12));
     let queue_limit = rng.random_bool(0.7).then(|| rng.random_range(0..8));
@@ -33,7 +33,8 @@ fn limits(seed: u64) -> AdmissionSpec {
 }
 
 /// What the rows of a run with limits have to satisfy, whatever else it has.
-fn check(limits: AdmissionSpec, rows: &[Row], outcome: &Outcome) {
+pub(crate) fn check(spec: &FleetSpec, rows: &[Row], outcome: &Outcome) {
+    let limits = spec.admission.unwrap_or_default();
     let totals = outcome.recorder.totals;
     let count = |status| rows.iter().filter(|row| row.status == status).count() as u64;
     assert!((0..).zip(rows).all(|(id, row)| row.id.0 == id), "one row per request");
@@ -50,7 +51,10 @@ fn check(limits: AdmissionSpec, rows: &[Row], outcome: &Outcome) {
         assert!(!is_turned_away || (row.admitted, row.output_tokens) == (None, 0), "{row:?}");
         match row.status {
             Status::QueueFull => assert_eq!(row.end, row.arrival),
-            Status::Expired => assert_eq!(Some(row.e2e()), limits.max_wait),
+            Status::Expired => {
+                let own = spec.classes.get(row.class.index()).and_then(|class| class.max_wait);
+                assert_eq!(Some(row.e2e()), own.or(limits.max_wait));
+            }
             _ => {}
         }
     }
@@ -72,8 +76,7 @@ fn every_thread_count_gives_one_report_with_limits() {
     let (mut parallel, mut queue_full, mut expired, mut refused) = (0, 0, 0, 0);
     for seed in seeds(150) {
         let mut case = Case::new(seed);
-        let limits = limits(seed);
-        case.spec.admission = Some(limits);
+        case.spec.admission = Some(limits(seed));
         let visitors = (!seed.is_multiple_of(3)).then(|| {
             case.spec.client = client(seed);
             visitors(&case, seed)
@@ -89,7 +92,7 @@ fn every_thread_count_gives_one_report_with_limits() {
             parallel += u32::from(outcome.executed.threads > 1);
             let found = (outcome.digest, reports(&case.spec, &outcome), rows);
             if reference.is_none() {
-                check(limits, &found.2, &outcome);
+                check(&case.spec, &found.2, &outcome);
                 queue_full += outcome.recorder.totals.queue_full;
                 expired += outcome.recorder.totals.expired;
                 refused += outcome.visited.map_or(0, |visited| visited.clients.refused);
@@ -122,7 +125,7 @@ fn wide_limits_change_nothing() {
 }
 
 /// One worker that serves one request at a time, 10 ms each, without latencies.
-fn one_server() -> FleetSpec {
+pub(crate) fn one_server() -> FleetSpec {
     let engine = EngineConfig {
         layout: BlockLayout { block_size: 16, trace_block_size: 512 },
         num_gpu_blocks: 64,
@@ -154,7 +157,7 @@ fn one_server() -> FleetSpec {
     }
 }
 
-fn arrivals(ms: &[u64]) -> Demand {
+pub(crate) fn arrivals(ms: &[u64]) -> Demand {
     let request = |(line, &ms)| Request {
         id: RequestId(0),
         trace_line: line,

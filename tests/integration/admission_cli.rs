@@ -78,6 +78,27 @@ fn mistakes_are_named() {
             "[admission]\nmax_queue = 1\n",
             "x.toml:2:1: unknown key admission.max_queue; did you mean admission.max_wait?",
         ),
+        ("[classes.a]\npriority = 1\n", "x.toml:1:1: classes.a needs a share of the requests"),
+        (
+            "[classes.a]\nshare = -1.0\n",
+            "x.toml:2:9: classes.a.share is -1.0, but has to be a number, 0 or more",
+        ),
+        (
+            "[classes.a]\nshare = 0.0\n[classes.b]\nshare = 0.0\n",
+            "classes have shares of 0 only: one of them has to be above 0",
+        ),
+        (
+            "[classes.\"a,b\"]\nshare = 1.0\n",
+            "classes.\"a,b\" needs a name of letters, digits, hyphens, underscores and dots",
+        ),
+        (
+            "[classes.a]\nshare = 1.0\nmax_wait = \"0s\"\n",
+            "x.toml:3:12: classes.a.max_wait is \"0s\", but has to be a time above 0",
+        ),
+        (
+            "[classes.a]\nshare = 1.0\nslo = { tftt = \"1s\" }\n",
+            "unknown key classes.a.slo.tftt; did you mean classes.a.slo.ttft?",
+        ),
     ] {
         fs::write(folder.path().join("x.toml"), toml).unwrap();
         let output = run(folder.path(), &["run", "-c", "x.toml"]);
@@ -117,5 +138,46 @@ fn the_example_turns_requests_away() {
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
     let report: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
     assert!(report["queue_full_requests"].as_u64() > Some(0), "{report}");
+    assert!(report["expired_requests"].as_u64() > Some(0), "{report}");
     assert!(report["retries"].as_u64() > Some(0), "{report}");
+    let classes = report["classes"].as_array().unwrap();
+    let sum = |key: &str| classes.iter().filter_map(|class| class[key].as_u64()).sum::<u64>();
+    for key in ["num_requests", "completed_requests", "queue_full_requests", "expired_requests"] {
+        assert_eq!(report[key], sum(key), "{key}");
+    }
+    let [batch, interactive] = &classes[..] else { panic!("two classes: {report}") };
+    assert_eq!((&batch["name"], &interactive["name"]), (&"batch".into(), &"interactive".into()));
+    let p50 = |class: &Value| class["median_ttft_ms"].as_f64().unwrap();
+    assert!(2.0 * p50(interactive) < p50(batch), "{report}");
+}
+
+/// A table, a column and a list say which class fared how; without classes there is none of them.
+#[test]
+fn classes_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let classes = ["--set", "classes.gold.share=1", "--set", "classes.rest.share=3.0"];
+    let args = [&["run", "--requests", "400", "--out", "a"][..], &classes].concat();
+    let output = run(folder.path(), &args);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    let table = text(&output.stdout);
+    assert!(table.contains("│ Class ") && table.contains("│ gold "), "{table}");
+    let rows = fs::read_to_string(folder.path().join("a/requests.csv")).unwrap();
+    assert!(rows.lines().next().unwrap().ends_with(",ttst_ms,class"));
+    let gold = rows.lines().filter(|line| line.ends_with(",gold")).count();
+    let rest = rows.lines().filter(|line| line.ends_with(",rest")).count();
+    assert_eq!(gold + rest, 400);
+    let report = fs::read_to_string(folder.path().join("a/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["classes"][0]["num_requests"], gold);
+    assert_eq!(report["classes"][1]["num_requests"], rest);
+    // A resolved configuration repeats the run.
+    let config = folder.path().join("a/config.toml");
+    let output = run(folder.path(), &["run", "-c", config.to_str().unwrap(), "--out", "b"]);
+    assert_eq!(output.status.code(), Some(0));
+    let again = fs::read_to_string(folder.path().join("b/requests.csv")).unwrap();
+    assert_eq!(rows, again);
+    let output = run(folder.path(), &["run", "--requests", "400", "--out", "c"]);
+    assert!(!text(&output.stdout).contains("Class"));
+    let report = fs::read_to_string(folder.path().join("c/report.json")).unwrap();
+    assert!(!report.contains("classes"));
 }
