@@ -65,31 +65,31 @@ pub(super) fn to_json(fleet: &FleetSpec, outcome: &Outcome) -> Option<Value> {
 /// A line per class; nothing if there are none.
 pub(super) fn class_table(fleet: &FleetSpec, outcome: &Outcome) -> Option<Table> {
     let mut table = table(&[
-        "Class",
+        "Class (times in ms)",
         "Requests",
         "Completed",
         "Queue full",
         "Expired",
         "TTFT p50",
         "TTFT p99",
-        "TPOT p50",
         "TPOT p99",
-        "E2E p50",
         "E2E p99",
         "Within SLO",
     ]);
     for (class, figures) in classes(fleet, &outcome.recorder) {
         let counts = [figures.arrived, figures.completed, figures.queue_full, figures.expired];
-        let latencies = metrics(figures).map(|metric| {
+        let percentiles = metrics(figures).map(|metric| {
             metric.figures.map_or(["-".to_owned(), "-".to_owned()], |figures| {
                 let [p50, _, _, _, p99, _] = figures.percentiles;
                 [decimal(p50), decimal(p99)]
             })
         });
+        let [[ttft_p50, ttft_p99], [_, tpot_p99], [_, e2e_p99]] = percentiles;
+        let latencies = [ttft_p50, ttft_p99, tpot_p99, e2e_p99];
         let is_rated = figures.slo.is_set() && figures.arrived > 0;
         let good = figures.good as f64 / figures.arrived.max(1) as f64;
         let good = if is_rated { percent(good) } else { "-".to_owned() };
-        let cells = counts.map(count).into_iter().chain(latencies.into_iter().flatten());
+        let cells = counts.map(count).into_iter().chain(latencies);
         table.add_row([class.name.clone()].into_iter().chain(cells).chain([good]));
     }
     (!fleet.classes.is_empty()).then_some(table)

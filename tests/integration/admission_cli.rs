@@ -122,6 +122,8 @@ fn limits_without_effect_are_noted() {
     };
     let idle = note(&["admission.queue_limit=3"]);
     assert!(idle.contains("admission.queue_limit has no effect without"), "{idle}");
+    let idle = note(&["classes.a.share=1.0", "classes.a.priority=2"]);
+    assert!(idle.contains("classes.a.priority has no effect without"), "{idle}");
     let order = note(&["admission.max_in_flight=3", "router.router_queue_policy=lcfs"]);
     assert!(!order.contains("no effect"), "{order}");
     let closed =

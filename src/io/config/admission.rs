@@ -31,8 +31,12 @@ pub(super) fn admission(config: &Config) -> Option<AdmissionSpec> {
     (limits != AdmissionSpec::default() || classes::have_limits(config)).then_some(limits)
 }
 
+/// Why some keys change nothing.
+pub(super) const NOBODY_WAITS: &str = "without admission.max_in_flight, \
+    router.router_queue_threshold or planner.policy: nobody waits in the router then";
+
 /// Whether anybody ever waits in the router's queue.
-fn has_queue(config: &Config) -> bool {
+pub(super) fn has_queue(config: &Config) -> bool {
     config.admission.max_in_flight.is_some()
         || config.router.router_queue_threshold.is_some()
         || config.planner.policy != ScalingPolicy::None
@@ -42,10 +46,8 @@ fn has_queue(config: &Config) -> bool {
 pub(super) fn idle(
     config: &Config,
 ) -> Option<(&'static str, &'static [&'static str], &'static str)> {
-    let reason = "without admission.max_in_flight, router.router_queue_threshold or \
-                  planner.policy: nobody waits in the router then";
     let keys = &["queue_limit", "max_wait"];
-    (!has_queue(config)).then_some(("admission", keys, reason))
+    (!has_queue(config)).then_some(("admission", keys, NOBODY_WAITS))
 }
 
 /// What the reader should know about limits beside a closed loop.

@@ -1,5 +1,6 @@
 //! From what the user typed about classes to what the program runs.
 
+use crate::io::config::admission;
 use crate::io::config::check::{LONGER_THAN_ZERO, NOT_NEGATIVE, Violation};
 use crate::io::config::error::Problem;
 use crate::io::config::keys::join;
@@ -37,6 +38,25 @@ pub(super) fn classes(config: &Config) -> Result<Vec<ClassSpec>, Violation> {
         return Err(Violation::contradiction("classes", reason));
     }
     Ok(classes)
+}
+
+/// Keys of classes that change nothing where nobody waits in the router: a sentence each.
+pub(super) fn without_effect(config: &Config) -> Vec<String> {
+    if admission::has_queue(config) {
+        return Vec::new();
+    }
+    let keys = |(name, class): (&String, &Class)| {
+        let is_set = [
+            ("priority", class.priority != 0),
+            ("queue_limit", class.queue_limit.is_some()),
+            ("max_wait", class.max_wait.is_some()),
+        ];
+        let path = join("classes", name);
+        let set = is_set.into_iter().filter(|&(_, is_set)| is_set);
+        set.map(move |(key, _)| format!("{path}.{key}")).collect::<Vec<String>>()
+    };
+    let keys = config.classes.iter().flat_map(keys);
+    keys.map(|key| format!("{key} has no effect {}", admission::NOBODY_WAITS)).collect()
 }
 
 fn one(name: &str, class: &Class, global: metrics::Slo) -> Result<ClassSpec, Violation> {

@@ -61,6 +61,7 @@ impl Job {
         }
         notes.extend(pools::without_effect(config));
         notes.extend(admission::note(config));
+        notes.extend(classes::without_effect(config));
         let scaling = scaling::scaling(config, &pools)?;
         if let Some(scaling) = &scaling {
             pools[0].workers = scaling.lifecycle.workers_max;
