@@ -60,13 +60,13 @@ pub(crate) fn check(spec: &FleetSpec, rows: &[Row], outcome: &Outcome) {
     }
     // Who is served at once has been let in, and has not ended as far as anybody knows.
     let spans = rows.iter().filter_map(|row| Some((row.admitted?, row.end)));
-    let mut changes: Vec<(Time, i64)> =
+    let mut changes: Vec<(Time, i128)> =
         spans.flat_map(|(from, until)| [(from, 1), (until, -1)]).collect();
     changes.sort_unstable();
     let mut served = 0;
     for (time, change) in changes {
         served += change;
-        assert!(limits.max_in_flight.is_none_or(|limit| served <= limit as i64), "at {time}");
+        assert!(limits.max_in_flight.is_none_or(|limit| served <= i128::from(limit)), "at {time}");
     }
 }
 

@@ -220,6 +220,7 @@ impl Recorder {
     }
 
     /// The same, also by class.
+    #[must_use]
     pub fn with_classes(self, classes: &[ClassSpec]) -> Recorder {
         let classes = classes.iter().map(|class| ClassFigures::new(class.slo)).collect();
         Recorder { classes, ..self }
