@@ -107,7 +107,7 @@ pub struct Mention {
     pub id: RequestId,
     /// What its prompt begins with: the first link of its chain. Something of its own if there is none.
     pub root: u64,
-    /// Whether it ended without all its tokens: rejected or aborted.
+    /// Whether it ended without all its tokens: rejected, aborted or turned away.
     pub has_failed: bool,
 }
 

@@ -250,7 +250,7 @@ mod tests {
         let header = "router.policy,fleet.workers,completed_requests,rejected_requests,";
         assert!(
             lines[0].starts_with(header)
-                && lines[0].ends_with(",retries,timeouts,late_tries,digest"),
+                && lines[0].ends_with(",late_tries,queue_full_requests,expired_requests,digest"),
             "{text}"
         );
         assert!(!lines[0].contains("wall") && !lines[0].contains("goodput"));

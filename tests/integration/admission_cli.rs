@@ -81,7 +81,7 @@ fn mistakes_are_named() {
         ("[classes.a]\npriority = 1\n", "x.toml:1:1: classes.a needs a share of the requests"),
         (
             "[classes.a]\nshare = -1.0\n",
-            "x.toml:2:9: classes.a.share is -1.0, but has to be a number, 0 or more",
+            "x.toml:2:9: classes.a.share is -1.0, but has to be a number from 0 to 1000000",
         ),
         (
             "[classes.a]\nshare = 0.0\n[classes.b]\nshare = 0.0\n",

@@ -1,7 +1,7 @@
 //! From what the user typed about classes to what the program runs.
 
 use crate::io::config::admission;
-use crate::io::config::check::{LONGER_THAN_ZERO, NOT_NEGATIVE, Violation};
+use crate::io::config::check::{LONGER_THAN_ZERO, Violation};
 use crate::io::config::error::Problem;
 use crate::io::config::keys::join;
 use crate::io::config::text::{Class, Config, Duration, Slo};
@@ -11,6 +11,8 @@ use crate::model::metrics;
 
 /// More classes would make reports that nobody reads.
 const CLASSES_MAX: usize = 1000;
+/// The sum of all has to be a number.
+const SHARE_MAX: f64 = 1e6;
 
 /// The bounds, if there are any.
 pub(super) fn slo(slo: &Slo) -> metrics::Slo {
@@ -74,9 +76,9 @@ fn one(name: &str, class: &Class, global: metrics::Slo) -> Result<ClassSpec, Vio
         let reason = "needs a share of the requests".to_owned();
         return Err(Violation::contradiction(&path, reason));
     };
-    if !(share.is_finite() && share >= 0.0) {
+    if !(0.0..=SHARE_MAX).contains(&share) {
         let found = format!("{share:?}").replace("NaN", "nan");
-        return Err(wrong("share", found, NOT_NEGATIVE));
+        return Err(wrong("share", found, "a number from 0 to 1000000"));
     }
     if let Some(Duration(time)) = class.max_wait.filter(|time| time.0 == Span::ZERO) {
         return Err(wrong("max_wait", format!("\"{time}\""), LONGER_THAN_ZERO));
