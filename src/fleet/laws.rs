@@ -37,11 +37,6 @@ pub(super) fn broken<'a>(
         ),
         ("arrivals over time and in all", over_time(|i| i.arrived), totals.arrived),
         ("completions over time and in all", over_time(|i| i.completed), totals.completed),
-        (
-            "requests turned away over time and in all",
-            over_time(|i| i.queue_full + i.expired),
-            turned_away,
-        ),
     ];
     if totals.aborted == 0 {
         equations.extend([
@@ -60,22 +55,7 @@ pub(super) fn broken<'a>(
     if let Some(visited) = &outcome.visited {
         equations.extend(of_sessions(visited, totals.arrived));
     }
-    let admitted = outcome.admitted.unwrap_or_default();
-    equations.extend([
-        (
-            "requests that found no room, in rows and at the door",
-            totals.queue_full,
-            admitted.queue_full,
-        ),
-        (
-            "requests that waited too long, in rows and at the door",
-            totals.expired,
-            admitted.expired,
-        ),
-    ]);
-    if outcome.admitted.is_some() {
-        equations.push(("requests let in and ended in engines", admitted.let_in, work.requests));
-    }
+    equations.extend(of_admission(outcome, work.requests));
     equations.extend(of_classes(&outcome.recorder));
     let unequal = equations.into_iter().find(|(_, left, right)| left != right);
     if let Some((law, left, right)) = unequal {
@@ -89,12 +69,30 @@ pub(super) fn broken<'a>(
     if let Some(law) = outcome.scaled.as_ref().and_then(|scaled| unpaid(scaled, outcome.end)) {
         return Some(law);
     }
-    if let Some(law) = exceeded(&admitted) {
+    if let Some(law) = outcome.admitted.as_ref().and_then(exceeded) {
         return Some(law);
     }
     engines.map(unsettled).enumerate().find_map(|(worker, problem)| {
         problem.map(|problem| format!("worker {worker} ends with {problem}"))
     })
+}
+
+/// Requests that were turned away, and those that were let in, of which so many have ended in engines.
+fn of_admission(outcome: &Outcome, ended: u64) -> Vec<(&'static str, u64, u64)> {
+    let totals = outcome.recorder.totals;
+    let admitted = outcome.admitted.unwrap_or_default();
+    let intervals = outcome.recorder.series.intervals();
+    let over_time = |count: fn(&Interval) -> u64| intervals.iter().map(count).sum::<u64>();
+    let mut equations = vec![
+        ("full queues over time and in rows", over_time(|i| i.queue_full), totals.queue_full),
+        ("full queues in rows and at the door", totals.queue_full, admitted.queue_full),
+        ("requests expired over time and in rows", over_time(|i| i.expired), totals.expired),
+        ("requests expired in rows and at the door", totals.expired, admitted.expired),
+    ];
+    if outcome.admitted.is_some() {
+        equations.push(("requests let in and ended in engines", admitted.let_in, ended));
+    }
+    equations
 }
 
 /// Requests by class, after those of all classes together.
