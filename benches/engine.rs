@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, Engine, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Recorder, Slo};
@@ -44,6 +45,7 @@ fn request(id: u64, prompt: Prompt, output_tokens: u32) -> Request {
         prompt,
         output_tokens,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     }

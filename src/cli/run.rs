@@ -42,7 +42,8 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let sink = RunSink {
         rows: match &results {
             Some(results) if job.config.run.rows > 0.0 => {
-                let rows = RowWriter::new(results.file(ROWS)?, job.config.run.rows);
+                let classes = job.fleet.classes.iter().map(|class| class.name.clone()).collect();
+                let rows = RowWriter::new(results.file(ROWS)?, job.config.run.rows, classes);
                 Some(rows.map_err(|error| Exit::Output(error.to_string()))?)
             }
             _ => None,

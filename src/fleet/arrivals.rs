@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::kernel::Time;
+use crate::model::class::Lots;
 use crate::model::metrics::Recorder;
 use crate::model::request::{Request, RequestId};
 use crate::model::workload::{ReadAhead, Source, SourceError};
@@ -16,12 +17,14 @@ pub(super) struct Arrivals {
     next: Option<Request>,
     taken: u64,
     error: Option<SourceError>,
+    /// What says of which class a request is, if there are classes.
+    lots: Option<Lots>,
 }
 
 impl Arrivals {
     /// Nothing has been read yet.
-    pub(super) fn new(source: Box<dyn Source>) -> Arrivals {
-        Arrivals { source, next: None, taken: 0, error: None }
+    pub(super) fn new(source: Box<dyn Source>, lots: Option<Lots>) -> Arrivals {
+        Arrivals { source, next: None, taken: 0, error: None, lots }
     }
 
     /// Why the source ended before its end, if it did.
@@ -58,6 +61,9 @@ impl Arrivals {
         let mut request = self.next.take()?;
         request.id = RequestId(self.taken);
         request.arrival = now;
+        if let Some(lots) = &self.lots {
+            lots.assign(&mut request, self.taken);
+        }
         self.taken += 1;
         if self.taken.is_multiple_of(REQUESTS_PER_FRACTION) {
             recorder.fraction = self.source.fraction();

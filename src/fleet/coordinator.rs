@@ -1,14 +1,15 @@
 //! The coordinator LP: requests come in, the router sends them out, workers come and go.
 
+use crate::fleet::door::Door;
 use crate::fleet::intake::{Intake, Next};
 use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, Places};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::spec::{FleetSpec, Latency, Load};
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, Span, Time};
-use crate::model::metrics::Recorder;
+use crate::model::metrics::{Recorder, Row, Status};
 use crate::model::request::Request;
-use crate::model::router::{Policy, QueueOrder, RouterQueue};
+use crate::model::router::{Admitted, Policy, QueueOrder, RouterQueue};
 
 /// The front end of a fleet.
 pub(super) struct Coordinator {
@@ -16,6 +17,8 @@ pub(super) struct Coordinator {
     policy: Box<dyn Policy>,
     /// Whoever waits until a worker has room for it, or is there at all.
     queue: Option<RouterQueue>,
+    /// Who lets requests in and turns them away, if anybody does.
+    door: Option<Door>,
     scaler: Option<Box<Scaler>>,
     /// When the queue changed last.
     queued_since: Time,
@@ -33,11 +36,13 @@ impl Coordinator {
     ) -> Coordinator {
         let scaling = spec.scaling.as_ref();
         let scaler = scaling.map(|scaling| Box::new(Scaler::new(spec, scaling, &mut *policy)));
-        let order = spec.router_queue.or(scaler.as_ref().map(|_| QueueOrder::default()));
+        let has_queue = scaler.is_some() || spec.admission.is_some();
+        let order = spec.router_queue.or(has_queue.then(QueueOrder::default));
         Coordinator {
             intake,
             policy,
             queue: order.map(RouterQueue::new),
+            door: Door::new(spec),
             scaler,
             queued_since: Time::ZERO,
             load: spec.load,
@@ -57,6 +62,11 @@ impl Coordinator {
         self.scaler.take()
     }
 
+    /// What became of everybody at the door, if there is one.
+    pub(super) fn admitted(&self) -> Option<Admitted> {
+        self.door.as_ref().map(Door::admitted)
+    }
+
     /// Lets workers come and go as far as that is due now.
     fn scale(&mut self, context: &mut Context<'_, Message, Recorder>) {
         let waiting = self.waiting();
@@ -74,7 +84,10 @@ impl Coordinator {
 
     /// Whether nobody can take a request now.
     fn is_busy(&self) -> bool {
-        self.scaler.as_ref().is_some_and(|scaler| !scaler.has_ready()) || self.policy.is_busy()
+        let in_fleet = self.in_flight - self.waiting();
+        self.scaler.as_ref().is_some_and(|scaler| !scaler.has_ready())
+            || self.door.as_ref().is_some_and(|door| door.is_closed(in_fleet))
+            || self.policy.is_busy()
     }
 
     /// Whether no request is left, here or to come.
@@ -82,10 +95,12 @@ impl Coordinator {
         self.in_flight == 0 && self.intake.is_over()
     }
 
-    /// Sends on who waited, then takes in everything that is due now, and plans what comes next.
+    /// Sends on who waited, and turns away who has waited too long; then takes in everything that is due now, and plans
+    /// what comes next.
     fn admit(&mut self, context: &mut Context<'_, Message, Recorder>) {
         self.sample_queue(context);
         self.release_queue(context);
+        self.expire(context);
         let mut next = None;
         loop {
             let (now, in_flight) = (context.now(), self.in_flight);
@@ -98,6 +113,8 @@ impl Coordinator {
                 Next::Nothing => break,
             }
         }
+        let expires = self.queue.as_ref().and_then(RouterQueue::next_deadline);
+        next = next.into_iter().chain(expires).min();
         let is_over = self.is_over();
         if let Some(scaler) = self.scaler.as_mut().filter(|_| !is_over) {
             next = Some(next.map_or(scaler.next(), |next| next.min(scaler.next())));
@@ -120,25 +137,59 @@ impl Coordinator {
     fn arrive(&mut self, context: &mut Context<'_, Message, Recorder>) {
         let now = context.now();
         let Some(request) = self.intake.take(now, context.recorder()) else { return };
-        self.in_flight += 1;
-        context.recorder().arrive(now);
+        context.recorder().arrive(now, request.class);
         if let Some(scaler) = &mut self.scaler {
             scaler.arrive(&request);
         }
         let is_busy = self.is_busy();
+        self.in_flight += 1;
         match &mut self.queue {
             Some(queue) if !queue.is_empty() || is_busy => {
+                if self.door.as_mut().is_some_and(|door| !door.may_wait(&request)) {
+                    self.turn_away(&request, Status::QueueFull, context);
+                    return;
+                }
+                let deadline = self.door.as_ref().and_then(|door| door.deadline(&request));
                 let uncached_tokens = self.policy.uncached_tokens(request.visible());
-                queue.push(request, uncached_tokens);
+                queue.push(request, uncached_tokens, deadline);
             }
             _ => self.route(request, context),
         }
+    }
+
+    /// Turns away who has waited as long as anybody may.
+    fn expire(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        let now = context.now();
+        while let Some(request) = self.queue.as_mut().and_then(|queue| queue.expire(now)) {
+            if let Some(door) = &mut self.door {
+                door.leave_queue(&request);
+            }
+            self.turn_away(&request, Status::Expired, context);
+        }
+    }
+
+    fn turn_away(
+        &mut self,
+        request: &Request,
+        status: Status,
+        context: &mut Context<'_, Message, Recorder>,
+    ) {
+        let now = context.now();
+        self.in_flight -= 1;
+        if let Some(door) = &mut self.door {
+            door.turn_away(status);
+        }
+        context.recorder().close(Row::turned_away(request, status, now));
+        self.intake.turned_away(now, request);
     }
 
     fn release_queue(&mut self, context: &mut Context<'_, Message, Recorder>) {
         while !self.is_busy()
             && let Some(request) = self.queue.as_mut().and_then(RouterQueue::pop)
         {
+            if let Some(door) = &mut self.door {
+                door.leave_queue(&request);
+            }
             self.route(request, context);
         }
     }
@@ -147,6 +198,10 @@ impl Coordinator {
         let worker = self.policy.choose(request.visible());
         if let Some(scaler) = &mut self.scaler {
             scaler.route(worker);
+        }
+        let in_fleet = self.in_flight - self.waiting();
+        if let Some(door) = &mut self.door {
+            door.let_in(in_fleet);
         }
         let at = context.now() + self.dispatch.sample(&mut self.rng);
         context.send(
@@ -169,7 +224,7 @@ impl Coordinator {
         for request in &feedback.finished {
             self.policy.finished(worker, request.id);
         }
-        // Without a closed loop, sessions, a Planner or a policy that asks, workers do not say who has finished.
+        // Without a closed loop, limits, sessions, a Planner or a policy that asks, workers do not say who has finished.
         self.in_flight -= feedback.finished.len() as u64;
         let may_come = self.intake.hear(now, feedback);
         self.scaler.as_mut().is_some_and(|scaler| scaler.hear(feedback)) || may_come

@@ -116,7 +116,7 @@ impl DividedCoordinator {
         let Answer { request, mut overlaps } = answer;
         let now = context.now();
         self.next = RequestId(request.id.0 + 1);
-        context.recorder().arrive(now);
+        context.recorder().arrive(now, request.class);
         self.recent.forget(now);
         self.recent.correct(request.visible(), &mut overlaps);
         let worker = self.loads.choose(request.visible(), &overlaps);

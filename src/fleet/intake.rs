@@ -30,7 +30,9 @@ pub(super) enum Next {
 impl Intake {
     pub(super) fn new(spec: &FleetSpec, demand: Demand) -> Intake {
         match (demand, spec.client.is_some()) {
-            (Demand::Requests(source), false) => Intake::Requests(Arrivals::new(source)),
+            (Demand::Requests(source), false) => {
+                Intake::Requests(Arrivals::new(source, spec.lots()))
+            }
             (Demand::Requests(source), true) => {
                 Intake::Sessions(Box::new(Visits::new(spec, Box::new(SingleCalls(source)))))
             }
@@ -79,6 +81,14 @@ impl Intake {
         match self {
             Intake::Requests(_) => false,
             Intake::Sessions(visits) => visits.hear(now, feedback),
+        }
+    }
+
+    /// Hears that a request was turned away before it reached a worker.
+    pub(super) fn turned_away(&mut self, now: Time, request: &Request) {
+        match self {
+            Intake::Requests(_) => {}
+            Intake::Sessions(visits) => visits.turned_away(now, request),
         }
     }
 

@@ -6,7 +6,8 @@
 use crate::fleet::{Outcome, Scaled, Visited};
 use crate::kernel::Time;
 use crate::model::engine::Engine;
-use crate::model::metrics::Interval;
+use crate::model::metrics::{ClassFigures, Interval, Recorder};
+use crate::model::router::Admitted;
 
 /// The first law that does not hold, in words.
 pub(super) fn broken<'a>(
@@ -16,11 +17,12 @@ pub(super) fn broken<'a>(
     let work = outcome.work();
     let totals = outcome.recorder.totals;
     let ended = totals.completed + totals.rejected + totals.aborted;
+    let turned_away = totals.queue_full + totals.expired;
     let over_time = |count: fn(&Interval) -> u64| {
         outcome.recorder.series.intervals().iter().map(count).sum::<u64>()
     };
     let mut equations = vec![
-        ("requests arrived and ended", totals.arrived, ended),
+        ("requests arrived and ended", totals.arrived, ended + turned_away),
         ("requests ended in rows and in engines", ended, work.requests),
         (
             "tokens in rows and in passes",
@@ -53,6 +55,8 @@ pub(super) fn broken<'a>(
     if let Some(visited) = &outcome.visited {
         equations.extend(of_sessions(visited, totals.arrived));
     }
+    equations.extend(of_admission(outcome, work.requests));
+    equations.extend(of_classes(&outcome.recorder));
     let unequal = equations.into_iter().find(|(_, left, right)| left != right);
     if let Some((law, left, right)) = unequal {
         return Some(format!("{law} differ: {left} and {right}"));
@@ -65,9 +69,50 @@ pub(super) fn broken<'a>(
     if let Some(law) = outcome.scaled.as_ref().and_then(|scaled| unpaid(scaled, outcome.end)) {
         return Some(law);
     }
+    if let Some(law) = outcome.admitted.as_ref().and_then(exceeded) {
+        return Some(law);
+    }
     engines.map(unsettled).enumerate().find_map(|(worker, problem)| {
         problem.map(|problem| format!("worker {worker} ends with {problem}"))
     })
+}
+
+/// Requests that were turned away, and those that were let in, of which so many have ended in engines.
+fn of_admission(outcome: &Outcome, ended: u64) -> Vec<(&'static str, u64, u64)> {
+    let totals = outcome.recorder.totals;
+    let admitted = outcome.admitted.unwrap_or_default();
+    let intervals = outcome.recorder.series.intervals();
+    let over_time = |count: fn(&Interval) -> u64| intervals.iter().map(count).sum::<u64>();
+    let mut equations = vec![
+        ("full queues over time and in rows", over_time(|i| i.queue_full), totals.queue_full),
+        ("full queues in rows and at the door", totals.queue_full, admitted.queue_full),
+        ("requests expired over time and in rows", over_time(|i| i.expired), totals.expired),
+        ("requests expired in rows and at the door", totals.expired, admitted.expired),
+    ];
+    if outcome.admitted.is_some() {
+        equations.push(("requests let in and ended in engines", admitted.let_in, ended));
+    }
+    equations
+}
+
+/// Requests by class, after those of all classes together.
+fn of_classes(recorder: &Recorder) -> Vec<(&'static str, u64, u64)> {
+    let (totals, classes) = (recorder.totals, &recorder.classes);
+    if classes.is_empty() {
+        return Vec::new();
+    }
+    let sum = |part: fn(&ClassFigures) -> u64| classes.iter().map(part).sum::<u64>();
+    let mut equations = vec![
+        ("requests arrived by class and in all", sum(|class| class.arrived), totals.arrived),
+        ("requests completed by class and in all", sum(|class| class.completed), totals.completed),
+        ("requests rejected by class and in all", sum(|class| class.rejected), totals.rejected),
+        ("requests aborted by class and in all", sum(|class| class.aborted), totals.aborted),
+        ("full queues by class and in all", sum(|class| class.queue_full), totals.queue_full),
+        ("requests expired by class and in all", sum(|class| class.expired), totals.expired),
+    ];
+    let ended = classes.iter().map(|class| (class.arrived, class.ended()));
+    equations.extend(ended.map(|(arrived, ended)| ("requests of a class", arrived, ended)));
+    equations
 }
 
 /// Sessions, their calls and the tries of their clients, after so many requests.
@@ -82,6 +127,17 @@ fn of_sessions(visited: &Visited, arrived: u64) -> [(&'static str, u64, u64); 7]
         ("calls completed and answered", sessions.completed, clients.done),
         ("sessions and calls given up", sessions.abandoned, clients.abandoned),
     ]
+}
+
+/// A limit of the front end that was not kept.
+fn exceeded(admitted: &Admitted) -> Option<String> {
+    let Admitted { max_in_flight, queue_limit, in_flight_max, waiting_max, .. } = *admitted;
+    let over = |found: u64, limit: Option<u64>, what: &str| {
+        let limit = limit.filter(|&limit| found > limit)?;
+        Some(format!("{found} requests {what}, more than {limit}"))
+    };
+    over(in_flight_max, max_in_flight, "were in the fleet at once")
+        .or_else(|| over(waiting_max, queue_limit, "waited at once"))
 }
 
 /// GPU time has to be the same by the books of the lifecycle and by what was written down of it.

@@ -12,6 +12,7 @@ mod activity;
 mod arrivals;
 mod coordinator;
 mod divided;
+mod door;
 mod drain;
 mod execution;
 mod intake;
@@ -51,7 +52,7 @@ use crate::kernel::{self, Account, Context, Finished, Lp, ParallelOptions, Span,
 use crate::model::engine::Engine;
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
-use crate::model::router::{Divided, Policy, Reads};
+use crate::model::router::{Admitted, Divided, Policy, Reads};
 use crate::model::workload::{Demand, ReadAhead, SourceError};
 
 /// The workers are split into so many groups, unless there are very few or very many: enough for many threads to share
@@ -171,7 +172,7 @@ pub fn run(
     });
     let parts = spec.execution.index_parts(executed.threads);
     let (mut lps, places) = build(spec, intake, policy, reports, parts);
-    let recorder = || Recorder::new(spec.series_interval, spec.slo);
+    let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
     let drain = Drain::new(sink, places, spec.series_interval, recorders.len());
     let account = spec.execution.options.account.then(Mutex::default);
@@ -197,6 +198,7 @@ pub fn run(
     let scaled = lps.first_mut().and_then(FleetLp::take_scaler);
     let scaled = scaled.map(|scaler| scaler.finish(finished.end));
     let visited = lps.first_mut().and_then(FleetLp::visited);
+    let admitted = lps.first_mut().and_then(FleetLp::admitted);
     let account = account.map(Mutex::into_inner);
     // The executor counts more of them, and more yet if the router's index is in parts.
     let events = recorder.totals.arrived + lps.iter().map(FleetLp::events).sum::<u64>();
@@ -206,6 +208,7 @@ pub fn run(
         workers,
         scaled,
         visited,
+        admitted,
         skipped,
         digest,
         events,
@@ -258,6 +261,7 @@ fn build(
 fn divide(spec: &FleetSpec, policy: &dyn Policy, parts: u32) -> Option<Divided> {
     let is_possible = spec.load == Load::Open
         && spec.router_queue.is_none()
+        && spec.admission.is_none()
         && spec.scaling.is_none()
         && spec.control_plane.feedback.floor > Span::ZERO;
     if parts > 0 && is_possible { policy.divide(parts) } else { None }
@@ -328,6 +332,13 @@ impl FleetLp {
     fn visited(&mut self) -> Option<Visited> {
         match self {
             FleetLp::Coordinator(lp) => lp.intake().finish(),
+            _ => None,
+        }
+    }
+
+    fn admitted(&mut self) -> Option<Admitted> {
+        match self {
+            FleetLp::Coordinator(lp) => lp.admitted(),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use crate::fleet::visits::Visited;
 use crate::kernel::{Account, Span, Time};
 use crate::model::lifecycle::GpuTime;
 use crate::model::metrics::{Recorder, Work};
+use crate::model::router::Admitted;
 
 /// The aggregates of a completed run. The rows of its requests have gone to the sink.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Outcome {
     pub scaled: Option<Scaled>,
     /// What became of sessions and their clients, if there were any.
     pub visited: Option<Visited>,
+    /// What the limits of the front end did, if there were any.
+    pub admitted: Option<Admitted>,
     /// Bad entries that the source left out.
     pub skipped: u64,
     /// A hash over all rows: equal for equal results, whatever the order in which they were produced.

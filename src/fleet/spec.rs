@@ -9,12 +9,13 @@ use crate::fleet::execution::Execution;
 use crate::fleet::message::COORDINATOR;
 use crate::kernel::Span;
 use crate::kernel::rng::{Stream, lp_stream};
+use crate::model::class::{ClassSpec, Lots};
 use crate::model::engine::EngineConfig;
 use crate::model::kv::BlockLayout;
 use crate::model::lifecycle::LifecycleSpec;
 use crate::model::metrics::Slo;
 use crate::model::planner::PlannerSpec;
-use crate::model::router::{QueueOrder, Reads};
+use crate::model::router::{AdmissionSpec, QueueOrder, Reads};
 use crate::model::session::ClientSpec;
 
 /// The delay of one direction between the front end and the workers.
@@ -136,6 +137,10 @@ pub struct FleetSpec {
     pub client: Option<ClientSpec>,
     /// Whether requests wait in the router while every worker is busy, and in which order they leave.
     pub router_queue: Option<QueueOrder>,
+    /// Who is turned away, and who has to wait in that queue, which is there then. Without it nobody is.
+    pub admission: Option<AdmissionSpec>,
+    /// Tenants that share the fleet; nobody is told apart if there are none.
+    pub classes: Vec<ClassSpec>,
     /// Whether workers come and go; all of them are there all the time if absent. Needs a single pool.
     pub scaling: Option<Scaling>,
     /// Where all randomness comes from.
@@ -188,6 +193,11 @@ impl FleetSpec {
         self.pools.iter().map(blocks).sum()
     }
 
+    /// What says which request is of which class, if there are classes.
+    pub(super) fn lots(&self) -> Option<Lots> {
+        (!self.classes.is_empty()).then(|| Lots::new(&self.classes, self.seed))
+    }
+
     /// The stream from which start-up times are drawn.
     pub(super) fn lifecycle_stream(&self) -> Stream {
         lp_stream(self.seed, COORDINATOR, 2)
@@ -204,9 +214,11 @@ impl FleetSpec {
     }
 
     /// What workers have to report, given what the policy reads and whether somebody waits for answers. With a Planner, it
-    /// has to be known when a worker is empty.
+    /// has to be known when a worker is empty, and with limits how many requests are in the fleet.
     pub(super) fn reports(&self, policy: Reads, is_awaited: bool) -> Reads {
-        let is_counted = matches!(self.load, Load::Closed(_)) || self.scaling.is_some();
+        let is_counted = matches!(self.load, Load::Closed(_))
+            || self.scaling.is_some()
+            || self.admission.is_some();
         let has_timeout = self.client.is_some_and(|client| client.first_token_timeout.is_some());
         Reads {
             finished: policy.finished || is_counted || is_awaited,

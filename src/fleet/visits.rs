@@ -15,6 +15,7 @@ use crate::fleet::message::Feedback;
 use crate::fleet::spec::{FleetSpec, Load};
 use crate::kernel::Time;
 use crate::kernel::rng::Stream;
+use crate::model::class::{ClassId, Lots};
 use crate::model::metrics::{Distribution, Recorder};
 use crate::model::request::{Mention, Request, RequestId};
 use crate::model::session::{
@@ -60,6 +61,8 @@ pub(super) struct Visits {
     late: u64,
     duration: Distribution,
     call_latency: Distribution,
+    /// What says of which class a session is, if there are classes.
+    lots: Option<Lots>,
     rng: Stream,
 }
 
@@ -83,6 +86,7 @@ impl Visits {
             late: 0,
             duration: Distribution::new(),
             call_latency: Distribution::new(),
+            lots: spec.lots(),
             rng: spec.client_stream(),
         }
     }
@@ -179,16 +183,20 @@ impl Visits {
         let number = RequestId(self.clients.sent);
         let deadline = call.client.send(now, &self.client, &mut self.clients);
         let tries = call.client.tries();
-        let request = Request {
+        let mut request = Request {
             id: number,
             trace_line: call.ask.trace_line,
             arrival: now,
             prompt: call.ask.prompt(),
             output_tokens: call.ask.output_tokens,
             session,
+            class: ClassId::default(),
             strict_priority: call.ask.strict_priority,
             priority_jump: call.ask.priority_jump,
         };
+        if let Some(lots) = &self.lots {
+            lots.assign(&mut request, id.session);
+        }
         self.expect_by(deadline, id, tries);
         self.in_flight.insert(number, (id, tries));
         Some(request)
@@ -248,6 +256,11 @@ impl Visits {
             self.ended(now, mention);
         }
         !feedback.finished.is_empty()
+    }
+
+    /// The front end turned a try away: it is refused, at once.
+    pub(super) fn turned_away(&mut self, now: Time, request: &Request) {
+        self.ended(now, &Mention { has_failed: true, ..request.mention() });
     }
 
     fn ended(&mut self, now: Time, mention: &Mention) {

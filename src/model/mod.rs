@@ -1,5 +1,6 @@
 //! What is simulated: requests, engines, KV memory, timing, routers. No threads, no files, no printing.
 
+pub mod class;
 pub mod deployment;
 pub mod engine;
 pub mod kv;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::kernel::rng::mix64;
 use crate::kernel::time::Time;
+use crate::model::class::ClassId;
 
 /// The number of a request: 0, 1, 2, … in the order of arrival.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -91,6 +92,8 @@ pub struct Request {
     pub output_tokens: u32,
     /// The session it belongs to, if any.
     pub session: Option<u64>,
+    /// The class it belongs to; the first where there are none, and until it arrives.
+    pub class: ClassId,
     /// Higher goes first in the router's queue, whatever the queue's policy.
     pub strict_priority: i32,
     /// Seconds by which it jumps ahead in the router's queue.
@@ -104,7 +107,7 @@ pub struct Mention {
     pub id: RequestId,
     /// What its prompt begins with: the first link of its chain. Something of its own if there is none.
     pub root: u64,
-    /// Whether it ended without all its tokens: rejected or aborted.
+    /// Whether it ended without all its tokens: rejected, aborted or turned away.
     pub has_failed: bool,
 }
 

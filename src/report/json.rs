@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::fleet::Outcome;
 use crate::report::pools::PoolFigures;
 use crate::report::sessions;
-use crate::report::summary::{PERCENTILES, Summary};
+use crate::report::summary::{Metric, PERCENTILES, Summary};
+use crate::report::{admission, classes};
 
 /// The report as JSON, keys in alphabetical order.
 pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
@@ -14,22 +15,30 @@ pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
     rates(&mut report, summary, outcome);
     about(&mut report, summary, outcome);
     report.extend(outcome.visited.iter().flat_map(sessions::to_json));
+    report.extend(outcome.admitted.iter().flat_map(admission::to_json));
+    let classes = classes::to_json(&summary.context.fleet, outcome);
+    report.extend(classes.map(|classes| ("classes".to_owned(), classes)));
     for metric in &summary.metrics {
-        report.insert(format!("num_{}_samples", metric.key), metric.samples.into());
-        let Some(figures) = metric.figures else { continue };
-        let mut put = |statistic: &str, value: f64| {
-            report.insert(format!("{statistic}_{}{}", metric.key, metric.suffix), value.into());
-        };
-        put("mean", figures.mean);
-        put("min", figures.min);
-        put("max", figures.max);
-        put("std", figures.std);
-        for ((name, _), value) in PERCENTILES.iter().zip(figures.percentiles) {
-            put(name, value);
-        }
+        put_metric(&mut report, metric);
     }
     report.retain(|_, value| !value.is_null());
     Value::Object(report)
+}
+
+/// The keys of a metric.
+pub(super) fn put_metric(report: &mut Map<String, Value>, metric: &Metric) {
+    report.insert(format!("num_{}_samples", metric.key), metric.samples.into());
+    let Some(figures) = metric.figures else { return };
+    let mut put = |statistic: &str, value: f64| {
+        report.insert(format!("{statistic}_{}{}", metric.key, metric.suffix), value.into());
+    };
+    put("mean", figures.mean);
+    put("min", figures.min);
+    put("max", figures.max);
+    put("std", figures.std);
+    for ((name, _), value) in PERCENTILES.iter().zip(figures.percentiles) {
+        put(name, value);
+    }
 }
 
 fn put(report: &mut Map<String, Value>, figures: impl IntoIterator<Item = (&'static str, Value)>) {

@@ -2,7 +2,9 @@
 //!
 //! A figure that cannot be computed is absent, never zero.
 
+mod admission;
 mod catalog;
+mod classes;
 mod json;
 mod number;
 mod planner;

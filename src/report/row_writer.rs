@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
 use crate::model::metrics::Row;
-use crate::report::rows::{HEADER, RowFormat, RowLines};
+use crate::report::rows::{RowFormat, RowLines};
 
 /// How many batches of lines may wait for the thread that writes.
 const QUEUE_MAX: usize = 64;
@@ -28,14 +28,16 @@ pub struct RowWriter<W> {
 }
 
 impl<W: Write> RowWriter<W> {
-    /// Writes the header; later the given share of rows, from 0 to 1, chosen by a hash of their numbers.
+    /// Writes the header; later the given share of rows, from 0 to 1, chosen by a hash of their numbers. If there are
+    /// classes, with these names, a column says which.
     ///
     /// # Errors
     /// If `out` cannot be written.
-    pub fn new(mut out: W, share: f64) -> io::Result<RowWriter<W>> {
-        writeln!(out, "{HEADER}")?;
+    pub fn new(mut out: W, share: f64, classes: Vec<String>) -> io::Result<RowWriter<W>> {
+        let format = RowFormat::new(share, classes);
+        out.write_all(format.header().as_bytes())?;
         Ok(RowWriter {
-            format: RowFormat::new(share),
+            format,
             queue: ArrayQueue::new(QUEUE_MAX),
             spare: ArrayQueue::new(QUEUE_MAX),
             sorter: Mutex::new(Sorter::new(out)),
@@ -181,6 +183,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::rng::stream;
+    use crate::report::rows::HEADER;
     use crate::report::rows::tests::row;
 
     fn lines(out: Vec<u8>) -> Vec<String> {
@@ -189,7 +192,7 @@ mod tests {
 
     fn written(ids: &[u64], batch: usize, share: f64) -> Vec<String> {
         let mut out = Vec::new();
-        let writer = RowWriter::new(&mut out, share).unwrap();
+        let writer = RowWriter::new(&mut out, share, Vec::new()).unwrap();
         for ids in ids.chunks(batch) {
             let rows: Vec<Row> = ids.iter().copied().map(row).collect();
             writer.add(&rows).unwrap();
@@ -233,7 +236,7 @@ mod tests {
                 batches[rng.random_range(0..threads)].push(batch);
             }
             let mut out = Vec::new();
-            let writer = RowWriter::new(&mut out, 1.0).unwrap();
+            let writer = RowWriter::new(&mut out, 1.0, Vec::new()).unwrap();
             std::thread::scope(|scope| {
                 for batches in &batches {
                     let writer = &writer;
@@ -253,7 +256,7 @@ mod tests {
     #[test]
     fn nobody_waits_until_the_queue_is_full() {
         let mut out = Vec::new();
-        let writer = RowWriter::new(&mut out, 1.0).unwrap();
+        let writer = RowWriter::new(&mut out, 1.0, Vec::new()).unwrap();
         let busy = writer.sorter.lock();
         for id in 0..QUEUE_MAX as u64 {
             writer.add(&[row(id)]).unwrap();
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_error_reaches_who_adds_or_who_finishes() {
-        let new = || RowWriter::new(Full(HEADER.len() + 1), 1.0).unwrap();
+        let new = || RowWriter::new(Full(HEADER.len() + 1), 1.0, Vec::new()).unwrap();
         let writer = new();
         writer.add(&[row(1)]).unwrap();
         assert_eq!(writer.add(&[row(0)]).unwrap_err().kind(), io::ErrorKind::StorageFull);

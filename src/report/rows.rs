@@ -14,25 +14,35 @@ pub(super) const HEADER: &str = "trace_line,arrival_ms,input_tokens,output_token
                       itl_mean_ms,e2e_ms,request,status,preemptions,first_reused_tokens,queue_ms,ttst_ms";
 
 /// Which rows are written, and how. Any thread may format rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RowFormat {
     /// The share of rows written, as a bound on the hash of their numbers.
     bound: u64,
+    /// The classes, if there are any: they have a column then.
+    classes: Vec<String>,
 }
 
 impl RowFormat {
     /// Writes the given share of rows, from 0 to 1, chosen by a hash of their numbers.
-    pub(super) fn new(share: f64) -> RowFormat {
-        RowFormat { bound: if share >= 1.0 { u64::MAX } else { (share * 2f64.powi(64)) as u64 } }
+    pub(super) fn new(share: f64, classes: Vec<String>) -> RowFormat {
+        let bound = if share >= 1.0 { u64::MAX } else { (share * 2f64.powi(64)) as u64 };
+        RowFormat { bound, classes }
+    }
+
+    /// The line above all others.
+    pub(super) fn header(&self) -> String {
+        let class = if self.classes.is_empty() { "" } else { ",class" };
+        format!("{HEADER}{class}\n")
     }
 
     /// Puts the lines of `rows` in place of those in `lines`.
-    pub(super) fn format(self, rows: &[Row], lines: &mut RowLines) {
+    pub(super) fn format(&self, rows: &[Row], lines: &mut RowLines) {
         lines.bytes.clear();
         lines.ends.clear();
         for row in rows {
             if self.bound == u64::MAX || mix64(row.id.0) < self.bound {
-                format_row(row, &mut lines.bytes);
+                let class = self.classes.get(row.class.index());
+                format_row(row, class.map(String::as_str), &mut lines.bytes);
             }
             lines.ends.push((row.id.0, lines.bytes.len()));
         }
@@ -65,13 +75,13 @@ impl RowLines {
     }
 }
 
-fn format_row(row: &Row, bytes: &mut Vec<u8>) {
+fn format_row(row: &Row, class: Option<&str>, bytes: &mut Vec<u8>) {
     let mut line = Line { bytes, number: itoa::Buffer::new() };
     line.integer(row.trace_line);
     line.ms(Some(row.arrival.since(Time::ZERO)));
     line.integer(u64::from(row.prompt_tokens));
     line.integer(u64::from(row.output_tokens));
-    line.integer(u64::from(row.worker.0));
+    line.optional(row.worker.map(|worker| u64::from(worker.0)));
     line.integer(u64::from(row.reused_tokens));
     line.ms(row.ttft());
     line.ms(row.tpot());
@@ -82,6 +92,9 @@ fn format_row(row: &Row, bytes: &mut Vec<u8>) {
     line.integer(u64::from(row.first_reused_tokens));
     line.ms(row.admitted.map(|admitted| admitted.since(row.arrival)));
     line.ms(row.ttst());
+    if let Some(class) = class {
+        line.text(class);
+    }
     if let Some(last) = line.bytes.last_mut() {
         *last = b'\n';
     }
@@ -96,6 +109,14 @@ impl Line<'_> {
     fn integer(&mut self, value: u64) {
         self.bytes.extend_from_slice(self.number.format(value).as_bytes());
         self.bytes.push(b',');
+    }
+
+    /// A number; nothing for an absent one.
+    fn optional(&mut self, value: Option<u64>) {
+        match value {
+            Some(value) => self.integer(value),
+            None => self.bytes.push(b','),
+        }
     }
 
     fn text(&mut self, text: &str) {
@@ -124,6 +145,7 @@ impl Line<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::model::class::ClassId;
     use crate::model::metrics::Status;
     use crate::model::request::{RequestId, WorkerId};
 
@@ -131,11 +153,12 @@ pub(super) mod tests {
         let at = |ns| Some(Time::from_ns(ns));
         Row {
             id: RequestId(id),
+            class: ClassId::default(),
             trace_line: id + 100,
             arrival: Time::from_ns(3_000_000_000),
             prompt_tokens: 10,
             output_tokens: 3,
-            worker: WorkerId(2),
+            worker: Some(WorkerId(2)),
             status: Status::Completed,
             reused_tokens: 8,
             first_reused_tokens: 4,
@@ -151,9 +174,18 @@ pub(super) mod tests {
     #[test]
     fn a_line_is_exact() {
         let mut lines = RowLines::default();
-        RowFormat::new(1.0).format(&[row(0), row(0)], &mut lines);
+        RowFormat::new(1.0, Vec::new()).format(&[row(0), row(0)], &mut lines);
         let expected = "100,3000,10,3,2,8,1.0005,1,3.0005,0,completed,1,4,0,\n";
         assert_eq!(lines.text(0..1), expected.as_bytes());
         assert_eq!(lines.text(0..2), expected.repeat(2).as_bytes());
+        let nobody = Row { worker: None, status: Status::QueueFull, ..row(1) };
+        RowFormat::new(1.0, Vec::new()).format(&[nobody], &mut lines);
+        let expected = "101,3000,10,3,,8,1.0005,1,3.0005,1,queue_full,1,4,0,\n";
+        assert_eq!(lines.text(0..1), expected.as_bytes());
+        let format = RowFormat::new(1.0, vec!["gold".to_owned(), "rest".to_owned()]);
+        assert!(format.header().ends_with(",ttst_ms,class\n"));
+        format.format(&[Row { class: ClassId(1), ..row(0) }], &mut lines);
+        let expected = "100,3000,10,3,2,8,1.0005,1,3.0005,0,completed,1,4,0,,rest\n";
+        assert_eq!(lines.text(0..1), expected.as_bytes());
     }
 }

@@ -11,6 +11,9 @@ use crate::report::planner::serving;
 const SCALING: [&str; 4] =
     ["workers_ready", "workers_starting", "workers_warm", "workers_draining"];
 
+/// What is added if requests may be turned away.
+const ADMISSION: [&str; 2] = ["queue_full", "expired"];
+
 const HEADER: [&str; 19] = [
     "start_s",
     "arrived",
@@ -35,7 +38,8 @@ const HEADER: [&str; 19] = [
 
 /// Writes the time series. Gauges (`queued` to `kv_usage`) are sums or shares over all workers at the end of an interval,
 /// loads (`load_mean` to `load_imbalance`) are requests per worker. Where workers come and go, those that are ready or
-/// drain at the end of the interval are meant, and columns say how many there are in each state.
+/// drain at the end of the interval are meant, and columns say how many there are in each state. Where
+/// requests may be turned away, columns say how many were.
 ///
 /// # Errors
 /// If `out` cannot be written.
@@ -45,7 +49,9 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
     let seconds = series.length().as_secs();
     let history = outcome.scaled.as_ref().map(|scaled| &scaled.history);
     let mut out = csv::Writer::from_writer(out);
-    out.write_record(HEADER.iter().chain(history.iter().flat_map(|_| &SCALING)))?;
+    let scaling = history.iter().flat_map(|_| &SCALING);
+    let admission = outcome.admitted.iter().flat_map(|_| &ADMISSION);
+    out.write_record(HEADER.iter().chain(scaling).chain(admission))?;
     for (index, interval) in series.intervals().iter().enumerate() {
         let rate = |count: u64| (count as f64 / seconds).to_string();
         let ttft =
@@ -88,7 +94,11 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
             let counts = [counts.ready, counts.starting, counts.warm, counts.draining];
             counts.map(|count| count.to_string())
         });
-        out.write_record(fields.iter().chain(scaling.iter().flatten()))?;
+        let turned_away = outcome
+            .admitted
+            .map(|_| [interval.queue_full.to_string(), interval.expired.to_string()]);
+        let optional = scaling.iter().flatten().chain(turned_away.iter().flatten());
+        out.write_record(fields.iter().chain(optional))?;
     }
     out.flush()
 }

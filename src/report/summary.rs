@@ -260,7 +260,7 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 impl Metric {
-    fn new(
+    pub(super) fn new(
         key: &'static str,
         suffix: &'static str,
         title: &'static str,

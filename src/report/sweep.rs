@@ -38,7 +38,7 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 42] = [
+const COLUMNS: [Column; 44] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
@@ -80,6 +80,8 @@ const COLUMNS: [Column; 42] = [
     stored("retries", "retries"),
     stored("timeouts", "timeouts"),
     stored("late_tries", "late tries"),
+    stored("queue_full_requests", "queue full"),
+    stored("expired_requests", "expired"),
     stored("digest", "digest"),
 ];
 
@@ -260,7 +262,7 @@ mod tests {
         let header = "router.policy,fleet.workers,completed_requests,rejected_requests,";
         assert!(
             lines[0].starts_with(header)
-                && lines[0].ends_with(",retries,timeouts,late_tries,digest"),
+                && lines[0].ends_with(",late_tries,queue_full_requests,expired_requests,digest"),
             "{text}"
         );
         assert!(!lines[0].contains("wall") && !lines[0].contains("goodput"));

@@ -7,6 +7,8 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use crate::fleet::{Executed, Outcome, PoolSpec};
 use crate::model::metrics::Work;
+use crate::report::admission;
+use crate::report::classes::class_table;
 use crate::report::number::{count, decimal, percent};
 use crate::report::planner::ScalingFigures;
 use crate::report::pools::pool_table;
@@ -46,6 +48,9 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     }
     if !summary.pools.is_empty() {
         writeln!(out, "{}", pool_table(&summary.pools))?;
+    }
+    if let Some(classes) = class_table(&context.fleet, outcome) {
+        writeln!(out, "{classes}")?;
     }
     writeln!(out, "{}", workers(summary, outcome))?;
     for warning in context.notes.iter().cloned().chain(warnings(summary, outcome, &work)) {
@@ -154,10 +159,20 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String>
     let digest = format!("digest {:032x}", outcome.digest);
     let scaling = summary.scaling.as_ref().map(ScalingFigures::line);
     let sessions = outcome.visited.as_ref().map(sessions::line);
-    [Some(run), deployment, Some(requests + &good), sessions, load, scaling, Some(digest)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let admission = outcome.admitted.as_ref().map(admission::line);
+    [
+        Some(run),
+        deployment,
+        Some(requests + &good),
+        admission,
+        sessions,
+        load,
+        scaling,
+        Some(digest),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Seconds as people say them.

@@ -1,7 +1,10 @@
 //! Tests that drive the simulator from outside.
 
+mod admission;
+mod admission_cli;
 mod catalog;
 mod catalog_mistakes;
+mod classes;
 mod cli;
 mod corpus;
 mod differential;

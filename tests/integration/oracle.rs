@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, Engine, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Distribution, Recorder, Row, Slo};
@@ -88,6 +89,7 @@ fn workload(rng: &mut Stream, config: &EngineConfig) -> Vec<(Request, Vec<u64>)>
             prompt,
             output_tokens: rng.random_range(0..=output_max),
             session: None,
+            class: ClassId::default(),
             strict_priority: 0,
             priority_jump: 0.0,
         };

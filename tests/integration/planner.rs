@@ -10,6 +10,7 @@ use fleetsim::fleet::{
 };
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victims};
@@ -267,6 +268,7 @@ fn request(secs: u64, output_tokens: u32) -> Request {
         prompt: Prompt::named(1024, [1, 2].into_iter(), 0),
         output_tokens,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     }
@@ -285,6 +287,8 @@ fn scheduled(initial: u32, schedule: &[(u64, u32)], startup: u64) -> FleetSpec {
         load: Load::Open,
         client: None,
         router_queue: None,
+        admission: None,
+        classes: Vec::new(),
         scaling: Some(Scaling {
             planner: PlannerSpec {
                 name: "schedule",
@@ -320,7 +324,7 @@ fn gpu_hours_by_hand() {
     let spec = scheduled(1, &[(0, 1), (10, 2), (40, 1)], 5);
     let requests = [request(0, 2), request(29, 2), request(30, 31), request(98, 3)];
     let (outcome, rows) = simulate(&spec, PolicySpec::RoundRobin, &requests);
-    let workers: Vec<u32> = rows.iter().map(|row| row.worker.0).collect();
+    let workers: Vec<u32> = rows.iter().map(|row| row.worker.unwrap().0).collect();
     assert_eq!(workers, [0, 0, 1, 0]);
     // Its dispatch takes 1 ms, its prefill 10 ms, its other 30 tokens 30 s.
     assert_eq!(rows[2].end, at(60) + Span::from_ms(11));
@@ -350,7 +354,8 @@ fn who_comes_back_has_an_empty_cache() {
         let requests = times.map(|secs| request(secs, 1));
         let (_, rows) = simulate(&spec, policy, &requests);
         let on = |worker: u32, secs: u64| {
-            let found = rows.iter().find(|row| row.worker.0 == worker && row.arrival == at(secs));
+            let found =
+                rows.iter().find(|row| row.worker.unwrap().0 == worker && row.arrival == at(secs));
             found.map(|row| row.reused_tokens)
         };
         assert!(rows.iter().all(|row| row.status == Status::Completed));

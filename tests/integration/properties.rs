@@ -102,7 +102,7 @@ fn check_load(case: &Case, rows: &[Row], outcome: &Outcome) -> bool {
         end += case.spec.series_interval;
         let mut loads = vec![0_u64; case.spec.workers() as usize];
         for row in rows.iter().filter(|row| row.arrival + dispatch.floor <= end && end <= row.end) {
-            loads[row.worker.index()] += 1;
+            loads[row.worker.unwrap().index()] += 1;
         }
         let max = loads.iter().copied().max().unwrap_or(0);
         let squares = loads.iter().map(|load| load * load).sum::<u64>();
@@ -183,7 +183,8 @@ fn check_order(row: &Row) {
 /// How a request ends follows from its lengths.
 fn check_outcome(case: &Case, row: &Row) {
     let request = &case.requests[row.trace_line as usize];
-    let pool = case.spec.pool_of_each().nth(row.worker.0 as usize).unwrap();
+    let worker = row.worker.unwrap();
+    let pool = case.spec.pool_of_each().nth(worker.index()).unwrap();
     let engine = &pool.engine;
     let prompt = request.prompt.tokens;
     let room = engine.max_model_len.map_or(u32::MAX, |length| length.saturating_sub(prompt));
@@ -210,6 +211,7 @@ fn check_outcome(case: &Case, row: &Row) {
             // The last token is never fed back.
             assert!(blocks(prompt + limit.saturating_sub(1)) <= engine.num_gpu_blocks, "{row:?}");
         }
+        Status::QueueFull | Status::Expired => panic!("turned away without limits: {row:?}"),
     }
     assert!(row.first_reused_tokens <= prompt, "{row:?}");
     assert!(row.reused_tokens <= prompt + row.output_tokens, "{row:?}");
@@ -221,14 +223,14 @@ fn check_outcome(case: &Case, row: &Row) {
 
 /// Who serves a request, where that is plain to see.
 fn check_workers(case: &Case, rows: &[Row]) {
-    assert!(rows.iter().all(|row| row.worker.0 < case.spec.workers()));
+    assert!(rows.iter().all(|row| row.worker.unwrap().0 < case.spec.workers()));
     match case.policy {
         PolicySpec::RoundRobin => {
             let turn = |row: &Row| row.id.0 % u64::from(case.spec.workers());
-            assert!(rows.iter().all(|row| u64::from(row.worker.0) == turn(row)));
+            assert!(rows.iter().all(|row| u64::from(row.worker.unwrap().0) == turn(row)));
         }
         PolicySpec::SessionAffine if case.shape.copies == 1 => {
-            let mut homes: BTreeMap<u64, WorkerId> = BTreeMap::new();
+            let mut homes: BTreeMap<u64, Option<WorkerId>> = BTreeMap::new();
             for row in rows {
                 if let Some(session) = case.requests[row.trace_line as usize].session {
                     assert_eq!(*homes.entry(session).or_insert(row.worker), row.worker);

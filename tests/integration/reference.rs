@@ -69,7 +69,7 @@ fn compare(case: &str, rows: &[Row], tolerance_ns: f64) {
             "{case}, line {}: TTFT off by {ttft_ns} ns, E2E by {e2e_ns} ns",
             row.trace_line
         );
-        let got = (row.worker.0, row.reused_tokens);
+        let got = (row.worker.unwrap().0, row.reused_tokens);
         assert_eq!(got, (expected.worker, expected.reused), "{case}, line {}", row.trace_line);
     }
 }

@@ -30,7 +30,11 @@ impl Sink for Rows {
     }
 }
 
-fn simulate(spec: &FleetSpec, demand: Demand, policy: Box<dyn Policy>) -> (Outcome, Vec<Row>) {
+pub(crate) fn simulate(
+    spec: &FleetSpec,
+    demand: Demand,
+    policy: Box<dyn Policy>,
+) -> (Outcome, Vec<Row>) {
     let sink = Rows::default();
     let outcome = fleet::run(spec, demand, policy, &sink).unwrap();
     let mut rows = sink.0.into_inner();
@@ -39,7 +43,7 @@ fn simulate(spec: &FleetSpec, demand: Demand, policy: Box<dyn Policy>) -> (Outco
 }
 
 /// Everything that a run reports but for how it was run: report.json, series.csv, planner.csv.
-fn reports(spec: &FleetSpec, outcome: &Outcome) -> [String; 3] {
+pub(crate) fn reports(spec: &FleetSpec, outcome: &Outcome) -> [String; 3] {
     let text = String::new();
     let (fleet, wall) = (spec.clone(), Duration::from_secs(1));
     let context = Context { fleet, policy: text.clone(), workload: text, notes: Vec::new(), wall };
@@ -55,13 +59,13 @@ fn reports(spec: &FleetSpec, outcome: &Outcome) -> [String; 3] {
     [about.to_string(), series, planner]
 }
 
-fn demand(visitors: &[Visitor]) -> Demand {
+pub(crate) fn demand(visitors: &[Visitor]) -> Demand {
     let openings: Vec<_> = visitors.iter().map(|visitor| visitor.opening.clone()).collect();
     Demand::Sessions(Box::new(openings.into_iter()))
 }
 
 /// Ways to run the same, the reference first.
-fn executions(seed: u64) -> Vec<Execution> {
+pub(crate) fn executions(seed: u64) -> Vec<Execution> {
     let mut list = vec![Execution::sequential()];
     for threads in [1, 2, 3, 8] {
         for asynchronous in [false, true] {
@@ -164,14 +168,14 @@ fn every_turn_comes_in_time() {
 }
 
 /// The job that these keys describe.
-fn job(keys: &[&str]) -> Job {
+pub(crate) fn job(keys: &[&str]) -> Job {
     let set = |key: &&str| ("--set".to_owned(), (*key).to_owned());
     let overrides: Vec<_> = keys.iter().map(set).collect();
     Loaded::load(None, &overrides).and_then(|loaded| loaded.resolve()).unwrap()
 }
 
 /// Runs a job in all ways; gives the outcome, the same for all.
-fn one_report(job: &Job, policy: PolicySpec) -> Outcome {
+pub(crate) fn one_report(job: &Job, policy: PolicySpec) -> Outcome {
     let mut reference = None;
     let mut last = None;
     for execution in executions(3) {

@@ -10,13 +10,14 @@ use std::ops::Range;
 use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome, PoolSpec, Scaling};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, Startup, Victims};
-use fleetsim::model::metrics::{Row, Slo};
+use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::planner::{Limits, PlannerSpec, ScalingSpec, TimedSpec, WhilePending};
 use fleetsim::model::request::{Prompt, Request, RequestId};
-use fleetsim::model::router::{KvRouterConfig, PolicySpec, QueueOrder};
+use fleetsim::model::router::{AdmissionSpec, KvRouterConfig, PolicySpec, QueueOrder};
 use fleetsim::model::timing::TimingModel;
 use rand::RngExt;
 use rand_distr::{Distribution, Exp1};
@@ -66,6 +67,8 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         load: Load::Open,
         client: None,
         router_queue: None,
+        admission: None,
+        classes: Vec::new(),
         scaling: None,
         seed,
         series_interval: Span::from_ms(500),
@@ -103,6 +106,7 @@ fn poisson(
             prompt: Prompt::unique(PROMPT),
             output_tokens: kind.unwrap_or(&kinds[0]).0,
             session: None,
+            class: ClassId::default(),
             strict_priority: 0,
             priority_jump: 0.0,
         }
@@ -126,7 +130,7 @@ fn simulate(
     assert_eq!(rows.len() as u64, count);
     let mut free = vec![Time::ZERO; workers as usize];
     for row in &rows {
-        let free = &mut free[row.worker.index()];
+        let free = &mut free[row.worker.unwrap().index()];
         let (admitted, end) = (row.admitted.unwrap(), row.end);
         assert_eq!(end.since(admitted), service(row.output_tokens), "seed {seed}: {row:?}");
         assert_eq!(admitted, row.arrival.max(*free), "seed {seed}: a worker idled, {row:?}");
@@ -152,7 +156,7 @@ impl Estimate {
     fn over_cycles(rows: &[Row], value: impl Fn(f64) -> f64) -> Estimate {
         let mut cycles: BTreeMap<u32, Vec<(f64, f64)>> = BTreeMap::new();
         for row in rows {
-            let cycles = cycles.entry(row.worker.0).or_default();
+            let cycles = cycles.entry(row.worker.unwrap().0).or_default();
             let wait = wait(row);
             if wait <= 0.0 {
                 cycles.push((0.0, 0.0));
@@ -294,6 +298,41 @@ fn four_workers_are_four_queues() {
     }
 }
 
+/// Erlang's loss formula: the share of Poisson arrivals that find all of so many servers busy, whatever the service times.
+fn erlang_b(offered: f64, servers: u32) -> f64 {
+    (1..=servers).fold(1.0, |loss, n| offered * loss / (f64::from(n) + offered * loss))
+}
+
+/// Who may not wait is lost.
+#[test]
+fn a_fleet_without_a_queue_loses_what_erlang_says() {
+    let test = "a_fleet_without_a_queue_loses_what_erlang_says";
+    for seed in one_seed() {
+        for (workers, utilization) in [(1, 0.5), (3, 0.8), (10, 1.1)] {
+            for kinds in [&[(4, 1.0)][..], &[(1, 0.5), (6, 0.3), (25, 0.2)]] {
+                let mut spec = spec(workers, seed);
+                spec.admission = Some(AdmissionSpec {
+                    max_in_flight: Some(workers.into()),
+                    queue_limit: Some(0),
+                    max_wait: None,
+                });
+                let offered = f64::from(workers) * utilization;
+                let source = Box::new(poisson(seed, offered / moment(kinds, 1), kinds, 100_000));
+                // Whoever is let in finds an idle worker.
+                let policy = PolicySpec::LeastLoaded;
+                let policy = policy.build(workers, spec.layout(), spec.router_stream());
+                let rows = Rows::default();
+                fleet::run(&spec, source, policy, &rows).unwrap();
+                let is_lost = |row: &Row| f64::from(u8::from(row.status == Status::QueueFull));
+                let lost: Vec<f64> = rows.sorted().iter().map(is_lost).collect();
+                let what = format!("the share that {workers} workers lose");
+                let expected = erlang_b(offered, workers);
+                Estimate::over_stretches(&lost).check(expected, &what, seed, test);
+            }
+        }
+    }
+}
+
 /// The blocks that a running request holds at `time`: those of its prompt, and of one more token per decode pass.
 fn pinned(row: &Row, time: Time) -> u64 {
     let decoding = time.since(row.admitted.unwrap()).as_ns().checked_sub(PREFILL.as_ns());
@@ -402,7 +441,7 @@ fn a_fleet_that_is_held_is_m_m_c() {
         let rows = Rows::default();
         fleet::run(&spec, Box::new(requests), policy, &rows).unwrap();
         let rows = rows.sorted();
-        assert!(rows.iter().all(|row| row.worker.0 < servers));
+        assert!(rows.iter().all(|row| row.worker.is_some_and(|worker| worker.0 < servers)));
         let waits: Vec<f64> = rows.iter().map(wait).collect();
         let waited: Vec<f64> = waits.iter().map(|wait| f64::from(u8::from(*wait > 0.0))).collect();
         let probability = erlang_c(servers, utilization);

@@ -10,6 +10,7 @@ use super::pipeline::{BYTES_MAX, PIECES_MAX};
 use super::*;
 use crate::kernel::rng::stream;
 use crate::kernel::time::{Span, Time};
+use crate::model::class::ClassId;
 use crate::model::request::{Prompt, RequestId};
 use crate::model::workload::{Shape, Shaped, generate};
 
@@ -219,6 +220,7 @@ impl Source for Erratic {
                 prompt: Prompt::named(1, (0..number as u32 % 7).map(u64::from), number),
                 output_tokens: 1,
                 session: None,
+                class: ClassId::default(),
                 strict_priority: 0,
                 priority_jump: 0.0,
             })),
@@ -254,6 +256,7 @@ fn batches_are_bounded_in_bytes() {
         prompt: prompt.clone(),
         output_tokens: 1,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     };

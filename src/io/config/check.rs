@@ -7,7 +7,7 @@ use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
     Timing, TraceFormat, Workload,
 };
-use crate::io::config::{scaling, sessions};
+use crate::io::config::{admission, scaling, sessions};
 use crate::kernel::Span;
 
 /// A value that cannot be, alone or beside the others.
@@ -86,7 +86,11 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "workload.generate.steps" => {
             "pairs of a time in seconds and a rate per second, 0 or more, times rising from 0"
         }
-        _ => return scaling::range_of(key).or_else(|| sessions::range_of(key)),
+        _ => {
+            return scaling::range_of(key)
+                .or_else(|| sessions::range_of(key))
+                .or_else(|| admission::range_of(key));
+        }
     })
 }
 
@@ -183,6 +187,7 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     times(timing, &mut ranges);
     scaling::ranges(config, &mut ranges);
     sessions::ranges(config, &mut ranges);
+    admission::ranges(&config.admission, &mut ranges);
     generate(&workload.generate, &mut ranges);
     ranges.0?;
     lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens)?;

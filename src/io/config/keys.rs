@@ -1,8 +1,9 @@
 //! Which keys there are, and how their paths are written.
 
 use crate::io::config::text::{
-    Agents, Client, Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry, Lengths,
-    Lifecycle, ModelEntry, NumberFormat, Planner, Pool, Router, Slo, Stage, Timing, Workload,
+    Admission, Agents, Class, Client, Columns, Config, Duration, Engine, Fleet, Generate, GpuEntry,
+    Lengths, Lifecycle, ModelEntry, NumberFormat, Planner, Pool, Router, Slo, Stage, Timing,
+    Workload,
 };
 use crate::kernel::Span;
 
@@ -10,7 +11,7 @@ use crate::kernel::Span;
 pub(super) const SWEEP: &str = "sweep";
 
 /// Sections whose entries have names of the user's choice.
-const NAMED: [&str; 3] = ["gpus", "models", "pools"];
+const NAMED: [&str; 4] = ["classes", "gpus", "models", "pools"];
 
 /// What stands for such a name in the list of keys.
 const NAME: &str = "NAME";
@@ -56,7 +57,9 @@ impl Config {
             planner: complete_planner(),
             lifecycle: complete_lifecycle(),
             router: Router { router_queue_threshold: Some(1.0), ..Router::default() },
-            slo: Slo { ttft: time, itl: time, e2e: time },
+            admission: Admission { max_in_flight: Some(1), queue_limit: Some(1), max_wait: time },
+            classes: [(NAME.to_owned(), complete_class())].into(),
+            slo: complete_slo(),
             gpus: [(NAME.to_owned(), complete_gpu())].into(),
             models: [(NAME.to_owned(), complete_model())].into(),
             pools: [(NAME.to_owned(), complete_pool(&engine, &timing))].into(),
@@ -87,6 +90,17 @@ fn complete_planner() -> Planner {
 fn complete_lifecycle() -> Lifecycle {
     let stage = Stage { name: "x".to_owned(), median: Duration(Span::from_secs(1)), sigma: 1.0 };
     Lifecycle { starting_max: Some(1), stages: vec![stage], ..Lifecycle::default() }
+}
+
+fn complete_slo() -> Slo {
+    let time = Some(Duration(Span::from_secs(1)));
+    Slo { ttft: time, itl: time, e2e: time }
+}
+
+fn complete_class() -> Class {
+    let max_wait = Some(Duration(Span::from_secs(1)));
+    let (share, queue_limit) = (Some(1.0), Some(1));
+    Class { share, priority: 0, queue_limit, max_wait, slo: complete_slo() }
 }
 
 fn complete_gpu() -> GpuEntry {
@@ -152,7 +166,7 @@ pub fn all_keys() -> Vec<String> {
     keys
 }
 
-pub(super) fn top_level() -> [&'static str; 15] {
+pub(super) fn top_level() -> [&'static str; 17] {
     [
         "workload",
         "client",
@@ -161,6 +175,8 @@ pub(super) fn top_level() -> [&'static str; 15] {
         "lifecycle",
         "engine",
         "router",
+        "admission",
+        "classes",
         "control_plane",
         "timing",
         "slo",

@@ -8,8 +8,10 @@
 //!
 //! Every complaint names the layer, and in a file the line and column, that a value came from.
 
+mod admission;
 mod catalog;
 mod check;
+mod classes;
 mod deploy;
 mod error;
 mod keys;
@@ -225,7 +227,7 @@ mod tests {
             ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
             (
                 "x = 1",
-                "x.toml:1:1: unknown key x; the sections are workload, client, fleet, planner, lifecycle, engine, router, control_plane, timing, slo, run, gpus, models, pools, sweep",
+                "x.toml:1:1: unknown key x; the sections are workload, client, fleet, planner, lifecycle, engine, router, admission, classes, control_plane, timing, slo, run, gpus, models, pools, sweep",
             ),
             (
                 "[fleet]\nworkers = \"many\"",

@@ -1,5 +1,6 @@
 //! Keys that were set and change nothing, given the others. No error: whoever compares policies with one file wants that.
 
+use crate::io::config::admission;
 use crate::io::config::check::is_described;
 use crate::io::config::keys::{lookup, schema};
 use crate::io::config::scaling::parts;
@@ -48,10 +49,10 @@ fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
         "with a router.router_temperature above 0",
     );
     add(
-        router.router_queue_threshold.is_none(),
+        router.router_queue_threshold.is_none() && admission::admission(config).is_none(),
         "router",
         &["router_queue_policy"],
-        "without router.router_queue_threshold",
+        "without router.router_queue_threshold or [admission]",
     );
     let is = |model| timing == model;
     let constant = "unless timing.model is \"constant\"";
@@ -80,6 +81,7 @@ fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
         list.extend(idle_generator(config));
     }
     list.extend(sessions::idle(config));
+    list.extend(admission::idle(config));
     list
 }
 

@@ -13,10 +13,10 @@ use crate::io::config::deploy::{Deployed, Found, deploy};
 use crate::io::config::notes::without_effect;
 use crate::io::config::tables::Tables;
 use crate::io::config::text::{self, Config, Duration, ThreadCount};
-use crate::io::config::{pools, scaling, sessions};
+use crate::io::config::{admission, classes, pools, scaling, sessions};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
-use crate::model::metrics::Slo;
+use crate::model::class::ClassSpec;
 use crate::model::router::{KvRouterConfig, PolicySpec, QueueOrder, TieBreak};
 use crate::model::workload::Shape;
 use crate::model::workload::generate::{self, Arrivals, GeneratorSpec, Lengths, Rate};
@@ -60,6 +60,8 @@ impl Job {
             }
         }
         notes.extend(pools::without_effect(config));
+        notes.extend(admission::note(config));
+        notes.extend(classes::without_effect(config));
         let scaling = scaling::scaling(config, &pools)?;
         if let Some(scaling) = &scaling {
             pools[0].workers = scaling.lifecycle.workers_max;
@@ -77,7 +79,8 @@ impl Job {
         // Where it matters, all pools have the same.
         let max_num_batched_tokens = pools[0].engine.max_num_batched_tokens;
         let router = router(&config.router, max_num_batched_tokens);
-        Ok(Job { config: resolved, fleet: fleet(config, pools, scaling), router, traffic, notes })
+        let fleet = fleet(config, pools, scaling, classes::classes(config)?);
+        Ok(Job { config: resolved, fleet, router, traffic, notes })
     }
 }
 
@@ -111,21 +114,24 @@ fn check_workers(pools: &[PoolSpec]) -> Result<(), Violation> {
     Err(Violation::contradiction("pools", reason))
 }
 
-fn fleet(config: &Config, pools: Vec<PoolSpec>, scaling: Option<Scaling>) -> FleetSpec {
+fn fleet(
+    config: &Config,
+    pools: Vec<PoolSpec>,
+    scaling: Option<Scaling>,
+    classes: Vec<ClassSpec>,
+) -> FleetSpec {
     FleetSpec {
         pools,
         control_plane: control_plane(&config.control_plane),
         load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
         client: sessions::client(&config.client),
-        router_queue: router_queue(&config.router),
+        router_queue: router_queue(config),
+        admission: admission::admission(config),
+        classes,
         scaling,
         seed: config.run.seed,
         series_interval: config.run.series_interval.0,
-        slo: Slo {
-            ttft: span(config.slo.ttft),
-            itl: span(config.slo.itl),
-            e2e: span(config.slo.e2e),
-        },
+        slo: classes::slo(&config.slo),
         execution: Execution {
             threads: match config.run.threads {
                 ThreadCount::Auto => Threads::Auto,
@@ -174,8 +180,11 @@ fn router(router: &text::Router, max_num_batched_tokens: u32) -> PolicySpec {
     }
 }
 
-fn router_queue(router: &text::Router) -> Option<QueueOrder> {
-    router.router_queue_threshold.map(|_| match router.router_queue_policy {
+fn router_queue(config: &Config) -> Option<QueueOrder> {
+    let router = &config.router;
+    let is_there =
+        router.router_queue_threshold.is_some() || admission::admission(config).is_some();
+    is_there.then_some(match router.router_queue_policy {
         text::QueuePolicy::Fcfs => QueueOrder::Fcfs,
         text::QueuePolicy::Lcfs => QueueOrder::Lcfs,
         text::QueuePolicy::Wspt => QueueOrder::Wspt,

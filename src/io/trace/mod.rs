@@ -39,6 +39,7 @@ use crate::io::ahead::Pipeline;
 use crate::io::trace::chunks::{CHUNK, Chunks, Parsed, Parser};
 use crate::io::trace::lines::{Lines, Position};
 use crate::kernel::Time;
+use crate::model::class::ClassId;
 use crate::model::request::{Prompt, Request, RequestId};
 use crate::model::workload::{ReadAhead, Source, SourceError};
 
@@ -203,6 +204,7 @@ impl TraceReader {
             prompt: record.prompt,
             output_tokens: record.output_tokens,
             session: record.session,
+            class: ClassId::default(),
             strict_priority: record.strict_priority,
             priority_jump: record.priority_jump,
         })

@@ -205,6 +205,7 @@ mod tests {
     use super::*;
     use crate::io::trace::{Format, TraceOptions, TraceReader};
     use crate::kernel::rng::stream;
+    use crate::model::class::ClassId;
     use crate::model::request::{Prompt, RequestId};
     use rand::RngExt;
 
@@ -218,6 +219,7 @@ mod tests {
             prompt,
             output_tokens: line as u32 * 3,
             session,
+            class: ClassId::default(),
             strict_priority: (line % 3) as i32,
             priority_jump: (line % 2) as f64 / 4.0,
         }

@@ -83,11 +83,12 @@ impl Sequence {
     pub(super) fn row(&self, worker: WorkerId, status: Status, end: Time) -> Row {
         Row {
             id: self.request.id,
+            class: self.request.class,
             trace_line: self.request.trace_line,
             arrival: self.request.arrival,
             prompt_tokens: self.request.prompt.tokens,
             output_tokens: self.generated,
-            worker,
+            worker: Some(worker),
             status,
             reused_tokens: self.reused,
             first_reused_tokens: self.first_reused,

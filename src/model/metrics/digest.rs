@@ -7,7 +7,7 @@ use crate::model::metrics::Row;
 
 /// The sum, modulo 2^128, of the XXH3 hashes of the rows: rows may be added in any order.
 ///
-/// Every field of a row enters as 64 bits, little endian; an absent time as all ones. The layout is part of the format:
+/// Every field of a row enters as 64 bits, little endian; an absent time or worker as all ones. The layout is part of the format:
 /// equal digests mean equal rows, also across versions that say so.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RowDigest(u128);
@@ -22,7 +22,7 @@ impl RowDigest {
             row.arrival.as_ns(),
             u64::from(row.prompt_tokens),
             u64::from(row.output_tokens),
-            u64::from(row.worker.0),
+            row.worker.map_or(u64::MAX, |worker| u64::from(worker.0)),
             row.status as u64,
             u64::from(row.reused_tokens),
             u64::from(row.first_reused_tokens),

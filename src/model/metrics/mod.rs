@@ -3,6 +3,7 @@
 //! A [`Recorder`] takes what engines and the coordinator observe. Everything in it is a count, a sum of integers or a
 //! list that is sorted later, so the order of recording does not show in the result.
 
+mod class;
 mod collector;
 mod digest;
 mod distribution;
@@ -12,6 +13,7 @@ mod slo;
 #[cfg(test)]
 mod tests;
 
+pub use class::ClassFigures;
 pub use collector::Collector;
 pub use digest::RowDigest;
 pub use distribution::Distribution;
@@ -20,6 +22,7 @@ pub use series::{Interval, LoadSpread, Series};
 pub use slo::Slo;
 
 use crate::kernel::time::{Span, Time};
+use crate::model::class::{ClassId, ClassSpec};
 
 /// Sums over the requests that have ended.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -32,6 +35,10 @@ pub struct Totals {
     pub rejected: u64,
     /// Requests that ended early because no pool could hold them any longer.
     pub aborted: u64,
+    /// Requests that the front end turned away because as many waited as may.
+    pub queue_full: u64,
+    /// Requests that the front end turned away because they had waited as long as anybody may.
+    pub expired: u64,
     /// Prompt tokens of the completed requests.
     pub prompt_tokens: u64,
     /// Tokens generated for the completed requests.
@@ -61,6 +68,8 @@ impl Totals {
             completed,
             rejected,
             aborted,
+            queue_full,
+            expired,
             prompt_tokens,
             output_tokens,
             aborted_tokens,
@@ -75,6 +84,8 @@ impl Totals {
         self.completed += completed;
         self.rejected += rejected;
         self.aborted += aborted;
+        self.queue_full += queue_full;
+        self.expired += expired;
         self.prompt_tokens += prompt_tokens;
         self.output_tokens += output_tokens;
         self.aborted_tokens += aborted_tokens;
@@ -166,6 +177,8 @@ pub struct Recorder {
     pub slo: Slo,
     /// Counts and sums.
     pub totals: Totals,
+    /// The same by class; nothing where there are none.
+    pub classes: Vec<ClassFigures>,
     /// The run over time. During a run, only what has not been handed over to its [`Collector`] yet.
     pub series: Series,
     /// When the first request arrived.
@@ -195,6 +208,7 @@ impl Recorder {
             osl: Distribution::new(),
             slo,
             totals: Totals::default(),
+            classes: Vec::new(),
             series: Series::new(interval),
             first_arrival: None,
             last_end: Time::ZERO,
@@ -205,8 +219,18 @@ impl Recorder {
         }
     }
 
+    /// The same, also by class.
+    #[must_use]
+    pub fn with_classes(self, classes: &[ClassSpec]) -> Recorder {
+        let classes = classes.iter().map(|class| ClassFigures::new(class.slo)).collect();
+        Recorder { classes, ..self }
+    }
+
     /// A request reached the front end.
-    pub fn arrive(&mut self, time: Time) {
+    pub fn arrive(&mut self, time: Time, class: ClassId) {
+        if let Some(figures) = self.classes.get_mut(class.index()) {
+            figures.arrived += 1;
+        }
         self.first_arrival = Some(self.first_arrival.map_or(time, |first| first.min(time)));
         self.totals.arrived += 1;
         self.series.at(time).arrived += 1;
@@ -247,6 +271,14 @@ impl Recorder {
         match row.status {
             Status::Completed => self.close_completed(&row),
             Status::Rejected => self.totals.rejected += 1,
+            Status::QueueFull => {
+                self.totals.queue_full += 1;
+                self.series.at(row.end).queue_full += 1;
+            }
+            Status::Expired => {
+                self.totals.expired += 1;
+                self.series.at(row.end).expired += 1;
+            }
             Status::Aborted => {
                 self.totals.aborted += 1;
                 self.totals.aborted_tokens += u64::from(row.output_tokens);
@@ -278,6 +310,11 @@ impl Recorder {
         for row in rows {
             self.digest.add(row);
         }
+        if !self.classes.is_empty() {
+            for row in rows {
+                self.classes[row.class.index()].add(row);
+            }
+        }
         let completed = || rows.iter().filter(|row| row.status == Status::Completed);
         self.isl.record_all(completed().map(|row| u64::from(row.prompt_tokens)));
         self.osl.record_all(completed().map(|row| u64::from(row.output_tokens)));
@@ -303,6 +340,7 @@ impl Recorder {
             osl,
             slo: _,
             totals,
+            classes,
             mut series,
             first_arrival,
             last_end,
@@ -319,6 +357,9 @@ impl Recorder {
         self.isl.merge(&isl);
         self.osl.merge(&osl);
         self.totals.add(&totals);
+        for (figures, others) in self.classes.iter_mut().zip(&classes) {
+            figures.merge(others);
+        }
         for (number, interval) in series.take_before(Time::NEVER) {
             self.series.absorb(number, interval);
         }

@@ -1,7 +1,8 @@
 //! One request, from arrival to its end.
 
 use crate::kernel::time::{Span, Time};
-use crate::model::request::{RequestId, WorkerId};
+use crate::model::class::ClassId;
+use crate::model::request::{Request, RequestId, WorkerId};
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +14,10 @@ pub enum Status {
     Rejected,
     /// Its prompt fitted the KV pool, but prompt and output together outgrew it.
     Aborted,
+    /// The front end turned it away when it arrived: as many waited as may.
+    QueueFull,
+    /// The front end turned it away when it had waited as long as anybody may.
+    Expired,
 }
 
 impl Status {
@@ -22,6 +27,8 @@ impl Status {
             Status::Completed => "completed",
             Status::Rejected => "rejected",
             Status::Aborted => "aborted",
+            Status::QueueFull => "queue_full",
+            Status::Expired => "expired",
         }
     }
 }
@@ -31,6 +38,8 @@ impl Status {
 pub struct Row {
     /// Its number.
     pub id: RequestId,
+    /// The class it belongs to; the first where there are none.
+    pub class: ClassId,
     /// Where it stood in the trace.
     pub trace_line: u64,
     /// When it reached the front end (closed loop: when it was dispatched).
@@ -39,8 +48,8 @@ pub struct Row {
     pub prompt_tokens: u32,
     /// The tokens it got.
     pub output_tokens: u32,
-    /// Who served it; in a disaggregated fleet, who decoded.
-    pub worker: WorkerId,
+    /// Who served it; in a disaggregated fleet, who decoded. Nobody if the front end turned it away.
+    pub worker: Option<WorkerId>,
     /// How it ended.
     pub status: Status,
     /// Tokens that came from the prefix cache: the most over its admissions.
@@ -62,6 +71,28 @@ pub struct Row {
 }
 
 impl Row {
+    /// The row of a request that the front end turns away at `now`.
+    pub fn turned_away(request: &Request, status: Status, now: Time) -> Row {
+        Row {
+            id: request.id,
+            class: request.class,
+            trace_line: request.trace_line,
+            arrival: request.arrival,
+            prompt_tokens: request.prompt.tokens,
+            output_tokens: 0,
+            worker: None,
+            status,
+            reused_tokens: 0,
+            first_reused_tokens: 0,
+            admitted: None,
+            first_token: None,
+            second_token: None,
+            end: now,
+            preemptions: 0,
+            running_ns: 0,
+        }
+    }
+
     /// Time to first token.
     pub fn ttft(&self) -> Option<Span> {
         Some(self.first_token?.since(self.arrival))

@@ -9,6 +9,10 @@ pub struct Interval {
     pub arrived: u64,
     /// Requests that completed.
     pub completed: u64,
+    /// Requests that were turned away because as many waited as may.
+    pub queue_full: u64,
+    /// Requests that were turned away because they had waited too long.
+    pub expired: u64,
     /// Tokens that came out.
     pub output_tokens: u64,
     /// Prompt tokens that passes computed; counted when the pass starts.
@@ -74,6 +78,8 @@ impl Interval {
         let Interval {
             arrived,
             completed,
+            queue_full,
+            expired,
             output_tokens,
             prefill_tokens,
             mut ttft,
@@ -87,6 +93,8 @@ impl Interval {
         } = other;
         self.arrived += arrived;
         self.completed += completed;
+        self.queue_full += queue_full;
+        self.expired += expired;
         self.output_tokens += output_tokens;
         self.prefill_tokens += prefill_tokens;
         if self.ttft.is_empty() {

@@ -4,6 +4,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::kernel::rng::{Stream, stream};
+use crate::model::class::ClassId;
 use crate::model::request::{RequestId, WorkerId};
 
 /// How many random runs are recorded.
@@ -53,7 +54,7 @@ impl Event {
     fn enter(&self, recorder: &mut Recorder) {
         let now = self.now;
         match &self.entry {
-            Entry::Arrive => recorder.arrive(now),
+            Entry::Arrive => recorder.arrive(now, ClassId::default()),
             Entry::FirstToken(ttft) => recorder.first_token(now + *ttft, *ttft),
             Entry::Token(gap) => recorder.token(now + *gap, *gap),
             Entry::DecodeRun(age, durations, requests) => {
@@ -82,15 +83,23 @@ fn random_row(now: Time, id: u64, rng: &mut Stream) -> Row {
     let arrival = Time::from_ns(now.as_ns() / 2);
     let first_token = now + Span::from_ns(rng.random_range(0..3000));
     let end = first_token + Span::from_ns(rng.random_range(0..6000));
-    let statuses = [Status::Completed, Status::Completed, Status::Rejected, Status::Aborted];
+    let statuses = [
+        Status::Completed,
+        Status::Completed,
+        Status::Rejected,
+        Status::Aborted,
+        Status::QueueFull,
+        Status::Expired,
+    ];
     Row {
         id: RequestId(id),
+        class: ClassId::default(),
         trace_line: id,
         arrival,
         prompt_tokens: rng.random_range(1..9000),
         output_tokens: rng.random_range(1..50),
-        worker: WorkerId(3),
-        status: statuses[rng.random_range(0..4)],
+        worker: Some(WorkerId(3)),
+        status: statuses[rng.random_range(0..6)],
         reused_tokens: rng.random_range(0..50),
         first_reused_tokens: rng.random_range(0..50),
         admitted: Some(now),

@@ -190,6 +190,7 @@ mod tests {
     use super::*;
     use crate::kernel::rng::stream;
     use crate::kernel::time::Time;
+    use crate::model::class::ClassId;
     use crate::model::kv::BlockLayout;
     use crate::model::request::{Prompt, Request};
     use crate::model::router::{KvRouterConfig, PolicySpec, TieBreak};
@@ -202,6 +203,7 @@ mod tests {
             prompt: Prompt::unique(1),
             output_tokens: 1,
             session,
+            class: ClassId::default(),
             strict_priority: 0,
             priority_jump: 0.0,
         }

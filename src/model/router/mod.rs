@@ -1,5 +1,6 @@
 //! Which worker gets a request.
 
+mod admission;
 mod holders;
 mod index;
 mod kv;
@@ -11,6 +12,7 @@ mod round_robin;
 mod set;
 mod spec;
 
+pub use admission::{AdmissionSpec, Admitted};
 pub use index::{Book, PrefixIndex};
 pub use kv::{Assigned, Ended, KvAware, KvBooks, KvLoads, KvRouterConfig, Recent, TieBreak};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};

@@ -165,6 +165,7 @@ pub(super) fn scale(ns: u64, speedup: f64) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::class::ClassId;
     use crate::model::request::{Prompt, RequestId};
 
     fn shaped(arrivals: &[u64], shape: Shape) -> Vec<Request> {
@@ -177,6 +178,7 @@ mod tests {
                 prompt: Prompt::named(700, [0, line].into_iter(), 0),
                 output_tokens: 1,
                 session: Some(line),
+                class: ClassId::default(),
                 strict_priority: 0,
                 priority_jump: 0.0,
             })

@@ -245,6 +245,7 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::class::ClassId;
     use crate::model::request::RequestId;
 
     fn request(secs: u64, prompt: Prompt, output_tokens: u32, session: Option<u64>) -> Request {
@@ -255,6 +256,7 @@ mod tests {
             prompt,
             output_tokens,
             session,
+            class: ClassId::default(),
             strict_priority: 0,
             priority_jump: 0.0,
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::metrics::{Row, Status};
 use fleetsim::model::request::{Request, WorkerId};
@@ -168,11 +169,12 @@ impl NaiveEngine {
     fn arrive(&mut self, request: &Request, ids: &[u64]) {
         let row = Row {
             id: request.id,
+            class: ClassId::default(),
             trace_line: request.trace_line,
             arrival: request.arrival,
             prompt_tokens: request.prompt.tokens,
             output_tokens: 0,
-            worker: WorkerId(0),
+            worker: Some(WorkerId(0)),
             status: Status::Completed,
             reused_tokens: 0,
             first_reused_tokens: 0,

@@ -5,6 +5,7 @@ use std::fmt;
 use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, PoolSpec};
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
+use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::Slo;
@@ -45,6 +46,8 @@ impl Case {
             load: if rng.random() { Load::Open } else { Load::Closed(rng.random_range(1..30)) },
             client: None,
             router_queue: router_queue(&mut rng, policy),
+            admission: None,
+            classes: Vec::new(),
             scaling: None,
             seed,
             series_interval: Span::from_ns(rng.random_range(1_000_000..3_000_000_000)),
@@ -204,6 +207,7 @@ fn requests(rng: &mut Stream, engine: &EngineConfig) -> Vec<Request> {
                 prompt,
                 output_tokens: rng.random_range(0..=output_max),
                 session: sessions.then(|| rng.random_range(0..10)),
+                class: ClassId::default(),
                 strict_priority: if priorities { rng.random_range(-1..2) } else { 0 },
                 priority_jump: if priorities { rng.random_range(0.0..5.0) } else { 0.0 },
             }

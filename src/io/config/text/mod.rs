@@ -1,11 +1,13 @@
 //! The configuration as a user writes it. What a key means is said here, once.
 
+mod admission;
 mod hardware;
 mod planner;
 mod sessions;
 mod threads;
 mod workload;
 
+pub use admission::{Admission, Class};
 pub use hardware::{Backend, GpuEntry, ModelEntry, NumberFormat, Pool};
 pub use planner::{
     HpaMetric, Lifecycle, LoadTarget, Planner, Predictor, ScalingPolicy, Stage, Victims,
@@ -82,6 +84,11 @@ pub struct Config {
     pub engine: Engine,
     /// How requests find their worker.
     pub router: Router,
+    /// Who is let in, who has to wait, and who is turned away.
+    pub admission: Admission,
+    /// Tenants that share the fleet, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, Class>,
     /// Delays between the front end and the workers.
     pub control_plane: ControlPlane,
     /// How long passes take.

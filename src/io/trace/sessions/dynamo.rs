@@ -20,6 +20,7 @@ use crate::io::trace::mooncake::{named_prompt, session_number};
 use crate::io::trace::number;
 use crate::io::trace::sessions::graph::Node;
 use crate::kernel::Time;
+use crate::model::class::ClassId;
 use crate::model::request::{Request, RequestId};
 use crate::model::session::Ask;
 
@@ -180,6 +181,7 @@ pub(super) fn requests(mut rows: Vec<Row>) -> Vec<Request> {
         prompt: row.ask.prompt(),
         output_tokens: row.ask.output_tokens,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     };

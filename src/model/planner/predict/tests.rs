@@ -5,6 +5,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::*;
 use crate::kernel::rng::stream;
+use crate::model::class::ClassId;
 use crate::model::planner::predict::arima::Fit;
 use crate::model::request::{Prompt, Request, RequestId};
 
@@ -231,6 +232,7 @@ fn arriving(secs: u64, prompt_tokens: u32, output_tokens: u32) -> Request {
         prompt: Prompt::unique(prompt_tokens),
         output_tokens,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     }

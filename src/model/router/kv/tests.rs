@@ -7,6 +7,7 @@ use super::loads::WorkerLoad;
 use super::*;
 use crate::kernel::rng::stream;
 use crate::kernel::time::{Span, Time};
+use crate::model::class::ClassId;
 use crate::model::request::{Prompt, Request};
 use rand::RngExt;
 
@@ -27,6 +28,7 @@ fn request(rng: &mut Stream, id: u64) -> Request {
         prompt,
         output_tokens: 1,
         session: None,
+        class: ClassId::default(),
         strict_priority: 0,
         priority_jump: 0.0,
     }

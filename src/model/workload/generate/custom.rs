@@ -15,6 +15,7 @@ use super::arrivals::{ArrivalTimes, Arrivals, Rate};
 use super::lengths::{LengthSampler, Lengths};
 use crate::kernel::rng::{Stream, stream};
 use crate::kernel::time::{Span, Time};
+use crate::model::class::ClassId;
 use crate::model::request::{Prompt, Request, RequestId};
 use crate::model::workload::Source;
 
@@ -213,6 +214,7 @@ impl Iterator for Generator {
             prompt: self.prompt(&turn),
             output_tokens,
             session: Some(turn.session),
+            class: ClassId::default(),
             strict_priority: 0,
             priority_jump: 0.0,
         })

@@ -11,6 +11,7 @@ use super::chat::{chats, extras};
 use super::tools::{tool_a, tool_b};
 use crate::kernel::rng::stream;
 use crate::kernel::time::{Span, Time};
+use crate::model::class::ClassId;
 use crate::model::request::{Prompt, Request, RequestId};
 use crate::model::workload::Source;
 
@@ -211,6 +212,7 @@ impl Iterator for Requests {
             prompt: self.prompt(index),
             output_tokens: row.output_tokens,
             session: Some(u64::from(row.session)),
+            class: ClassId::default(),
             strict_priority: 0,
             priority_jump: 0.0,
         })
