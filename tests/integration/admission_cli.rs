@@ -126,9 +126,28 @@ fn limits_without_effect_are_noted() {
     assert!(idle.contains("classes.a.priority has no effect without"), "{idle}");
     let order = note(&["admission.max_in_flight=3", "router.router_queue_policy=lcfs"]);
     assert!(!order.contains("no effect"), "{order}");
-    let closed =
-        note(&["workload.concurrency=9", "admission.max_in_flight=3", "admission.queue_limit=3"]);
-    assert!(closed.contains("only 6 requests have room"), "{closed}");
+}
+
+#[test]
+fn a_closed_loop_has_to_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = ["admission.max_in_flight=3", "admission.queue_limit=3"];
+    for (more, code) in [
+        (&["workload.concurrency=7"][..], 2),
+        (&["workload.concurrency=6"], 0),
+        (&["workload.concurrency=7", "client.retries=1"], 0),
+        (&["workload.concurrency=7", "classes.a.share=1.0", "classes.a.queue_limit=4"], 0),
+        (&["workload.concurrency=7", "classes.a.share=1.0", "classes.a.queue_limit=3"], 2),
+    ] {
+        let sets = limits.iter().chain(more).flat_map(|key| ["--set", key]);
+        let args = ["run", "--requests", "50", "--out", "none"].into_iter().chain(sets);
+        let output = run(folder.path(), &args.collect::<Vec<_>>());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {stderr}");
+        let said =
+            stderr.contains("workload.concurrency is 7, but [admission] has room for 6: the");
+        assert_eq!(said, code == 2, "{stderr}");
+    }
 }
 
 #[test]

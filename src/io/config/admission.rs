@@ -1,6 +1,6 @@
 //! From what the user typed about who is let in to what the program runs.
 
-use crate::io::config::check::{COUNT, LONGER_THAN_ZERO, Ranges};
+use crate::io::config::check::{COUNT, LONGER_THAN_ZERO, Ranges, Violation};
 use crate::io::config::classes;
 use crate::io::config::text::{Admission, Config, Duration, ScalingPolicy};
 use crate::kernel::Span;
@@ -50,16 +50,24 @@ pub(super) fn idle(
     (!has_queue(config)).then_some(("admission", keys, NOBODY_WAITS))
 }
 
-/// What the reader should know about limits beside a closed loop.
-pub(super) fn note(config: &Config) -> Option<String> {
-    let Admission { max_in_flight, queue_limit, .. } = config.admission;
-    let (concurrency, room) =
-        (config.workload.concurrency?, max_in_flight?.saturating_add(queue_limit?));
-    (concurrency > room && config.client.retries == 0).then(|| {
-        format!(
-            "workload.concurrency is {concurrency}, but only {room} requests have room in the fleet \
-             and the queue: who is turned away is followed by the next one at the same instant, so \
-             most of the workload may be turned away at once"
-        )
-    })
+/// That a closed loop without patience fits: who is turned away is followed by the next one at the same instant, so that one
+/// that does not fit would turn the whole workload away at once.
+pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
+    let Admission { max_in_flight: Some(fleet), queue_limit: Some(queue), .. } = config.admission
+    else {
+        return Ok(());
+    };
+    let own = || config.classes.values().map(|class| class.queue_limit);
+    let shared = if own().len() > 0 && own().all(|limit| limit.is_some()) { 0 } else { queue };
+    let room = own().flatten().fold(fleet.saturating_add(shared), u64::saturating_add);
+    match config.workload.concurrency {
+        Some(concurrency) if concurrency > room && config.client.retries == 0 => {
+            let reason = format!(
+                "is {concurrency}, but [admission] has room for {room}: the rest of the workload would \
+                 be turned away at once; take less, or set client.retries above 0"
+            );
+            Err(Violation::contradiction("workload.concurrency", reason))
+        }
+        _ => Ok(()),
+    }
 }

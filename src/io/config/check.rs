@@ -278,6 +278,7 @@ fn lengths(key: &str, lengths: &Lengths) -> Result<(), Violation> {
 pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
     workload(&config.workload)?;
     sessions::contradictions(&config.workload)?;
+    admission::contradictions(config)?;
     let Config { engine, router, .. } = config;
     if router.router_queue_threshold.is_some() && router.policy != RouterPolicy::Kv {
         let reason = "needs router.policy = \"kv\", which alone knows how busy workers are";

@@ -60,7 +60,6 @@ impl Job {
             }
         }
         notes.extend(pools::without_effect(config));
-        notes.extend(admission::note(config));
         notes.extend(classes::without_effect(config));
         let scaling = scaling::scaling(config, &pools)?;
         if let Some(scaling) = &scaling {
