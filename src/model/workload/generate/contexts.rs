@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use rand::RngExt;
-use rand_distr::{Distribution, Zipf};
 
 use super::STREAMS;
 use super::arrivals::ArrivalTimes;
 use super::custom::GeneratorSpec;
 use super::lengths::LengthSampler;
+use super::prefixes::Prefixes;
 use crate::kernel::rng::{Stream, stream};
 use crate::kernel::time::Time;
 use crate::model::request::Prompt;
@@ -20,13 +20,8 @@ pub(super) struct Contexts {
     starts: ArrivalTimes,
     prompt_tokens: LengthSampler,
     output_tokens: LengthSampler,
-    /// Draws prefixes, counted from 1.
-    prefixes: Option<Zipf<f64>>,
-    prefix_groups: u32,
-    prefix_tokens: u32,
-    prefix_share: f64,
+    prefixes: Prefixes,
     prompt_tokens_max: u32,
-    block_size: u32,
     rng_starts: Stream,
     pub(super) rng: Stream,
     /// How many contexts and calls there have been.
@@ -47,22 +42,13 @@ impl Contexts {
     /// # Panics
     /// When a number of `spec` is outside its stated range.
     pub(super) fn new(spec: GeneratorSpec, seed: u64) -> Contexts {
-        assert!(spec.block_size > 0, "blocks of no tokens");
-        let prefixes = (spec.prefix_groups > 0 && spec.prefix_share > 0.0).then(|| {
-            let groups = f64::from(spec.prefix_groups);
-            Zipf::new(groups, spec.prefix_skew).expect("prefix_skew is at least 0")
-        });
         Contexts {
+            prefixes: Prefixes::new(&spec),
             end: Time::ZERO + spec.duration,
             starts: ArrivalTimes::new(spec.arrivals, spec.rate),
             prompt_tokens: LengthSampler::new(spec.prompt_tokens),
             output_tokens: LengthSampler::new(spec.output_tokens),
-            prefixes,
-            prefix_groups: spec.prefix_groups,
-            prefix_tokens: spec.prefix_tokens,
-            prefix_share: spec.prefix_share,
             prompt_tokens_max: spec.prompt_tokens_max.max(1),
-            block_size: spec.block_size,
             rng_starts: stream(seed, STREAMS),
             rng: stream(seed, STREAMS + 1),
             opened: 0,
@@ -77,14 +63,12 @@ impl Contexts {
 
     /// The shared prefix of a session, if it has one, counted from 0.
     pub(super) fn prefix(&mut self) -> Option<u32> {
-        let prefixes = self.prefixes.as_ref()?;
-        let has_one = self.rng.random::<f64>() < self.prefix_share;
-        has_one.then(|| prefixes.sample(&mut self.rng) as u32 - 1)
+        self.prefixes.draw(&mut self.rng)
     }
 
     /// A context that begins with the prefix and something new, for its first call.
     pub(super) fn open(&mut self, prefix: Option<u32>) -> Context {
-        let prefix_tokens = if prefix.is_some() { self.prefix_tokens } else { 0 };
+        let prefix_tokens = self.prefixes.tokens(prefix);
         let tokens = prefix_tokens.saturating_add(self.prompt_tokens.sample(&mut self.rng));
         let number = self.opened;
         self.opened += 1;
@@ -120,21 +104,11 @@ impl Contexts {
     }
 
     /// The calls of a context, which share its chain. Their numbers are for the caller to give.
-    ///
-    /// Block ids are unique as long as prefixes and contexts together stay below 2^32.
     pub(super) fn asks(&self, context: &Context) -> Vec<Ask> {
-        let own = (u64::from(self.prefix_groups) + context.number) << 32;
-        let (shared, shared_blocks) = match context.prefix {
-            Some(prefix) => (u64::from(prefix) << 32, self.prefix_tokens / self.block_size),
-            None => (0, 0),
-        };
-        let blocks = context.tokens.div_ceil(self.block_size) as usize;
-        let shared_blocks = shared_blocks as usize;
-        let ids = (0..blocks).map(|i| (if i < shared_blocks { shared } else { own }) | i as u64);
-        let whole = Prompt::named(context.tokens, ids, 0);
+        let whole = self.prefixes.prompt(context.prefix, context.number, context.tokens);
         let ask = |&(tokens, output)| Ask {
             chain: Arc::clone(&whole.chain),
-            blocks: u32::div_ceil(tokens, self.block_size),
+            blocks: self.prefixes.blocks(tokens),
             prompt_tokens: tokens,
             shared_tokens: tokens,
             ..Ask::new(0, Prompt::unique(tokens), output)

@@ -8,15 +8,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use rand::RngExt;
-use rand_distr::{Distribution, Exp1, Zipf};
+use rand_distr::{Distribution, Exp1};
 
 use super::STREAMS;
 use super::arrivals::{ArrivalTimes, Arrivals, Rate};
 use super::lengths::{LengthSampler, Lengths};
+use super::prefixes::Prefixes;
 use crate::kernel::rng::{Stream, stream};
 use crate::kernel::time::{Span, Time};
 use crate::model::class::ClassId;
-use crate::model::request::{Prompt, Request, RequestId};
+use crate::model::request::{Request, RequestId};
 use crate::model::workload::Source;
 
 /// What to generate.
@@ -76,16 +77,11 @@ pub(super) struct Generator {
     starts: ArrivalTimes,
     prompt_tokens: LengthSampler,
     output_tokens: LengthSampler,
-    /// Draws prefixes, counted from 1.
-    prefixes: Option<Zipf<f64>>,
-    prefix_groups: u32,
-    prefix_tokens: u32,
-    prefix_share: f64,
+    prefixes: Prefixes,
     /// The probability that another turn follows.
     again: f64,
     turn_gap: Span,
     prompt_tokens_max: u32,
-    block_size: u32,
     rng_starts: Stream,
     rng: Stream,
     /// When the next session starts.
@@ -98,25 +94,16 @@ pub(super) struct Generator {
 
 impl Generator {
     pub(super) fn new(spec: GeneratorSpec, seed: u64) -> Generator {
-        assert!(spec.block_size > 0, "blocks of no tokens");
         assert!(spec.turns >= 1.0, "sessions of {} turns", spec.turns);
-        let prefixes = (spec.prefix_groups > 0 && spec.prefix_share > 0.0).then(|| {
-            let groups = f64::from(spec.prefix_groups);
-            Zipf::new(groups, spec.prefix_skew).expect("prefix_skew is at least 0")
-        });
         let mut generator = Generator {
+            prefixes: Prefixes::new(&spec),
             end: Time::ZERO + spec.duration,
             starts: ArrivalTimes::new(spec.arrivals, spec.rate),
             prompt_tokens: LengthSampler::new(spec.prompt_tokens),
             output_tokens: LengthSampler::new(spec.output_tokens),
-            prefixes,
-            prefix_groups: spec.prefix_groups,
-            prefix_tokens: spec.prefix_tokens,
-            prefix_share: spec.prefix_share,
             again: 1.0 - spec.turns.recip(),
             turn_gap: spec.turn_gap,
             prompt_tokens_max: spec.prompt_tokens_max.max(1),
-            block_size: spec.block_size,
             rng_starts: stream(seed, STREAMS),
             rng: stream(seed, STREAMS + 1),
             start: None,
@@ -141,13 +128,8 @@ impl Generator {
 
     /// The first turn of a new session.
     fn open_session(&mut self, arrival: Time) -> Turn {
-        let prefix = match &self.prefixes {
-            Some(prefixes) if self.rng.random::<f64>() < self.prefix_share => {
-                Some(prefixes.sample(&mut self.rng) as u32 - 1)
-            }
-            _ => None,
-        };
-        let prefix_tokens = if prefix.is_some() { self.prefix_tokens } else { 0 };
+        let prefix = self.prefixes.draw(&mut self.rng);
+        let prefix_tokens = self.prefixes.tokens(prefix);
         let tokens = prefix_tokens.saturating_add(self.prompt_tokens.sample(&mut self.rng));
         let session = self.sessions;
         self.sessions += 1;
@@ -176,19 +158,6 @@ impl Generator {
         self.turns += 1;
         self.turns
     }
-
-    /// Block ids are unique as long as prefixes and sessions together stay below 2^32.
-    fn prompt(&self, turn: &Turn) -> Prompt {
-        let own = (u64::from(self.prefix_groups) + turn.session) << 32;
-        let (shared, shared_blocks) = match turn.prefix {
-            Some(prefix) => (u64::from(prefix) << 32, self.prefix_tokens / self.block_size),
-            None => (0, 0),
-        };
-        let blocks = turn.prompt_tokens.div_ceil(self.block_size) as usize;
-        let shared_blocks = shared_blocks as usize;
-        let ids = (0..blocks).map(|i| (if i < shared_blocks { shared } else { own }) | i as u64);
-        Prompt::named(turn.prompt_tokens, ids, 0)
-    }
 }
 
 impl Iterator for Generator {
@@ -211,7 +180,7 @@ impl Iterator for Generator {
             id: RequestId(number),
             trace_line: number,
             arrival: turn.arrival,
-            prompt: self.prompt(&turn),
+            prompt: self.prefixes.prompt(turn.prefix, turn.session, turn.prompt_tokens),
             output_tokens,
             session: Some(turn.session),
             class: ClassId::default(),

@@ -11,6 +11,7 @@ mod chats;
 mod contexts;
 mod custom;
 mod lengths;
+mod prefixes;
 mod presets;
 mod tables;
 mod tools;
