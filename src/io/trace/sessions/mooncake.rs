@@ -149,8 +149,8 @@ fn node(
         if row.timestamp_ns.is_none() {
             return Err(Problem::Missing("timestamp".to_owned()));
         }
-        if let Some(delay) = row.delay_ms {
-            let expected = "absent in a request that waits for none";
+        if let Some(delay) = row.delay_ms.filter(|&delay| delay != 0.0) {
+            let expected = "absent or 0 in a request that waits for none";
             return Err(Problem::field("delay", delay.to_string(), expected));
         }
     } else if row.delay_ms.is_none() && gap_ms.is_none() && row.wait_for.is_none() {

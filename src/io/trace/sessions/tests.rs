@@ -102,12 +102,14 @@ fn a_context_that_grows_is_kept_once() {
 #[test]
 fn what_is_wrong_with_sessions_is_said() {
     let row = |fields: &str| format!("{{{fields}, {}}}", turn());
+    let no_delay = row(r#""timestamp": 0, "session_id": 1, "delay": 0"#);
+    assert_eq!(mooncake(&[&no_delay]).unwrap().len(), 1);
     let cases = [
         (vec![], "x: has no requests"),
         (vec![row(r#""session_id": 1"#)], "x:1: `timestamp` is missing"),
         (
             vec![row(r#""timestamp": 0, "session_id": 1, "delay": 5"#)],
-            "x:1: `delay` is 5, but has to be absent in a request that waits for none",
+            "x:1: `delay` is 5, but has to be absent or 0 in a request that waits for none",
         ),
         (
             vec![
