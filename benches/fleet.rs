@@ -1,36 +1,14 @@
 //! Whole runs without files: an hour of generated chats in the cases that are compared with the peer, and equal load per
 //! worker on 8 and on 1,024 workers.
 
-use std::io;
+mod support;
+
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fleetsim::fleet::{self, Sink, Threads};
-use fleetsim::io::config::{Job, Loaded};
-use fleetsim::model::metrics::Row;
+use fleetsim::fleet::Threads;
 
-/// Takes everything and keeps nothing.
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn rows(&self, _: &[Row]) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn job(settings: &[&str]) -> Job {
-    let settings: Vec<(String, String)> =
-        settings.iter().map(|setting| ((*setting).to_owned(), (*setting).to_owned())).collect();
-    let loaded = Loaded::load(None, &settings);
-    loaded.and_then(|loaded| loaded.resolve()).expect("a configuration")
-}
-
-fn run(job: &Job) -> u128 {
-    let policy =
-        job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
-    let source = job.traffic.open(job.fleet.seed).expect("a generator");
-    fleet::run(&job.fleet, source, policy, &Nowhere).expect("a run").digest
-}
+use support::{job, run};
 
 /// The cases of `docs/performance.md`: an hour of chats, with the settings that each adds.
 const HOUR: [(&str, &[&str]); 6] = [
@@ -62,7 +40,7 @@ fn hour(criterion: &mut Criterion) {
     for (name, settings) in HOUR {
         let job = job(&[&IDEAL, settings].concat());
         group.throughput(Throughput::Elements(job.traffic.requests().unwrap_or(0)));
-        group.bench_function(name, |bencher| bencher.iter(|| run(&job)));
+        group.bench_function(name, |bencher| bencher.iter(|| run(&job).digest));
     }
     group.finish();
 }
@@ -81,7 +59,7 @@ fn scaling(criterion: &mut Criterion) {
         for job in [job(&small), job(&large)] {
             group.throughput(Throughput::Elements(job.traffic.shape.requests.unwrap_or(0)));
             let name = format!("{policy}_{}_workers", job.fleet.workers());
-            group.bench_function(name, |bencher| bencher.iter(|| run(&job)));
+            group.bench_function(name, |bencher| bencher.iter(|| run(&job).digest));
         }
     }
     group.finish();
@@ -107,7 +85,7 @@ fn threads(criterion: &mut Criterion) {
                 job.fleet.execution.threads = Threads::Count(threads);
                 job.fleet.execution.options.parallel_alone = true;
                 let name = format!("{policy}_{workers}_workers_{threads}_threads");
-                group.bench_function(name, |bencher| bencher.iter(|| run(&job)));
+                group.bench_function(name, |bencher| bencher.iter(|| run(&job).digest));
             }
         }
     }

@@ -1,41 +1,18 @@
 //! A hundred thousand sessions at once: a step of one, and whole runs of users who think and read for a minute between
 //! turns, on 256 workers.
 
-use std::io;
+mod support;
+
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fleetsim::fleet::{self, Outcome, Sink};
-use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::metrics::Row;
 use fleetsim::model::request::Prompt;
 use fleetsim::model::session::{Ask, Opening, Plan, Sessions};
 use rand::RngExt;
 
-/// Takes everything and keeps nothing.
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn rows(&self, _: &[Row]) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn job(settings: &[&str]) -> Job {
-    let settings: Vec<(String, String)> =
-        settings.iter().map(|setting| ((*setting).to_owned(), (*setting).to_owned())).collect();
-    let loaded = Loaded::load(None, &settings);
-    loaded.and_then(|loaded| loaded.resolve()).expect("a configuration")
-}
-
-fn run(job: &Job) -> Outcome {
-    let policy =
-        job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
-    let demand = job.traffic.open(job.fleet.seed).expect("a generator");
-    fleet::run(&job.fleet, demand, policy, &Nowhere).expect("a run")
-}
+use support::{job, run};
 
 /// As in `configs/experiments/sessions.toml`, but with three turns on average: about 110,000 sessions.
 const CHATS: [&str; 11] = [

@@ -6,7 +6,7 @@
 use crate::fleet::{Outcome, Scaled, Visited};
 use crate::kernel::Time;
 use crate::model::engine::Engine;
-use crate::model::metrics::{ClassFigures, Interval, Recorder};
+use crate::model::metrics::{Interval, Recorder, Totals};
 use crate::model::router::Admitted;
 
 /// The first law that does not hold, in words.
@@ -101,7 +101,8 @@ fn of_classes(recorder: &Recorder) -> Vec<(&'static str, u64, u64)> {
     if classes.is_empty() {
         return Vec::new();
     }
-    let sum = |part: fn(&ClassFigures) -> u64| classes.iter().map(part).sum::<u64>();
+    let sum =
+        |part: fn(&Totals) -> u64| classes.iter().map(|class| part(&class.totals)).sum::<u64>();
     let mut equations = vec![
         ("requests arrived by class and in all", sum(|class| class.arrived), totals.arrived),
         ("requests completed by class and in all", sum(|class| class.completed), totals.completed),
@@ -110,7 +111,7 @@ fn of_classes(recorder: &Recorder) -> Vec<(&'static str, u64, u64)> {
         ("full queues by class and in all", sum(|class| class.queue_full), totals.queue_full),
         ("requests expired by class and in all", sum(|class| class.expired), totals.expired),
     ];
-    let ended = classes.iter().map(|class| (class.arrived, class.ended()));
+    let ended = classes.iter().map(|class| (class.totals.arrived, class.totals.ended()));
     equations.extend(ended.map(|(arrived, ended)| ("requests of a class", arrived, ended)));
     equations
 }

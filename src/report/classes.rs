@@ -34,19 +34,20 @@ pub(super) fn to_json(fleet: &FleetSpec, outcome: &Outcome) -> Option<Value> {
     let seconds = outcome.duration().as_secs();
     let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
     let object = |(class, figures): (&ClassSpec, &ClassFigures)| {
-        let good = figures.slo.is_set().then_some(figures.good);
+        let totals = &figures.totals;
+        let good = figures.slo.is_set().then_some(totals.good);
         let counts = json!({
             "name": class.name,
             "priority": class.priority,
-            "num_requests": figures.arrived,
-            "completed_requests": figures.completed,
-            "rejected_requests": figures.rejected,
-            "aborted_requests": figures.aborted,
-            "queue_full_requests": figures.queue_full,
-            "expired_requests": figures.expired,
-            "total_output_tokens": figures.output_tokens,
-            "request_throughput_rps": per_second(figures.completed),
-            "output_throughput_tok_s": per_second(figures.output_tokens),
+            "num_requests": totals.arrived,
+            "completed_requests": totals.completed,
+            "rejected_requests": totals.rejected,
+            "aborted_requests": totals.aborted,
+            "queue_full_requests": totals.queue_full,
+            "expired_requests": totals.expired,
+            "total_output_tokens": totals.output_tokens,
+            "request_throughput_rps": per_second(totals.completed),
+            "output_throughput_tok_s": per_second(totals.output_tokens),
             "goodput_completed_requests": good,
             "goodput_request_throughput_rps": good.and_then(per_second),
         });
@@ -77,7 +78,8 @@ pub(super) fn class_table(fleet: &FleetSpec, outcome: &Outcome) -> Option<Table>
         "Within SLO",
     ]);
     for (class, figures) in classes(fleet, &outcome.recorder) {
-        let counts = [figures.arrived, figures.completed, figures.queue_full, figures.expired];
+        let totals = &figures.totals;
+        let counts = [totals.arrived, totals.completed, totals.queue_full, totals.expired];
         let percentiles = metrics(figures).map(|metric| {
             metric.figures.map_or(["-".to_owned(), "-".to_owned()], |figures| {
                 let [p50, _, _, _, p99, _] = figures.percentiles;
@@ -86,8 +88,8 @@ pub(super) fn class_table(fleet: &FleetSpec, outcome: &Outcome) -> Option<Table>
         });
         let [[ttft_p50, ttft_p99], [_, tpot_p99], [_, e2e_p99]] = percentiles;
         let latencies = [ttft_p50, ttft_p99, tpot_p99, e2e_p99];
-        let is_rated = figures.slo.is_set() && figures.arrived > 0;
-        let good = figures.good as f64 / figures.arrived.max(1) as f64;
+        let is_rated = figures.slo.is_set() && totals.arrived > 0;
+        let good = totals.good as f64 / totals.arrived.max(1) as f64;
         let good = if is_rated { percent(good) } else { "-".to_owned() };
         let cells = counts.map(count).into_iter().chain(latencies);
         table.add_row([class.name.clone()].into_iter().chain(cells).chain([good]));

@@ -8,12 +8,13 @@ use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::request::{Prompt, Request, RequestId};
-use fleetsim::model::router::{AdmissionSpec, KvRouterConfig, PolicySpec, QueueOrder};
+use fleetsim::model::router::{AdmissionSpec, PolicySpec, QueueOrder};
 use fleetsim::model::timing::TimingModel;
 use fleetsim::model::workload::Demand;
 use rand::RngExt;
 
 use crate::sessions::{demand, executions, job, one_report, reports, simulate};
+use crate::support::policies;
 use crate::support::seeds;
 use crate::support::swarm::Case;
 use crate::support::visitors::{client, visitors};
@@ -241,14 +242,7 @@ const OVERLOAD: [&str; 8] = [
 #[test]
 fn limits_and_clients_give_one_report_with_every_router() {
     let client = ["client.retries=2", "client.backoff=500ms"];
-    for policy in [
-        PolicySpec::RoundRobin,
-        PolicySpec::Random,
-        PolicySpec::PowerOfTwo,
-        PolicySpec::LeastLoaded,
-        PolicySpec::SessionAffine,
-        PolicySpec::Kv(KvRouterConfig::default()),
-    ] {
+    for policy in policies() {
         let alone = one_report(&job(&OVERLOAD), policy);
         let admitted = alone.admitted.unwrap();
         assert_eq!((admitted.in_flight_max, admitted.waiting_max), (24, 30));

@@ -55,13 +55,13 @@ fn check_figures(spec: &FleetSpec, rows: &[Row], outcome: &Outcome) {
     for (index, (class, figures)) in spec.classes.iter().zip(figures).enumerate() {
         let own: Vec<&Row> = rows.iter().filter(|row| row.class.index() == index).collect();
         let count = |status| own.iter().filter(|row| row.status == status).count() as u64;
-        assert_eq!(figures.arrived, own.len() as u64);
-        assert_eq!(figures.ended(), own.len() as u64);
-        assert_eq!(figures.completed, count(Status::Completed));
-        assert_eq!(figures.rejected, count(Status::Rejected));
-        assert_eq!(figures.aborted, count(Status::Aborted));
-        assert_eq!(figures.queue_full, count(Status::QueueFull));
-        assert_eq!(figures.expired, count(Status::Expired));
+        assert_eq!(figures.totals.arrived, own.len() as u64);
+        assert_eq!(figures.totals.ended(), own.len() as u64);
+        assert_eq!(figures.totals.completed, count(Status::Completed));
+        assert_eq!(figures.totals.rejected, count(Status::Rejected));
+        assert_eq!(figures.totals.aborted, count(Status::Aborted));
+        assert_eq!(figures.totals.queue_full, count(Status::QueueFull));
+        assert_eq!(figures.totals.expired, count(Status::Expired));
         let completed = || own.iter().filter(|row| row.status == Status::Completed);
         let ttfts = || completed().filter_map(|row| row.ttft()).map(Span::as_ns);
         assert_eq!(figures.ttft.count(), ttfts().count() as u64);
@@ -69,7 +69,7 @@ fn check_figures(spec: &FleetSpec, rows: &[Row], outcome: &Outcome) {
         assert_eq!(figures.tpot.count(), completed().filter_map(|row| row.tpot()).count() as u64);
         assert_eq!(figures.e2e.max(), completed().map(|row| row.e2e().as_ns()).max());
         let is_good = |row: &&&Row| class.slo.is_set() && class.slo.is_met(row);
-        assert_eq!(figures.good, own.iter().filter(is_good).count() as u64);
+        assert_eq!(figures.totals.good, own.iter().filter(is_good).count() as u64);
     }
 }
 
@@ -232,7 +232,16 @@ fn generated_sessions_have_classes() {
     let job = job(&keys);
     let outcome = one_report(&job, PolicySpec::LeastLoaded);
     let [gold, rest] = &outcome.recorder.classes[..] else { panic!("two classes") };
-    assert_eq!(gold.arrived + rest.arrived, outcome.recorder.totals.arrived);
-    assert!(gold.queue_full == 0 && rest.queue_full > 0, "{} {}", gold.queue_full, rest.queue_full);
-    assert!(gold.completed == gold.arrived && gold.completed > 100 && rest.completed > 100);
+    assert_eq!(gold.totals.arrived + rest.totals.arrived, outcome.recorder.totals.arrived);
+    assert!(
+        gold.totals.queue_full == 0 && rest.totals.queue_full > 0,
+        "{} {}",
+        gold.totals.queue_full,
+        rest.totals.queue_full
+    );
+    assert!(
+        gold.totals.completed == gold.totals.arrived
+            && gold.totals.completed > 100
+            && rest.totals.completed > 100
+    );
 }

@@ -20,7 +20,7 @@ use fleetsim::model::workload::{Demand, Source, SourceError};
 use fleetsim::report::{self, Context, Summary};
 
 use crate::support::swarm::Case;
-use crate::support::{seeds, shipped, trace};
+use crate::support::{policies, seeds, shipped, trace};
 
 /// Takes everything and keeps nothing: the digest covers all rows.
 struct Nowhere;
@@ -240,14 +240,7 @@ fn the_conversation_trace_gives_one_report() {
     let workers = set("fleet.workers=48");
     let loaded = Loaded::load(Some(&config), &[path, fast, workers]).unwrap();
     let job = loaded.resolve().unwrap();
-    for policy in [
-        PolicySpec::RoundRobin,
-        PolicySpec::Random,
-        PolicySpec::PowerOfTwo,
-        PolicySpec::LeastLoaded,
-        PolicySpec::SessionAffine,
-        PolicySpec::Kv(KvRouterConfig::default()),
-    ] {
+    for policy in policies() {
         let latency = |ms| Latency::constant(Span::from_ms(ms));
         let delayed = ControlPlane { dispatch: latency(1), feedback: latency(5) };
         for control_plane in [ControlPlane::ideal(), delayed] {

@@ -15,6 +15,7 @@ use fleetsim::model::workload::Demand;
 use fleetsim::report::{self, Context, Summary};
 use parking_lot::Mutex;
 
+use crate::support::policies;
 use crate::support::seeds;
 use crate::support::swarm::Case;
 use crate::support::visitors::{Visitor, client, visitors};
@@ -216,14 +217,7 @@ const HASTE: [&str; 4] =
 /// Generated chats and agents, with every policy.
 #[test]
 fn chats_and_agents_give_one_report_with_every_router() {
-    for policy in [
-        PolicySpec::RoundRobin,
-        PolicySpec::Random,
-        PolicySpec::PowerOfTwo,
-        PolicySpec::LeastLoaded,
-        PolicySpec::SessionAffine,
-        PolicySpec::Kv(KvRouterConfig::default()),
-    ] {
+    for policy in policies() {
         for keys in [&CHATS[..], &AGENTS[..]] {
             let patient = one_report(&job(&[keys, &["fleet.workers=6"]].concat()), policy);
             let visited = patient.visited.unwrap();

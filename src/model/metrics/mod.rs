@@ -12,6 +12,7 @@ mod series;
 mod slo;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use class::ClassFigures;
 pub use collector::Collector;
@@ -20,83 +21,10 @@ pub use distribution::Distribution;
 pub use row::{Row, Status};
 pub use series::{Interval, LoadSpread, Series};
 pub use slo::Slo;
+pub use totals::Totals;
 
 use crate::kernel::time::{Span, Time};
 use crate::model::class::{ClassId, ClassSpec};
-
-/// Sums over the requests that have ended.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Totals {
-    /// Requests that entered the fleet.
-    pub arrived: u64,
-    /// Requests that got all their tokens.
-    pub completed: u64,
-    /// Requests that were refused before their first pass.
-    pub rejected: u64,
-    /// Requests that ended early because no pool could hold them any longer.
-    pub aborted: u64,
-    /// Requests that the front end turned away because as many waited as may.
-    pub queue_full: u64,
-    /// Requests that the front end turned away because they had waited as long as anybody may.
-    pub expired: u64,
-    /// Prompt tokens of the completed requests.
-    pub prompt_tokens: u64,
-    /// Tokens generated for the completed requests.
-    pub output_tokens: u64,
-    /// Tokens generated for the aborted requests.
-    pub aborted_tokens: u64,
-    /// Tokens of completed requests that came from the prefix cache: the most over their admissions.
-    pub reused_tokens: u64,
-    /// The same at their first admission.
-    pub first_reused_tokens: u64,
-    /// Nanoseconds that requests spent in running batches.
-    pub running_ns: u128,
-    /// Nanoseconds from arrival to end, over all requests.
-    pub residence_ns: u128,
-    /// Requests that kept every bound of the SLO, if there is one.
-    pub good: u64,
-    /// Tokens generated for these.
-    pub good_tokens: u64,
-}
-
-impl Totals {
-    /// Adds the sums over other requests.
-    pub fn add(&mut self, other: &Totals) {
-        // All fields by name, so that a new one cannot be forgotten.
-        let Totals {
-            arrived,
-            completed,
-            rejected,
-            aborted,
-            queue_full,
-            expired,
-            prompt_tokens,
-            output_tokens,
-            aborted_tokens,
-            reused_tokens,
-            first_reused_tokens,
-            running_ns,
-            residence_ns,
-            good,
-            good_tokens,
-        } = *other;
-        self.arrived += arrived;
-        self.completed += completed;
-        self.rejected += rejected;
-        self.aborted += aborted;
-        self.queue_full += queue_full;
-        self.expired += expired;
-        self.prompt_tokens += prompt_tokens;
-        self.output_tokens += output_tokens;
-        self.aborted_tokens += aborted_tokens;
-        self.reused_tokens += reused_tokens;
-        self.first_reused_tokens += first_reused_tokens;
-        self.running_ns += running_ns;
-        self.residence_ns += residence_ns;
-        self.good += good;
-        self.good_tokens += good_tokens;
-    }
-}
 
 /// What one engine did, counted pass by pass and not request by request: the other side of every check of the totals.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -229,7 +157,7 @@ impl Recorder {
     /// A request reached the front end.
     pub fn arrive(&mut self, time: Time, class: ClassId) {
         if let Some(figures) = self.classes.get_mut(class.index()) {
-            figures.arrived += 1;
+            figures.totals.arrived += 1;
         }
         self.first_arrival = Some(self.first_arrival.map_or(time, |first| first.min(time)));
         self.totals.arrived += 1;
@@ -266,38 +194,14 @@ impl Recorder {
     /// A request has ended.
     pub fn close(&mut self, row: Row) {
         self.last_end = self.last_end.max(row.end);
-        self.totals.running_ns += u128::from(row.running_ns);
-        self.totals.residence_ns += u128::from(row.e2e().as_ns());
+        self.totals.close(&row, &self.slo);
         match row.status {
-            Status::Completed => self.close_completed(&row),
-            Status::Rejected => self.totals.rejected += 1,
-            Status::QueueFull => {
-                self.totals.queue_full += 1;
-                self.series.at(row.end).queue_full += 1;
-            }
-            Status::Expired => {
-                self.totals.expired += 1;
-                self.series.at(row.end).expired += 1;
-            }
-            Status::Aborted => {
-                self.totals.aborted += 1;
-                self.totals.aborted_tokens += u64::from(row.output_tokens);
-            }
+            Status::Completed => self.series.at(row.end).completed += 1,
+            Status::QueueFull => self.series.at(row.end).queue_full += 1,
+            Status::Expired => self.series.at(row.end).expired += 1,
+            Status::Rejected | Status::Aborted => {}
         }
         self.rows.push(row);
-    }
-
-    fn close_completed(&mut self, row: &Row) {
-        self.totals.completed += 1;
-        self.totals.prompt_tokens += u64::from(row.prompt_tokens);
-        self.totals.output_tokens += u64::from(row.output_tokens);
-        self.totals.reused_tokens += u64::from(row.reused_tokens);
-        self.totals.first_reused_tokens += u64::from(row.first_reused_tokens);
-        if self.slo.is_set() && self.slo.is_met(row) {
-            self.totals.good += 1;
-            self.totals.good_tokens += u64::from(row.output_tokens);
-        }
-        self.series.at(row.end).completed += 1;
     }
 
     /// Shows `take` the rows since the last time, after entering them into the digest and the distributions, and forgets

@@ -12,6 +12,7 @@ use fleetsim::fleet::Sink;
 use fleetsim::io::timing::Library;
 use fleetsim::kernel::Span;
 use fleetsim::model::metrics::Row;
+use fleetsim::model::router::{KvRouterConfig, PolicySpec};
 use fleetsim::model::timing::measured::{DecodeRow, PrefillRow, Scales, Table};
 use fleetsim::model::timing::{Measured, TimingModel};
 use parking_lot::Mutex;
@@ -26,6 +27,18 @@ pub(crate) fn trace(name: &str) -> Option<PathBuf> {
 /// What the reference peer made of a case: in the folder `FLEETSIM_CASES`, or in `../shared/reference/cases`.
 pub(crate) fn case(name: &str) -> Option<PathBuf> {
     find("FLEETSIM_CASES", "../shared/reference/cases", name)
+}
+
+/// Every router policy.
+pub(crate) fn policies() -> [PolicySpec; 6] {
+    [
+        PolicySpec::RoundRobin,
+        PolicySpec::Random,
+        PolicySpec::PowerOfTwo,
+        PolicySpec::LeastLoaded,
+        PolicySpec::SessionAffine,
+        PolicySpec::Kv(KvRouterConfig::default()),
+    ]
 }
 
 /// All timing tables: the folder `FLEETSIM_TIMING`, or `../shared/timing`.
