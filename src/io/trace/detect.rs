@@ -27,6 +27,9 @@ pub fn detect(path: &Path) -> Result<Format, TraceError> {
 }
 
 fn detect_line(line: &[u8]) -> Result<Format, Problem> {
+    if std::str::from_utf8(line).is_err() {
+        return Err(Problem::NotText);
+    }
     if line.trim_ascii_start().starts_with(b"{") {
         // Not parsed: what is wrong with a broken line is for the reader to say.
         let names = |text: &[u8]| line.windows(text.len()).any(|window| window == text);

@@ -65,6 +65,8 @@ pub enum Problem {
     IdsInCsv,
     /// The first line, shown here, belongs to no format that can be told from it.
     UnknownFormat(String),
+    /// The first line is not text, packed or not.
+    NotText,
     /// The file to write exists already.
     Exists,
     /// The file cannot be written.
@@ -136,6 +138,9 @@ impl fmt::Display for TraceError {
     }
 }
 
+const NOT_TEXT: &str =
+    "not text, but a trace has to be lines of UTF-8, plain or packed with gzip or zstd";
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -169,6 +174,7 @@ impl fmt::Display for Problem {
                 "the first line, {line}, belongs to no known trace; set workload.format to csv or \
                  jsonl and name the fields in workload.columns"
             ),
+            Problem::NotText => f.write_str(NOT_TEXT),
             Problem::Exists => f.write_str("exists already, and is overwritten only if forced"),
             Problem::Write(error) => write!(f, "cannot be written: {error}"),
             Problem::Field { name, found, expected } => {

@@ -169,6 +169,10 @@ fn formats_are_detected() {
     for (text, expected) in cases {
         assert_eq!(detected(text.as_bytes()), Err(expected));
     }
+    let packed_otherwise = detected(b"\xfd7zXZ\0\0\x04\n");
+    assert!(
+        packed_otherwise.unwrap_err().starts_with("x:1: not text, but a trace has to be lines")
+    );
     let directory = detect(folder.path()).unwrap_err().to_string();
     assert!(directory.ends_with(": is a directory, not a trace"), "{directory}");
 }
