@@ -16,14 +16,14 @@ use crate::fleet::{
     Execution, ExecutionOptions, FleetSpec, INDEX_PARTS, Outcome, THREADS_WORTH_DIVIDING, Threads,
 };
 use crate::io::config::Job;
-use crate::kernel::Account;
-use crate::report::{Costs, Scaling, ScalingPoint};
+use crate::kernel::{Account, Occupancy};
+use crate::report::{Busy, Costs, Scaling, ScalingPoint};
 
 /// The most threads that can be asked about, as for `run.threads`.
 const THREADS_MAX: usize = 1024;
 
 /// The most runs at once that tell how cores slow one another: each needs the memory of a run.
-const CROWD_MAX: usize = 8;
+const CROWD_MAX: usize = 16;
 
 /// The most repetitions.
 const REPEAT_MAX: usize = 1000;
@@ -47,6 +47,8 @@ enum Way {
     Sequential,
     /// The parallel executor on so many threads.
     Parallel(usize),
+    /// The same, taking down what the threads spend their time on.
+    Watched(usize),
     /// So many runs at once, each with the parallel executor on one thread: their mean time.
     Crowd(usize),
 }
@@ -61,6 +63,7 @@ impl Way {
             Way::Sequential => "sequential executor".to_owned(),
             Way::Parallel(1) => "parallel executor on 1 thread".to_owned(),
             Way::Parallel(threads) => format!("parallel executor on {threads} threads"),
+            Way::Watched(threads) => format!("what {threads} threads spend their time on"),
             Way::Crowd(runs) => format!("{runs} runs at once, on 1 thread each"),
         }
     }
@@ -69,11 +72,12 @@ impl Way {
     fn execution(self, pin: bool) -> Execution {
         let threads = match self {
             Way::Account(_) | Way::Sequential | Way::Crowd(_) => 1,
-            Way::Parallel(threads) => threads,
+            Way::Parallel(threads) | Way::Watched(threads) => threads,
         };
         let options = ExecutionOptions {
             parallel_alone: self != Way::Sequential,
             account: matches!(self, Way::Account(_)),
+            occupancy: matches!(self, Way::Watched(_)),
             index_parts: if let Way::Account(parts) = self { Some(parts) } else { None },
             ..ExecutionOptions::default()
         };
@@ -108,7 +112,7 @@ impl Plan {
     pub fn run(&self, watch: &mut dyn Watch) -> Result<Scaling, ExperimentError> {
         let ways = self.ways();
         let mut least = vec![Duration::MAX; ways.len()];
-        let mut accounts: BTreeMap<u32, Account> = BTreeMap::new();
+        let mut books = Books::default();
         let mut digest = None;
         for repetition in 1..=self.repeat {
             for (&way, least) in ways.iter().zip(&mut least) {
@@ -121,21 +125,21 @@ impl Plan {
                 })?;
                 digest = Some(outcome.digest);
                 *least = wall.min(*least);
-                if let (Way::Account(parts), Some(account)) = (way, outcome.account) {
-                    let same = accounts.entry(parts).or_insert_with(|| account.clone());
-                    same.keep_least(&account);
-                }
+                books.keep(way, outcome);
             }
         }
         let wall = |way| ways.iter().position(|&other| other == way).map(|index| least[index]);
-        Ok(self.evaluate(&accounts, digest.expect("there was a run"), wall))
+        Ok(self.evaluate(&books, digest.expect("there was a run"), wall))
     }
 
     /// Everything that is run in a repetition, in order.
     fn ways(&self) -> Vec<Way> {
-        let more = self.threads.iter().filter(|&&threads| 1 < threads && threads <= self.cores);
-        let crowd = more.clone().max().map(|&threads| Way::Crowd(threads.min(CROWD_MAX)));
-        let more = more.map(|&threads| Way::Parallel(threads)).chain(crowd);
+        let more = self.threads.iter().copied();
+        let more = more.filter(|&threads| 1 < threads && threads <= self.cores);
+        let more = more.flat_map(|threads| {
+            let crowd = (threads <= CROWD_MAX).then_some(Way::Crowd(threads));
+            [Way::Parallel(threads), Way::Watched(threads)].into_iter().chain(crowd)
+        });
         let is_divided = self.threads.iter().any(|&threads| threads >= THREADS_WORTH_DIVIDING);
         let divided = is_divided.then_some(Way::Account(INDEX_PARTS));
         let first = [Way::Account(0), Way::Sequential, Way::Parallel(1)];
@@ -194,24 +198,24 @@ impl Plan {
 
     fn evaluate(
         &self,
-        accounts: &BTreeMap<u32, Account>,
+        books: &Books,
         digest: u128,
         wall: impl Fn(Way) -> Option<Duration>,
     ) -> Scaling {
         let seconds = |way| wall(way).map(|wall| wall.as_secs_f64());
-        let account = &accounts[&0];
+        let account = &books.accounts[&0];
         // If the index can't be divided, the second account is as good as the first.
-        let divided = accounts.get(&INDEX_PARTS).filter(|account| account.aides() > 0.0);
+        let divided = books.accounts.get(&INDEX_PARTS).filter(|account| account.aides() > 0.0);
         let alone = account.predict(1).time;
         let alone_s = seconds(Way::Parallel(1)).expect("it is always run");
-        let crowd = (2..=CROWD_MAX).find_map(|runs| Some((runs, seconds(Way::Crowd(runs))?)));
-        let crowding = crowd.map(|(runs, seconds)| (runs, (seconds / alone_s).max(1.0)));
+        let crowd = (2..=CROWD_MAX).filter_map(|runs| Some((runs, seconds(Way::Crowd(runs))?)));
+        let crowds: Vec<_> = crowd.map(|(runs, s)| (runs, (s / alone_s).max(1.0))).collect();
         let point = |&threads: &usize| {
             let is_divided = threads >= THREADS_WORTH_DIVIDING;
             let prediction = divided.filter(|_| is_divided).unwrap_or(account).predict(threads);
             // Of cores that are not there nobody knows.
-            let known = crowding.filter(|_| threads <= self.cores);
-            let slower = known.map(|crowding| slowdown(crowding, threads));
+            let is_known = threads <= self.cores;
+            let slower = is_known.then(|| slowdown(&crowds, threads));
             let time = prediction.time * slower.unwrap_or(1.0);
             ScalingPoint {
                 threads,
@@ -222,6 +226,7 @@ impl Plan {
                 imbalance_lost: prediction.imbalance / time,
                 rendezvous_lost: prediction.rendezvous / time,
                 crowding_lost: slower.map(|slower| 1.0 - 1.0 / slower),
+                busy: books.busy.get(&threads).map(|watched| Busy::new(watched, account.work())),
             }
         };
         Scaling {
@@ -236,17 +241,43 @@ impl Plan {
             divided: divided.map(costs),
             sequential_s: seconds(Way::Sequential).expect("it is always run"),
             alone_s,
-            crowding,
+            crowding: crowds.last().copied(),
             points: self.threads.iter().map(point).collect(),
         }
     }
 }
 
-/// How many times as long work takes on so many busy cores, if so many runs at once took so many times as long as one. It
-/// grows evenly with the other cores up to that many, and stays beyond.
-fn slowdown((runs, times): (usize, f64), threads: usize) -> f64 {
-    let others = threads.min(runs) - 1;
-    1.0 + (times - 1.0) * others as f64 / (runs - 1) as f64
+/// How many times as long work takes on so many busy cores, where so many runs at once took so many times as long as one:
+/// as long as the next smaller crowd.
+fn slowdown(crowds: &[(usize, f64)], threads: usize) -> f64 {
+    crowds.iter().rev().find(|(runs, _)| *runs <= threads).map_or(1.0, |(_, times)| *times)
+}
+
+/// What executors took down about themselves.
+#[derive(Default)]
+struct Books {
+    /// By the parts of the router's index.
+    accounts: BTreeMap<u32, Account>,
+    /// By threads.
+    busy: BTreeMap<usize, Occupancy>,
+}
+
+impl Books {
+    fn keep(&mut self, way: Way, outcome: Outcome) {
+        match (way, outcome.account, outcome.occupancy) {
+            (Way::Account(parts), Some(account), _) => {
+                let same = self.accounts.entry(parts).or_insert_with(|| account.clone());
+                same.keep_least(&account);
+            }
+            (Way::Watched(threads), _, Some(occupancy)) => {
+                let least = self.busy.entry(threads).or_insert(occupancy);
+                if occupancy.length < least.length {
+                    *least = occupancy;
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn costs(account: &Account) -> Costs {
@@ -310,15 +341,17 @@ mod tests {
         let mut plan = Plan::new(job, "2,4,8", "1").unwrap();
         plan.cores = 4;
         let first = [Way::Account(0), Way::Sequential, Way::Parallel(1), Way::Account(INDEX_PARTS)];
-        let more = [Way::Parallel(2), Way::Parallel(4), Way::Crowd(4)];
-        assert_eq!(plan.ways(), [&first[..], &more].concat());
+        let two = [Way::Parallel(2), Way::Watched(2), Way::Crowd(2)];
+        let four = [Way::Parallel(4), Way::Watched(4), Way::Crowd(4)];
+        assert_eq!(plan.ways(), [&first[..], &two, &four].concat());
         plan.cores = 1;
         assert_eq!(plan.ways(), first);
     }
 
     #[test]
-    fn others_slow_a_core_evenly() {
-        let times = [1, 2, 3, 5, 64].map(|threads| slowdown((3, 1.5), threads));
-        assert_eq!(times.map(|times| (times * 100.0) as u32), [100, 125, 150, 150, 150]);
+    fn others_slow_a_core() {
+        let times = [1, 2, 3, 4, 64].map(|threads| slowdown(&[(2, 1.25), (4, 1.5)], threads));
+        assert_eq!(times.map(|times| (times * 100.0) as u32), [100, 125, 125, 150, 150]);
+        assert!((slowdown(&[], 3) - 1.0).abs() < 1e-9);
     }
 }

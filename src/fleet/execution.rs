@@ -48,6 +48,8 @@ pub struct ExecutionOptions {
     pub index_parts: Option<u32>,
     /// Take down what every task costs; with `parallel_alone` and one thread.
     pub account: bool,
+    /// Take down what the threads spend their time on; in the executor with phases.
+    pub occupancy: bool,
     /// Clocks in place of phases: the executor that checks the other one.
     pub asynchronous: bool,
     /// Threads don't help one another.

@@ -48,7 +48,9 @@ use crate::fleet::intake::Intake;
 use crate::fleet::message::{Message, Places};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::worker::Worker;
-use crate::kernel::{self, Account, Context, Finished, Lp, ParallelOptions, Span, Stopped, Time};
+use crate::kernel::{
+    self, Account, Context, Finished, Lp, Occupancy, ParallelOptions, Span, Stopped, Time,
+};
 use crate::model::engine::Engine;
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
@@ -175,8 +177,8 @@ pub fn run(
     let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
     let drain = Drain::new(sink, places, spec.series_interval, recorders.len());
-    let account = spec.execution.options.account.then(Mutex::default);
-    let result = execute(spec, &mut lps, &mut recorders, &drain, account.as_ref());
+    let books = Books::new(spec.execution.options);
+    let result = execute(spec, &mut lps, &mut recorders, &drain, &books);
     let mut recorder = recorders.swap_remove(0);
     for other in recorders {
         recorder.merge(other);
@@ -199,7 +201,6 @@ pub fn run(
     let scaled = scaled.map(|scaler| scaler.finish(finished.end));
     let visited = lps.first_mut().and_then(FleetLp::visited);
     let admitted = lps.first_mut().and_then(FleetLp::admitted);
-    let account = account.map(Mutex::into_inner);
     // The executor counts more of them, and more yet if the router's index is in parts.
     let events = recorder.totals.arrived + lps.iter().map(FleetLp::events).sum::<u64>();
     let (digest, end) = (recorder.digest.value(), finished.end);
@@ -214,7 +215,8 @@ pub fn run(
         events,
         end,
         executed,
-        account,
+        account: books.account.map(Mutex::into_inner),
+        occupancy: books.occupancy.map(Mutex::into_inner),
     };
     match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
@@ -267,13 +269,28 @@ fn divide(spec: &FleetSpec, policy: &dyn Policy, parts: u32) -> Option<Divided> 
     if parts > 0 && is_possible { policy.divide(parts) } else { None }
 }
 
+/// What the executor takes down about itself, if it is to.
+struct Books {
+    account: Option<Mutex<Account>>,
+    occupancy: Option<Mutex<Occupancy>>,
+}
+
+impl Books {
+    fn new(options: ExecutionOptions) -> Books {
+        Books {
+            account: options.account.then(Mutex::default),
+            occupancy: options.occupancy.then(Mutex::default),
+        }
+    }
+}
+
 /// Runs the LPs on as many threads as there are recorders.
 fn execute(
     spec: &FleetSpec,
     lps: &mut [FleetLp],
     recorders: &mut [Recorder],
     drain: &Drain<'_>,
-    account: Option<&Mutex<Account>>,
+    books: &Books,
 ) -> Result<Finished, Stopped> {
     let Execution { pin, options, .. } = spec.execution;
     if let [recorder] = recorders
@@ -292,7 +309,8 @@ fn execute(
         pin,
         hub_budget: (2 * u64::from(spec.workers())).clamp(1024, READ_AHEAD),
         errand: &|| ahead.as_ref().is_some_and(|ahead| ahead.advance()),
-        account,
+        account: books.account.as_ref(),
+        occupancy: books.occupancy.as_ref(),
         fuzz: options.fuzz,
     };
     run(lps, recorders, drain, options)

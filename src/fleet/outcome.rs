@@ -3,7 +3,7 @@
 use crate::fleet::execution::Executed;
 use crate::fleet::scaler::Scaled;
 use crate::fleet::visits::Visited;
-use crate::kernel::{Account, Span, Time};
+use crate::kernel::{Account, Occupancy, Span, Time};
 use crate::model::lifecycle::GpuTime;
 use crate::model::metrics::{Recorder, Work};
 use crate::model::router::Admitted;
@@ -33,6 +33,8 @@ pub struct Outcome {
     pub executed: Executed,
     /// What every task cost, if that was asked for.
     pub account: Option<Account>,
+    /// What the threads spent their time on, if that was asked for.
+    pub occupancy: Option<Occupancy>,
 }
 
 impl Outcome {

@@ -69,7 +69,8 @@ pub use asynchronous::run as run_asynchronous;
 pub use key::EventKey;
 pub use lp::{Class, Context, Envelope, Lp, LpId};
 pub use parallel::{
-    Account, ParallelOptions, Prediction, can_run_parallel, empty_phases, run as run_parallel,
+    Account, Occupancy, ParallelOptions, Prediction, can_run_parallel, empty_phases,
+    run as run_parallel,
 };
 pub use queue::MessageQueue;
 pub use sequential::{Finished, Observer, Stopped, run as run_sequential};

@@ -3,6 +3,7 @@
 //! A figure that cannot be computed is absent, never zero.
 
 mod admission;
+mod busy;
 mod catalog;
 mod classes;
 mod json;
@@ -22,6 +23,7 @@ mod timing;
 mod workers;
 mod workload;
 
+pub use busy::Busy;
 pub use catalog::{catalog_to_json, write_catalog};
 pub use json::to_json;
 pub use planner::{ScalingFigures, write_planner};

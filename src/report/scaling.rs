@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use crate::fleet::{INDEX_PARTS, THREADS_WORTH_DIVIDING};
+use crate::report::busy::{Busy, busy_table};
 use crate::report::number::{count, decimal, percent};
 use crate::report::plot::{Axis, Chart, Line};
 use crate::report::table::table;
@@ -135,6 +136,8 @@ pub struct ScalingPoint {
     pub rendezvous_lost: f64,
     /// Lost because busy cores slow one another; absent if the machine has not so many, and not in the prediction then.
     pub crowding_lost: Option<f64>,
+    /// What the threads spent their time on; absent if that was not measured.
+    pub busy: Option<Busy>,
 }
 
 /// A column: its name in `scaling.csv` and JSON, and what it says of a point.
@@ -254,7 +257,13 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
             point.crowding_lost.map_or("-".to_owned(), percent),
         ]);
     }
-    writeln!(out, "{table}")
+    writeln!(out, "{table}")?;
+    let busy = || scaling.points.iter().filter_map(|point| Some((point.threads, point.busy?)));
+    if busy().next().is_some() {
+        writeln!(out, "what the threads spent their time on:")?;
+        writeln!(out, "{}", busy_table(busy()))?;
+    }
+    Ok(())
 }
 
 /// The figures as one object; `points` has an object for each number of threads.
@@ -264,7 +273,8 @@ pub fn scaling_to_json(scaling: &Scaling) -> Value {
             Some(((*name).to_owned(), Value::from(value(scaling, point)?)))
         });
         let threads = ("threads".to_owned(), Value::from(point.threads));
-        Value::Object([threads].into_iter().chain(figures).collect::<Map<_, _>>())
+        let busy = point.busy.map(|busy| ("busy".to_owned(), busy.to_json()));
+        Value::Object([threads].into_iter().chain(figures).chain(busy).collect::<Map<_, _>>())
     };
     let mut object = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -335,6 +345,7 @@ mod tests {
             imbalance_lost: 0.5,
             rendezvous_lost: 0.125,
             crowding_lost: measured_s.map(|_| 0.0625),
+            busy: None,
         };
         Scaling {
             workload: "toy".to_owned(),

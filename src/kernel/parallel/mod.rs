@@ -10,12 +10,14 @@ mod gate;
 mod horizon;
 mod lane;
 mod leader;
+mod occupancy;
 mod star;
 #[cfg(test)]
 mod tests;
 
 pub use account::{Account, Prediction};
 pub use empty::empty_phases;
+pub use occupancy::Occupancy;
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -29,7 +31,7 @@ use crate::kernel::parallel::account::Stopwatch;
 use crate::kernel::parallel::census::Census;
 use crate::kernel::parallel::gate::Gate;
 use crate::kernel::parallel::leader::Leader;
-use crate::kernel::parallel::star::{Desk, EVENTS_PER_POLL, Star};
+use crate::kernel::parallel::star::{Desk, EVENTS_PER_POLL, HUB, Star};
 use crate::kernel::rng::mix64;
 use crate::kernel::sequential::{Finished, Observer, Stopped, panic_message};
 use crate::kernel::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, yield_now};
@@ -53,6 +55,8 @@ pub struct ParallelOptions<'a> {
     pub errand: &'a (dyn Fn() -> bool + Sync),
     /// Takes down what every task costs, if there is one thread.
     pub account: Option<&'a parking_lot::Mutex<Account>>,
+    /// Takes down what the threads spend their time on.
+    pub occupancy: Option<&'a parking_lot::Mutex<Occupancy>>,
     /// Gives up the core at random moments drawn from this seed, to try many schedules.
     pub fuzz: Option<u64>,
 }
@@ -66,6 +70,7 @@ impl Default for ParallelOptions<'_> {
             hub_budget: 1 << 14,
             errand: &|| false,
             account: None,
+            occupancy: None,
             fuzz: None,
         }
     }
@@ -134,6 +139,7 @@ where
     };
     observer.watch(&run.star.activity);
     run.star.start(run.slots[0].lock().recorder);
+    let mut clock = Stopwatch::start(run.options.occupancy.is_some());
     if threads == 1 {
         run.thread(0, false);
     } else {
@@ -144,6 +150,7 @@ where
             }
         });
     }
+    run.take_down(clock.lap());
     let census = run.leader.lock().census;
     (run.result(census), census)
 }
@@ -162,13 +169,20 @@ struct Slot<'a, R> {
     unpolled: u64,
     /// Tasks that the thread has run.
     tasks: u64,
+    /// What the thread has spent its time on, if that is asked for.
+    occupancy: Occupancy,
 }
 
 type Slots<'a, R> = Box<[CachePadded<Mutex<Slot<'a, R>>>]>;
 
 impl<'a, R> Slot<'a, R> {
     fn new(recorder: &'a mut R) -> CachePadded<Mutex<Self>> {
-        CachePadded::new(Mutex::new(Slot { recorder, unpolled: 0, tasks: 0 }))
+        CachePadded::new(Mutex::new(Slot {
+            recorder,
+            unpolled: 0,
+            tasks: 0,
+            occupancy: Occupancy::default(),
+        }))
     }
 }
 
@@ -218,7 +232,7 @@ where
     }
 
     fn work(&self, thread: usize) {
-        let mut errand = || (self.options.errand)();
+        let mut errand = || self.errand(thread);
         if thread == 0 && self.lead(thread) {
             // The leader is an unfinished task of the phase it has opened.
             self.share(thread, 1);
@@ -230,6 +244,37 @@ where
                 break;
             }
             self.gate.wait(seen, &mut errand);
+        }
+    }
+
+    /// Does a piece of work for later, if there is one.
+    fn errand(&self, thread: usize) -> bool {
+        let mut clock = self.stopwatch();
+        let was_one = (self.options.errand)();
+        if was_one {
+            self.note(thread, &mut clock, |occupancy| &mut occupancy.errands);
+        }
+        was_one
+    }
+
+    /// Runs if somebody asks what the threads spend their time on.
+    fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::start(self.options.occupancy.is_some())
+    }
+
+    /// Takes down what a thread has spent its time on since its clock was looked at last.
+    fn note(&self, thread: usize, clock: &mut Stopwatch, on: impl Fn(&mut Occupancy) -> &mut f64) {
+        if self.options.occupancy.is_some() {
+            *on(&mut self.slots[thread].lock().occupancy) += clock.lap();
+        }
+    }
+
+    /// Passes on what the threads have spent their time on in a run of this length.
+    fn take_down(&self, length: f64) {
+        if let Some(occupancy) = self.options.occupancy {
+            let mut sum = Occupancy { threads: self.slots.len(), length, ..Occupancy::default() };
+            self.slots.iter().for_each(|slot| sum.add(&slot.lock().occupancy));
+            *occupancy.lock() = sum;
         }
     }
 
@@ -284,6 +329,7 @@ where
     fn lead(&self, thread: usize) -> bool {
         let mut leader = self.leader.try_lock().expect("INV-12: one leader");
         let mut swept = self.events.load(Ordering::Relaxed);
+        let mut leading = self.stopwatch();
         loop {
             let clock = Stopwatch::start(self.options.account.is_some());
             let is_over = self.gate.is_stopped() || self.is_halted.load(Ordering::Relaxed);
@@ -297,12 +343,15 @@ where
                 swept = events;
                 self.sweep();
             }
-            if leader.is_worth_sharing(events) {
+            let is_shared = leader.is_worth_sharing(events);
+            self.note(thread, &mut leading, |occupancy| &mut occupancy.leading);
+            if is_shared {
                 let Leader { tasks, ends, aides, .. } = &*leader;
                 self.gate.open(tasks, ends, *aides);
                 return true;
             }
             self.run_alone(&leader, thread, clock);
+            leading = self.stopwatch();
         }
     }
 
@@ -400,7 +449,17 @@ where
     /// Does a task of the phase.
     fn run(&mut self, task: u32) {
         self.slot.tasks += 1;
+        let mut clock = self.run.stopwatch();
         self.run.star.run(task, self);
+        let (lap, star) = (clock.lap(), &self.run.star);
+        let occupancy = &mut self.slot.occupancy;
+        if task == HUB {
+            occupancy.hub += lap;
+        } else if star.is_aide(task) {
+            occupancy.aides += lap;
+        } else {
+            occupancy.spokes += lap;
+        }
     }
 }
 
