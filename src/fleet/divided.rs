@@ -209,7 +209,7 @@ impl Lp for IndexPart {
                 let prompt = self.prompts.remove(&request).expect("it was looked up here");
                 self.books.assign(request, &prompt, assigned);
             }
-            Message::Feedback(feedback) => self.hear(*feedback, context),
+            Message::Feedback(feedback) => self.hear(feedback, context),
             other => unreachable!("{other:?} does not reach the index"),
         }
     }

@@ -6,9 +6,9 @@
 
 use crate::kernel::rng::mix64;
 use crate::kernel::{Class, LpId};
-use crate::model::kv::CacheChange;
+use crate::model::kv::CacheChanges;
 use crate::model::planner::{Traffic, WorkerLoad};
-use crate::model::request::{Mention, Request, RequestId, WorkerId};
+use crate::model::request::{Mentions, Request, RequestId, WorkerId};
 use crate::model::router::{Assigned, Ended, Overlaps};
 
 /// A part of the index hears where a request was sent.
@@ -34,7 +34,7 @@ pub(super) enum Message {
     /// To a worker that is empty: its process ends, and what it has cached is gone.
     Leave,
     /// To the coordinator, or a part of its index: this has happened.
-    Feedback(Box<Feedback>),
+    Feedback(Feedback),
     /// To a part of the index: who has how much of this request, which arrives now?
     LookUp(Box<Request>),
     /// From it: they have so much.
@@ -48,16 +48,19 @@ pub(super) enum Message {
 }
 
 /// What a worker reports about one pass, as far as somebody reads it.
+///
+/// It travels as it is, without a box: the coordinator reads it on another core than the one that wrote it, and every piece
+/// of memory that it has to follow to there, and to give back, is one more line that has to come over.
 #[derive(Debug)]
 pub(super) struct Feedback {
     /// Who reports.
     pub worker: WorkerId,
     /// Requests whose first token is out.
-    pub prefilled: Vec<Mention>,
+    pub prefilled: Mentions,
     /// Requests that have ended.
-    pub finished: Vec<Mention>,
+    pub finished: Mentions,
     /// Changes of the prefix cache.
-    pub changes: Vec<CacheChange>,
+    pub changes: CacheChanges,
     /// What the Planner sees, if there is one and it is news.
     pub observed: Option<Box<Observed>>,
 }
@@ -74,8 +77,8 @@ pub(super) struct Observed {
 impl Feedback {
     /// Nothing has happened.
     pub(super) fn new(worker: WorkerId) -> Feedback {
-        let (prefilled, finished, changes) = (Vec::new(), Vec::new(), Vec::new());
-        Feedback { worker, prefilled, finished, changes, observed: None }
+        let (prefilled, finished) = (Mentions::new(), Mentions::new());
+        Feedback { worker, prefilled, finished, changes: CacheChanges::new(), observed: None }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::kernel::{Context, Lp, LpId, Span, Time};
 use crate::model::engine::{Engine, EngineConfig, Outcome};
 use crate::model::metrics::Recorder;
 use crate::model::planner::{Traffic, WorkerLoad};
-use crate::model::request::WorkerId;
+use crate::model::request::{Mentions, WorkerId};
 use crate::model::router::Reads;
 
 /// One worker.
@@ -85,7 +85,7 @@ impl Worker {
         if self.reports.prefilled {
             feedback.prefilled = std::mem::take(prefilled);
         }
-        let mut refused_feedback = Vec::new();
+        let mut refused_feedback = Mentions::new();
         if self.reports.finished {
             feedback.finished = std::mem::take(finished);
             refused_feedback = std::mem::take(refused);
@@ -115,11 +115,11 @@ impl Worker {
         let at = arrival.max(promised).max(self.last_report);
         self.last_report = at;
         if let Some(lp) = self.only_reader(&feedback) {
-            context.send(lp, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
+            context.send(lp, at, FEEDBACK, Message::Feedback(feedback));
             return;
         }
         for (part, feedback) in self.split(feedback) {
-            context.send(part, at, FEEDBACK, Message::Feedback(Box::new(feedback)));
+            context.send(part, at, FEEDBACK, Message::Feedback(feedback));
         }
     }
 

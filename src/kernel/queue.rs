@@ -1,60 +1,45 @@
 //! Messages on their way, behind four operations: push, peek, pop, len.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use slab::Slab;
+
 use crate::kernel::key::EventKey;
-use crate::kernel::lp::Envelope;
+use crate::kernel::lp::{Envelope, LpId};
 
 /// The messages that have not been delivered.
+///
+/// What is sorted are keys: messages are large, and stay where they are.
 #[derive(Debug)]
 pub struct MessageQueue<M> {
-    heap: BinaryHeap<Reverse<ByKey<M>>>,
-}
-
-#[derive(Debug)]
-struct ByKey<M>(Envelope<M>);
-
-impl<M> PartialEq for ByKey<M> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl<M> Eq for ByKey<M> {}
-
-impl<M> PartialOrd for ByKey<M> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<M> Ord for ByKey<M> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.key.cmp(&other.0.key)
-    }
+    heap: BinaryHeap<Reverse<(EventKey, u32)>>,
+    messages: Slab<(LpId, M)>,
 }
 
 impl<M> Default for MessageQueue<M> {
     fn default() -> Self {
-        MessageQueue { heap: BinaryHeap::new() }
+        MessageQueue { heap: BinaryHeap::new(), messages: Slab::new() }
     }
 }
 
 impl<M> MessageQueue<M> {
     /// Adds a message.
-    pub fn push(&mut self, envelope: Envelope<M>) {
-        self.heap.push(Reverse(ByKey(envelope)));
+    pub fn push(&mut self, Envelope { key, to, message }: Envelope<M>) {
+        let place = self.messages.insert((to, message)) as u32;
+        self.heap.push(Reverse((key, place)));
     }
 
     /// The key of the next message; [`EventKey::MAX`] when there is none.
     pub fn peek(&self) -> EventKey {
-        self.heap.peek().map_or(EventKey::MAX, |Reverse(ByKey(envelope))| envelope.key)
+        self.heap.peek().map_or(EventKey::MAX, |Reverse((key, _))| *key)
     }
 
     /// Takes the next message.
     pub fn pop(&mut self) -> Option<Envelope<M>> {
-        self.heap.pop().map(|Reverse(ByKey(envelope))| envelope)
+        let Reverse((key, place)) = self.heap.pop()?;
+        let (to, message) = self.messages.remove(place as usize);
+        Some(Envelope { key, to, message })
     }
 
     /// How many messages wait.
@@ -71,7 +56,7 @@ impl<M> MessageQueue<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::lp::{Class, LpId};
+    use crate::kernel::lp::Class;
     use crate::kernel::rng::lp_stream;
     use crate::kernel::time::Time;
     use rand::RngExt;

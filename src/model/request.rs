@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::kernel::rng::mix64;
 use crate::kernel::time::Time;
 use crate::model::class::ClassId;
@@ -110,6 +112,9 @@ pub struct Mention {
     /// Whether it ended without all its tokens: rejected, aborted or turned away.
     pub has_failed: bool,
 }
+
+/// Requests in a report; most have one at most, which then needs no memory of its own.
+pub type Mentions = SmallVec<[Mention; 1]>;
 
 impl Request {
     /// How a worker speaks of it.

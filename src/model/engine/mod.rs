@@ -31,10 +31,10 @@ use crate::kernel::time::{Span, Time};
 use crate::model::engine::batch::{DecodeBatch, Member};
 use crate::model::engine::sequence::{Sequence, State};
 use crate::model::engine::vllm::Pass;
-use crate::model::kv::{CacheChange, KvPool};
+use crate::model::kv::{CacheChanges, KvPool};
 use crate::model::metrics::{DecodeRun, Recorder, Status, Work};
 use crate::model::planner::{Traffic, WorkerLoad};
-use crate::model::request::{Mention, Request, WorkerId};
+use crate::model::request::{Mention, Mentions, Request, WorkerId};
 use crate::model::timing::{DecodeLoad, PassTimer};
 
 /// What one pass means to the outside; known when it starts, true when it ends.
@@ -43,13 +43,13 @@ pub struct Outcome {
     /// When the pass ends.
     pub end: Time,
     /// Requests whose first token comes out.
-    pub prefilled: Vec<Mention>,
+    pub prefilled: Mentions,
     /// Requests that end with it.
-    pub finished: Vec<Mention>,
+    pub finished: Mentions,
     /// Requests that ended when the pass was composed, without having taken part in one.
-    pub refused: Vec<Mention>,
+    pub refused: Mentions,
     /// Changes of the prefix cache, in order; only if the engine was built to tell.
-    pub changes: Vec<CacheChange>,
+    pub changes: CacheChanges,
     /// What the requests above add up to, for the Planner.
     pub traffic: Traffic,
 }
@@ -228,10 +228,10 @@ impl Engine {
     ///
     /// # Panics
     /// If there are requests left.
-    pub fn clear_cache(&mut self) -> Vec<CacheChange> {
+    pub fn clear_cache(&mut self) -> CacheChanges {
         assert!(self.is_empty(), "{} ends with requests", self.id);
         self.pool.clear();
-        let mut changes = Vec::new();
+        let mut changes = CacheChanges::new();
         self.pool.drain_changes(&mut changes);
         changes
     }

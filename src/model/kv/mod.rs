@@ -11,4 +11,4 @@ mod pool;
 
 pub use extent::Owner;
 pub use layout::BlockLayout;
-pub use pool::{CacheChange, Hit, Holding, KvPool};
+pub use pool::{CacheChange, CacheChanges, Hit, Holding, KvPool};

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::kernel::rng::mix64;
 use crate::model::kv::extent::{Extent, Extents, NONE, Owner};
@@ -26,6 +27,9 @@ pub struct CacheChange {
     /// One past the last.
     pub end: u32,
 }
+
+/// What a pass changes; most change one thing at most, which then needs no memory of its own.
+pub type CacheChanges = SmallVec<[CacheChange; 1]>;
 
 /// The longest prefix of a sequence that is in the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -126,9 +130,9 @@ impl KvPool {
 
     /// Moves the changes of the cache since the last call to the end of `changes`; nothing unless the pool was built to
     /// notify.
-    pub fn drain_changes(&mut self, changes: &mut Vec<CacheChange>) {
+    pub fn drain_changes(&mut self, changes: &mut CacheChanges) {
         if let Some(noted) = &mut self.changes {
-            changes.append(noted);
+            changes.extend(noted.drain(..));
         }
     }
 
