@@ -1,14 +1,17 @@
 //! The smallest of many values that change often: a winner tree.
 //!
-//! A complete binary tree in an array. The leaves, from index `leaves` on, are the owners; every inner node names the
-//! owner of the smaller of its two children's values, and the root at index 1 that of the smallest of all. A change costs
-//! one walk towards the root, as far as anything changes, and leaves nothing stale behind.
+//! A complete binary tree in two arrays. The leaves, from index `leaves` on, are the owners with their values; every inner
+//! node repeats the smaller of its two children, and the root at index 1 is the smallest of all. A change costs one walk
+//! towards the root, as far as anything changes, and leaves nothing stale behind. On the way it looks at siblings only,
+//! whose places do not depend on what was found below: these memory accesses overlap.
 
 /// One value per owner `0..len`. Among equal values the lowest owner wins.
 #[derive(Debug)]
 pub struct WinnerTree<K> {
     leaves: usize,
+    /// By node.
     values: Vec<K>,
+    /// Whose value that is.
     winners: Vec<u32>,
 }
 
@@ -21,34 +24,33 @@ impl<K: Copy + Ord> WinnerTree<K> {
         for index in (1..leaves).rev() {
             winners[index] = winners[2 * index];
         }
-        WinnerTree { leaves, values: vec![largest; leaves], winners }
+        WinnerTree { leaves, values: vec![largest; 2 * leaves], winners }
     }
 
     /// The smallest value and its owner.
     pub fn min(&self) -> (K, u32) {
-        let owner = self.winners[1];
-        (self.values[owner as usize], owner)
+        (self.values[1], self.winners[1])
     }
 
     /// The value of one owner.
     pub fn get(&self, owner: u32) -> K {
-        self.values[owner as usize]
+        self.values[self.leaves + owner as usize]
     }
 
     /// Changes the value of one owner.
     pub fn set(&mut self, owner: u32, value: K) {
-        self.values[owner as usize] = value;
-        let mut index = usize::midpoint(self.leaves, owner as usize);
-        while index > 0 {
-            let children = [self.winners[2 * index], self.winners[2 * index + 1]];
-            let [left, right] = children.map(|owner| self.values[owner as usize]);
+        let mut index = self.leaves + owner as usize;
+        self.values[index] = value;
+        let mut least = (value, owner);
+        while index > 1 {
+            let sibling = (self.values[index ^ 1], self.winners[index ^ 1]);
             // An index instead of a branch: which side wins is anybody's guess, also the processor's.
-            let winner = children[usize::from(right < left)];
-            if winner == self.winners[index] && winner != owner {
+            least = [least, sibling][usize::from(sibling < least)];
+            index /= 2;
+            if least.1 == self.winners[index] && least.1 != owner {
                 return;
             }
-            self.winners[index] = winner;
-            index /= 2;
+            (self.values[index], self.winners[index]) = least;
         }
     }
 
@@ -67,7 +69,7 @@ impl<K: Copy + Ord> WinnerTree<K> {
         while len > 0 {
             len -= 1;
             let index = open[len];
-            let value = self.get(self.winners[index]);
+            let value = self.values[index];
             let height = self.leaves.ilog2() - index.ilog2();
             let first = (index << height) - self.leaves;
             if value >= limit || !holds(first as u32, 1 << height) {
