@@ -17,7 +17,7 @@ use fleetsim::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victi
 use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::planner::predict::{KalmanConfig, PredictorSpec};
 use fleetsim::model::planner::{
-    HpaMetric, Limits, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec, ScheduleEntry,
+    Basis, HpaMetric, Limits, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec, ScheduleEntry,
     StabiliserConfig, Step, Targets, Thresholds, ThroughputConfig, TimedSpec, WhilePending,
 };
 use fleetsim::model::request::{Prompt, Request, RequestId};
@@ -86,7 +86,10 @@ fn stabiliser(rng: &mut Stream) -> StabiliserConfig {
 
 fn load_based(rng: &mut Stream, engine: &EngineConfig) -> ScalingSpec {
     let target = match rng.random_range(0..3) {
-        0 => LoadTarget::Sla { targets: targets(rng), sensitivity: 0.8 },
+        0 => {
+            let basis = pick(rng, &[Basis::Requests, Basis::Passes]);
+            LoadTarget::Sla { targets: targets(rng), sensitivity: 0.8, basis }
+        }
         1 => LoadTarget::Thresholds(Thresholds::latency(Role::Aggregated)),
         _ => LoadTarget::Thresholds(Thresholds { up: 0.02, down: 0.01 }),
     };

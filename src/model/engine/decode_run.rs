@@ -16,6 +16,9 @@ const PASSES_MAX: u64 = 256;
 impl Engine {
     /// Plans a run from `now` on, if one is possible; says when it ends.
     pub(super) fn start_run(&mut self, now: Time) -> Option<Time> {
+        if self.tells_passes {
+            return None;
+        }
         let joinable = !self.waiting.is_empty() && !self.blocked;
         let batch = self.batch.size();
         let budget = self.config.max_num_batched_tokens;

@@ -27,7 +27,7 @@ fn by_thresholds(role: Role, thresholds: Thresholds) -> LoadPolicy {
 
 fn by_sla(role: Role, ttft_ms: u64, itl_ms: u64) -> LoadPolicy {
     let targets = Targets { ttft: Span::from_ms(ttft_ms), itl: Span::from_ms(itl_ms) };
-    LoadPolicy::new(config(role, LoadTarget::Sla { targets, sensitivity: 0.8 }), constant())
+    LoadPolicy::new(config(role, LoadTarget::Sla { targets, sensitivity: 0.8, basis: Basis::Requests }), constant())
 }
 
 /// Workers whose KV pools are used to these shares.
