@@ -1,8 +1,13 @@
 //! What the last passes of a fleet were like: what the reference peer makes its estimates from.
 //!
-//! The peer keeps three means, each over the last 64 passes of all workers that have such a part: the prompt tokens that a
-//! request computes in a pass, the KV of a request that decodes, and, over all passes, the prompt tokens of a pass. So a
-//! fleet that is busy with a burst of prompts looks slow for 64 passes, and one that decodes looks fast.
+//! Means over the last 64 passes of all workers that have such a part: the prompt tokens that a request computes in a pass,
+//! the KV of a request that decodes, and, over all passes, what part of them computes prompts. So a fleet that is busy
+//! with a burst of prompts looks slow for 64 passes, and one that decodes looks fast.
+//!
+//! The peer draws a plane through the times of these passes, over prompt tokens and KV tokens, and asks it for the time of
+//! a pass with the mean prompt tokens. A plane through least squares goes through the mean of its points, so the answer
+//! is, KV aside, the mean time of the passes. Here that mean is made from the timing model: that of a pass with prompts, as many tokens as there are
+//! in those on average, and that of one without, weighted by how many there were of each.
 
 use std::collections::VecDeque;
 
@@ -46,6 +51,7 @@ pub struct RecentPasses {
     chunks: Mean,
     contexts: Mean,
     prefill: Mean,
+    share: Mean,
 }
 
 /// A usual pass.
@@ -55,7 +61,9 @@ pub struct UsualPass {
     pub chunk: f64,
     /// KV tokens of a request that decodes; zero before there is one.
     pub context: f64,
-    /// Prompt tokens of a pass, with passes that have none.
+    /// The part of the passes that computes prompts, from 0 to 1.
+    pub prefill_share: f64,
+    /// Prompt tokens of such a pass.
     pub prefill_tokens: f64,
 }
 
@@ -64,17 +72,22 @@ impl RecentPasses {
     pub fn add(&mut self, pass: &PassLoad) {
         if pass.prefill_requests > 0 {
             self.chunks.add(pass.prefill_tokens as f64 / f64::from(pass.prefill_requests));
+            self.prefill.add(pass.prefill_tokens as f64);
         }
         if pass.decode_requests > 0 {
             self.contexts.add(pass.decode_kv_tokens as f64 / f64::from(pass.decode_requests));
         }
-        self.prefill.add(pass.prefill_tokens as f64);
+        self.share.add(if pass.prefill_requests > 0 { 1.0 } else { 0.0 });
     }
 
     /// The means; nothing before the first prompt.
     pub fn usual(&self) -> Option<UsualPass> {
-        let (chunk, prefill_tokens) = (self.chunks.value()?, self.prefill.value()?);
-        Some(UsualPass { chunk, context: self.contexts.value().unwrap_or(0.0), prefill_tokens })
+        Some(UsualPass {
+            chunk: self.chunks.value()?,
+            context: self.contexts.value().unwrap_or(0.0),
+            prefill_share: self.share.value()?,
+            prefill_tokens: self.prefill.value()?,
+        })
     }
 }
 
@@ -91,16 +104,20 @@ mod tests {
         assert_eq!(recent.usual(), None, "no prompt yet");
         let both = PassLoad { prefill_requests: 2, prefill_tokens: 640, ..decode };
         recent.add(&both);
-        let usual = recent.usual();
-        let expected = UsualPass { chunk: 320.0, context: 200.0, prefill_tokens: 320.0 };
-        assert_eq!(usual, Some(expected), "the first pass had no prompt");
+        let expected = UsualPass {
+            chunk: 320.0,
+            context: 200.0,
+            prefill_share: 0.5,
+            prefill_tokens: 640.0,
+        };
+        assert_eq!(recent.usual(), Some(expected));
         for _ in 0..63 {
             recent.add(&decode);
         }
-        let expected = UsualPass { prefill_tokens: 10.0, ..expected };
-        assert_eq!(recent.usual(), Some(expected), "640 tokens in 64 passes");
+        let expected = UsualPass { prefill_share: 1.0 / 64.0, ..expected };
+        assert_eq!(recent.usual(), Some(expected), "one in 64 passes");
         recent.add(&decode);
-        let expected = UsualPass { prefill_tokens: 0.0, ..expected };
-        assert_eq!(recent.usual(), Some(expected), "the last chunk is still known");
+        let expected = UsualPass { prefill_share: 0.0, ..expected };
+        assert_eq!(recent.usual(), Some(expected), "the last prompts are still known");
     }
 }

@@ -6,8 +6,8 @@
 //! ITL   = one pass over scheduled + queued KV                             with the worker's usual share of prefill
 //! ```
 //!
-//! With [`Basis::Passes`] ISL is the mean chunk, the hit rate 0, the usual share of prefill the mean of recent passes, and
-//! the mean KV of a request that decodes comes on top of scheduled + queued KV, as that of the request to come.
+//! With [`Basis::Passes`] ISL is the mean chunk and the hit rate 0; the ITL is the mean of recent passes, with and without
+//! prefill, over scheduled + queued KV and the mean KV of a request that decodes, as that of the request to come.
 //!
 //! A prefill worker has no decode part and no ITL, a decode worker no prefill part and no TTFT. The usual share of
 //! prefill in a pass is what keeps prefill and decode in balance ([`EngineModel::typical_prefill`]).
@@ -235,16 +235,24 @@ impl Look<'_> {
     /// A pass that decodes everything, what is queued included.
     fn itl(&self, load: &WorkerLoad, kv_tokens: u64) -> Span {
         let requests = load.running.max(1);
-        let prefill = match (self.rule.role, &self.rule.usual) {
-            (Role::Aggregated, Some(usual)) => usual.prefill_tokens.round() as u64,
-            (Role::Aggregated, None) => {
-                self.rule.engine.typical_prefill(self.shape, u64::from(load.running))
-            }
-            (Role::Prefill | Role::Decode, _) => 0,
+        let aggregated = self.rule.role == Role::Aggregated;
+        let pass = |prefill, kv_tokens| {
+            self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens })
         };
-        let next = self.rule.usual.map_or(0.0, |usual| usual.context).round() as u64;
-        let kv_tokens = kv_tokens.saturating_add(next);
-        self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens })
+        match &self.rule.usual {
+            Some(usual) => {
+                let kv_tokens = kv_tokens.saturating_add(usual.context.round() as u64);
+                let share = if aggregated { usual.prefill_share } else { 0.0 };
+                let [with, without] = [usual.prefill_tokens.round() as u64, 0]
+                    .map(|tokens| pass(tokens, kv_tokens).as_secs());
+                Span::from_secs_f64(share * with + (1.0 - share) * without)
+            }
+            None if aggregated => {
+                let batch = u64::from(load.running);
+                pass(self.rule.engine.typical_prefill(self.shape, batch), kv_tokens)
+            }
+            None => pass(0, kv_tokens),
+        }
     }
 }
 
