@@ -175,9 +175,8 @@ impl Scaler {
     }
 
     fn tick(&mut self, now: Time, waiting: u64) {
-        let has_reported = |worker: &WorkerId| {
-            self.passes.as_ref().is_none_or(|(_, seen)| seen[worker.index()])
-        };
+        let has_reported =
+            |worker: &WorkerId| self.passes.as_ref().is_none_or(|(_, seen)| seen[worker.index()]);
         let ready = self.lifecycle.workers(State::Ready).filter(has_reported);
         let loads: Vec<WorkerLoad> = ready.map(|worker| self.loads[worker.index()]).collect();
         let (traffic, counts) = (self.traffic, self.lifecycle.counts());

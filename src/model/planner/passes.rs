@@ -104,12 +104,8 @@ mod tests {
         assert_eq!(recent.usual(), None, "no prompt yet");
         let both = PassLoad { prefill_requests: 2, prefill_tokens: 640, ..decode };
         recent.add(&both);
-        let expected = UsualPass {
-            chunk: 320.0,
-            context: 200.0,
-            prefill_share: 0.5,
-            prefill_tokens: 640.0,
-        };
+        let expected =
+            UsualPass { chunk: 320.0, context: 200.0, prefill_share: 0.5, prefill_tokens: 640.0 };
         assert_eq!(recent.usual(), Some(expected));
         for _ in 0..63 {
             recent.add(&decode);

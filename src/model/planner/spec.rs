@@ -4,9 +4,10 @@ use crate::kernel::time::Span;
 use crate::model::engine::EngineConfig;
 use crate::model::planner::predict::Foresight;
 use crate::model::planner::{
-    Basis, CapacityModel, EngineModel, Fixed, HpaMetric, Limits, LoadConfig, LoadPolicy, LoadTarget, Planner,
-    PlannerConfig, QueueLength, Role, ScalingPolicy, Schedule, ScheduleEntry, StabiliserConfig,
-    TargetUtilisation, Targets, ThroughputConfig, ThroughputPolicy, Timed, WhilePending,
+    Basis, CapacityModel, EngineModel, Fixed, HpaMetric, Limits, LoadConfig, LoadPolicy,
+    LoadTarget, Planner, PlannerConfig, QueueLength, Role, ScalingPolicy, Schedule, ScheduleEntry,
+    StabiliserConfig, TargetUtilisation, Targets, ThroughputConfig, ThroughputPolicy, Timed,
+    WhilePending,
 };
 
 /// Which policy, with its parameters.

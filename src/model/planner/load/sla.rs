@@ -236,9 +236,8 @@ impl Look<'_> {
     fn itl(&self, load: &WorkerLoad, kv_tokens: u64) -> Span {
         let requests = load.running.max(1);
         let aggregated = self.rule.role == Role::Aggregated;
-        let pass = |prefill, kv_tokens| {
-            self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens })
-        };
+        let pass =
+            |prefill, kv_tokens| self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens });
         match &self.rule.usual {
             Some(usual) => {
                 let kv_tokens = kv_tokens.saturating_add(usual.context.round() as u64);
