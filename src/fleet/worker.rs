@@ -41,13 +41,14 @@ impl Worker {
         reports: Reads,
         places: Places,
     ) -> Worker {
-        let mut engine = Engine::new(id, Arc::clone(&config), reports.cache);
+        let lookahead = spec.worker_lookahead(&config, reports);
+        let mut engine = Engine::new(id, config, reports.cache);
         if spec.scaling.as_ref().is_some_and(|scaling| scaling.planner.reads_passes()) {
             engine.tell_passes();
         }
         Worker {
             id,
-            lookahead: spec.worker_lookahead(&config, reports),
+            lookahead,
             engine,
             reports,
             told: spec.scaling.is_some().then(WorkerLoad::default),

@@ -483,21 +483,3 @@ impl Engine {
         });
     }
 }
-
-/// Adds up durations of whole ns, in lanes that compilers turn into vector instructions.
-fn total(durations: &[f64]) -> Span {
-    const EXACT: f64 = (1_u64 << 53) as f64;
-    let (chunks, rest) = durations.as_chunks::<4>();
-    let mut sums = [0.0; 4];
-    for chunk in chunks {
-        for (sum, &duration) in sums.iter_mut().zip(chunk) {
-            *sum += duration;
-        }
-    }
-    let total = sums.iter().chain(rest).sum::<f64>();
-    if total < EXACT {
-        return Span::from_ns(total as u64);
-    }
-    // Passes of days: their sum needs more bits than a float has.
-    Span::from_ns(durations.iter().map(|&duration| duration as u64).sum())
-}
