@@ -9,10 +9,10 @@ use fleetsim::kernel::time::{Span, Time};
 use fleetsim::model::lifecycle::{Counts, Lifecycle, LifecycleSpec, Startup, Victims};
 use fleetsim::model::planner::predict::{HoltWintersConfig, KalmanConfig, PredictorSpec};
 use fleetsim::model::planner::{
-    CapacityModel, EngineModel, HpaMetric, Limits, LoadConfig, LoadPolicy, LoadTarget, Planner,
-    PlannerConfig, Reports, Role, ScalingPolicy, StabiliserConfig, Step, TargetUtilisation,
-    Targets, Thresholds, ThroughputConfig, ThroughputPolicy, Timed, Traffic, WhilePending,
-    WorkerLoad,
+    Basis, CapacityModel, EngineModel, HpaMetric, Limits, LoadConfig, LoadPolicy, LoadTarget,
+    Planner, PlannerConfig, Reports, Role, ScalingPolicy, StabiliserConfig, Step,
+    TargetUtilisation, Targets, Thresholds, ThroughputConfig, ThroughputPolicy, Timed, Traffic,
+    WhilePending, WorkerLoad,
 };
 use rand::RngExt;
 
@@ -70,7 +70,14 @@ impl Rig {
         };
         let counts = Counts { ready: WORKERS, ..Counts::default() };
         self.planner
-            .tick(&Reports { now: self.now, traffic, counts, waiting: 0, loads: &self.loads })
+            .tick(&Reports {
+                now: self.now,
+                traffic,
+                counts,
+                waiting: 0,
+                loads: &self.loads,
+                usual_pass: None,
+            })
             .target
     }
 }
@@ -85,7 +92,7 @@ fn load_policy(target: LoadTarget) -> Box<dyn ScalingPolicy> {
 fn ticks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("planner_tick_4096");
     let targets = Targets { ttft: Span::from_secs(2), itl: Span::from_ms(500) };
-    let sla = LoadTarget::Sla { targets, sensitivity: 0.8 };
+    let sla = LoadTarget::Sla { targets, sensitivity: 0.8, basis: Basis::Requests };
     let thresholds = LoadTarget::Thresholds(Thresholds { up: 1.0, down: 0.6 });
     let hpa = || {
         let metric = HpaMetric::Batch { max_num_seqs: 256 };

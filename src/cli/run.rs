@@ -38,6 +38,9 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         Some(path) => Some(ResultDir::create(&path, REPORT, options.output.force)?),
         None => None,
     };
+    if !options.output.quiet {
+        say(&job.foreseen);
+    }
     interrupt::listen();
     let sink = RunSink {
         rows: match &results {
@@ -77,6 +80,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         policy: job.router.name().to_owned(),
         workload: job.traffic.describe(),
         notes: job.notes.clone(),
+        foreseen: job.foreseen.clone(),
         wall: start.elapsed(),
     };
     let summary = Summary::new(context, &outcome);
@@ -85,6 +89,14 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         None => None,
     };
     print(options, &summary, &outcome, path.as_deref()).map_err(|error| Exit::stdout(&error))
+}
+
+/// Tells what is known before a run.
+pub(super) fn say<'a>(sentences: impl IntoIterator<Item = &'a String>) {
+    for sentence in sentences {
+        // Nobody is left to hear of an error on stderr itself.
+        let _ = writeln!(io::stderr(), "note: {sentence}");
+    }
 }
 
 /// Where results go, if anywhere: as the user says, or to a new directory of this name under [`RUNS`].

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::args::SweepOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
-use crate::cli::run::{RUNS, out_dir};
+use crate::cli::run::{RUNS, out_dir, say};
 use crate::cli::screen::Screen;
 use crate::experiment;
 use crate::experiment::sweep::{Plan, Watch};
@@ -27,6 +27,9 @@ pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
         Some(path) => Some(ResultDir::create(&path, RESULTS, options.output.force)?),
         None => None,
     };
+    if !options.output.quiet {
+        say(plan.foreseen());
+    }
     interrupt::listen();
     let unwritten = |error: &io::Error| {
         let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(RESULTS);

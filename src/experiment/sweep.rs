@@ -2,6 +2,7 @@
 //!
 //! All combinations are checked before the first one runs, so that a typo in the last does not cost an hour.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use serde_json::Value;
@@ -54,6 +55,11 @@ impl Plan {
     /// The keys that vary.
     pub fn keys(&self) -> Vec<&str> {
         self.sweep.vary.iter().map(|varied| varied.key.as_str()).collect()
+    }
+
+    /// What can be said before the runs, every sentence once.
+    pub fn foreseen(&self) -> BTreeSet<&String> {
+        self.jobs.iter().flat_map(|job| &job.foreseen).collect()
     }
 
     /// Whether any run has an SLO, so that goodput means something.
@@ -115,6 +121,7 @@ fn run_one(
         policy: job.router.name().to_owned(),
         workload: job.traffic.describe(),
         notes: job.notes.clone(),
+        foreseen: job.foreseen.clone(),
         wall,
     };
     let summary = Summary::new(context, &outcome);

@@ -7,7 +7,7 @@
 use crate::kernel::rng::mix64;
 use crate::kernel::{Class, LpId};
 use crate::model::kv::CacheChanges;
-use crate::model::planner::{Traffic, WorkerLoad};
+use crate::model::planner::{PassLoad, Traffic, WorkerLoad};
 use crate::model::request::{Mentions, Request, RequestId, WorkerId};
 use crate::model::router::{Assigned, Ended, Overlaps};
 
@@ -72,6 +72,8 @@ pub(super) struct Observed {
     pub traffic: Traffic,
     /// What the worker has to do then.
     pub load: WorkerLoad,
+    /// What the pass did, if the Planner reads that.
+    pub pass: Option<PassLoad>,
 }
 
 impl Feedback {

@@ -5,7 +5,9 @@ use crate::fleet::message::Feedback;
 use crate::fleet::spec::{FleetSpec, Scaling};
 use crate::kernel::Time;
 use crate::model::lifecycle::{Counts, GpuTime, History, Lifecycle, State};
-use crate::model::planner::{Decision, Planner, Reports, Traffic, Window, WorkerLoad};
+use crate::model::planner::{
+    Decision, Planner, RecentPasses, Reports, Traffic, Window, WorkerLoad,
+};
 use crate::model::request::{Request, WorkerId};
 use crate::model::router::Policy;
 
@@ -61,6 +63,8 @@ pub(super) struct Scaler {
     traffic: Traffic,
     /// What each worker has to do, as last reported.
     loads: Vec<WorkerLoad>,
+    /// The last passes of all workers, and who has ended one since it got ready; only if the Planner reads passes.
+    passes: Option<(RecentPasses, Vec<bool>)>,
     /// Requests sent to each worker whose end has not been heard of.
     in_flight: Vec<u64>,
     /// Draining workers that have become empty.
@@ -80,6 +84,8 @@ impl Scaler {
         let Scaling { planner, lifecycle, cold_start } = scaling;
         let gpus_per_worker = lifecycle.gpus_per_worker;
         let (initial, workers) = (planner.initial, spec.workers());
+        let passes = (RecentPasses::default(), vec![false; workers as usize]);
+        let passes = planner.reads_passes().then_some(passes);
         let planner = planner.build(&spec.pools[0].engine);
         let ready = if *cold_start { 0 } else { initial };
         let mut lifecycle = Lifecycle::new(lifecycle.clone(), ready, spec.lifecycle_stream());
@@ -94,6 +100,7 @@ impl Scaler {
             next_tick: planner.next_tick(Time::ZERO),
             planner,
             traffic: Traffic::default(),
+            passes,
             loads: vec![WorkerLoad::default(); workers as usize],
             in_flight: vec![0; workers as usize],
             empty: Vec::new(),
@@ -132,6 +139,10 @@ impl Scaler {
         if let Some(observed) = &feedback.observed {
             self.traffic.add(&observed.traffic);
             self.loads[worker.index()] = observed.load;
+            if let (Some((recent, seen)), Some(pass)) = (&mut self.passes, &observed.pass) {
+                recent.add(pass);
+                seen[worker.index()] = true;
+            }
         }
         let in_flight = &mut self.in_flight[worker.index()];
         *in_flight -= feedback.finished.len() as u64;
@@ -164,10 +175,13 @@ impl Scaler {
     }
 
     fn tick(&mut self, now: Time, waiting: u64) {
-        let ready = self.lifecycle.workers(State::Ready);
+        let has_reported =
+            |worker: &WorkerId| self.passes.as_ref().is_none_or(|(_, seen)| seen[worker.index()]);
+        let ready = self.lifecycle.workers(State::Ready).filter(has_reported);
         let loads: Vec<WorkerLoad> = ready.map(|worker| self.loads[worker.index()]).collect();
         let (traffic, counts) = (self.traffic, self.lifecycle.counts());
-        let reports = Reports { now, traffic, counts, waiting, loads: &loads };
+        let usual_pass = self.passes.as_ref().and_then(|(recent, _)| recent.usual());
+        let reports = Reports { now, traffic, counts, waiting, loads: &loads, usual_pass };
         let decision = self.planner.tick(&reports);
         let (since, before) = std::mem::replace(&mut self.last, (now, traffic));
         let sum = |part: fn(&WorkerLoad) -> u64| loads.iter().map(part).sum::<u64>();
@@ -211,7 +225,12 @@ impl Scaler {
                             self.lifecycle.drained(now, worker);
                         }
                     }
-                    (State::Warm | State::Draining, State::Gone) => gone.push(worker),
+                    (State::Warm | State::Draining, State::Gone) => {
+                        gone.push(worker);
+                        if let Some((_, seen)) = &mut self.passes {
+                            seen[worker.index()] = false;
+                        }
+                    }
                     _ => {}
                 }
             }

@@ -41,10 +41,15 @@ impl Worker {
         reports: Reads,
         places: Places,
     ) -> Worker {
+        let lookahead = spec.worker_lookahead(&config, reports);
+        let mut engine = Engine::new(id, config, reports.cache);
+        if spec.scaling.as_ref().is_some_and(|scaling| scaling.planner.reads_passes()) {
+            engine.tell_passes();
+        }
         Worker {
             id,
-            lookahead: spec.worker_lookahead(&config, reports),
-            engine: Engine::new(id, config, reports.cache),
+            lookahead,
+            engine,
             reports,
             told: spec.scaling.is_some().then(WorkerLoad::default),
             places,
@@ -68,13 +73,13 @@ impl Worker {
     /// What the Planner has not been told yet. The load is the one after the pass, without those who arrive during it.
     fn observe(&mut self) -> Option<Box<Observed>> {
         let told = self.told.as_mut()?;
-        let traffic = self.engine.outcome().traffic;
+        let Outcome { traffic, pass, .. } = *self.engine.outcome();
         let load = self.engine.load();
-        if load == *told && traffic == Traffic::default() {
+        if load == *told && traffic == Traffic::default() && pass.is_none() {
             return None;
         }
         *told = load;
-        Some(Box::new(Observed { traffic, load }))
+        Some(Box::new(Observed { traffic, load, pass }))
     }
 
     fn report(&mut self, context: &mut Context<'_, Message, Recorder>) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::io::ahead::Ahead;
 use crate::io::trace::{self, Contents, Format, TraceError, TraceOptions, TraceReader};
+use crate::kernel::Span;
 use crate::model::workload::generate::{self, AgentsSpec, GeneratorSpec};
 use crate::model::workload::{Demand, SessionSource, Shape, Shaped, ShapedSessions, Source};
 
@@ -79,6 +80,25 @@ impl Traffic {
             (Some(requests), Some(limit)) => Some(requests.min(limit)),
             (requests, limit) => requests.or(limit),
         }
+    }
+
+    /// A time of the run after which no request arrives, if it is known before: not for traces without an end of their
+    /// window, nor where calls wait for one another.
+    pub fn arrivals_end(&self) -> Option<Span> {
+        let Shape { from, until, speedup, copies, copy_spread, .. } = self.shape;
+        let length = match &self.origin {
+            Origin::Agents(_) => return None,
+            Origin::Toolagent | Origin::Conversation => Some(generate::PRESET_LENGTH),
+            Origin::Custom(spec) => Some(spec.duration),
+            Origin::Trace { .. } => None,
+        };
+        if self.turns_wait {
+            return None;
+        }
+        let end = length.into_iter().chain(until).min()?;
+        let spread = if copies > 1 { copy_spread } else { Span::ZERO };
+        let window = end.as_ns().saturating_sub(from.as_ns());
+        Some(Span::from_secs_f64(Span::from_ns(window).as_secs() / speedup + spread.as_secs()))
     }
 
     /// A trace that is read as a stream, without anything done to it; nothing if requests are generated, or wait for one

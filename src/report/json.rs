@@ -173,7 +173,7 @@ fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
             ("workload", json!(context.workload)),
             ("timing_source", json!(summary.timing_source())),
             ("approximations", json!(summary.approximations())),
-            ("notes", json!(context.notes)),
+            ("notes", json!([&context.foreseen[..], &context.notes[..]].concat())),
         ],
     );
 }

@@ -18,6 +18,8 @@ pub struct Context {
     pub workload: String,
     /// What the reader should know about the configuration: a sentence each.
     pub notes: Vec<String>,
+    /// What the reader has been told before the run.
+    pub foreseen: Vec<String>,
     /// How long the simulation took, reading the trace and writing rows included.
     pub wall: std::time::Duration,
 }

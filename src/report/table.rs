@@ -283,7 +283,9 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
             duration(drain as f64 * outcome.recorder.series.length().as_secs())
         ));
     }
-    if let Some(ScalingFigures { started: 1.., arrived: 0, duration: run, .. }) = summary.scaling {
+    if let Some(ScalingFigures { started: 1.., arrived: 0, duration: run, .. }) = summary.scaling
+        && summary.context.foreseen.is_empty()
+    {
         warnings.push(format!(
             "no worker that was started got ready within the {} of the run: start-ups take long for \
              it, see [lifecycle]",

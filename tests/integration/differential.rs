@@ -43,6 +43,7 @@ fn reports(
         policy: String::new(),
         workload: String::new(),
         notes: Vec::new(),
+        foreseen: Vec::new(),
         wall: Duration::from_secs(1),
     };
     let summary = Summary::new(context, &outcome);

@@ -17,8 +17,9 @@ use fleetsim::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victi
 use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::planner::predict::{KalmanConfig, PredictorSpec};
 use fleetsim::model::planner::{
-    HpaMetric, Limits, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec, ScheduleEntry,
-    StabiliserConfig, Step, Targets, Thresholds, ThroughputConfig, TimedSpec, WhilePending,
+    Basis, HpaMetric, Limits, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec,
+    ScheduleEntry, StabiliserConfig, Step, Targets, Thresholds, ThroughputConfig, TimedSpec,
+    WhilePending,
 };
 use fleetsim::model::request::{Prompt, Request, RequestId};
 use fleetsim::model::router::{KvRouterConfig, PolicySpec};
@@ -54,7 +55,8 @@ fn simulate(spec: &FleetSpec, policy: PolicySpec, requests: &[Request]) -> (Outc
 fn summary(spec: &FleetSpec, outcome: &Outcome) -> Summary {
     let text = String::new();
     let (fleet, wall) = (spec.clone(), Duration::from_secs(1));
-    let context = Context { fleet, policy: text.clone(), workload: text, notes: Vec::new(), wall };
+    let (notes, foreseen) = (Vec::new(), Vec::new());
+    let context = Context { fleet, policy: text.clone(), workload: text, notes, foreseen, wall };
     Summary::new(context, outcome)
 }
 
@@ -86,7 +88,10 @@ fn stabiliser(rng: &mut Stream) -> StabiliserConfig {
 
 fn load_based(rng: &mut Stream, engine: &EngineConfig) -> ScalingSpec {
     let target = match rng.random_range(0..3) {
-        0 => LoadTarget::Sla { targets: targets(rng), sensitivity: 0.8 },
+        0 => {
+            let basis = pick(rng, &[Basis::Requests, Basis::Passes]);
+            LoadTarget::Sla { targets: targets(rng), sensitivity: 0.8, basis }
+        }
         1 => LoadTarget::Thresholds(Thresholds::latency(Role::Aggregated)),
         _ => LoadTarget::Thresholds(Thresholds { up: 0.02, down: 0.01 }),
     };

@@ -58,6 +58,22 @@ fn every_decision_is_written_down() {
     assert_eq!(fs::read_to_string(b.join("planner.csv")).unwrap(), csv);
 }
 
+/// Passes that are told one by one are the same passes; what is made of them differs.
+#[test]
+fn advice_from_passes_changes_no_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = ["requests", "passes"].map(|basis| {
+        let basis_key = format!("planner.load_basis={basis}");
+        let set = ["planner.policy=load", "planner.advisory=true", "fleet.workers=2", &basis_key];
+        let output = run(folder.path(), &args(&set, basis));
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+        let file = |name: &str| fs::read_to_string(folder.path().join(basis).join(name)).unwrap();
+        (file("requests.csv"), file("planner.csv"))
+    });
+    assert_eq!(told[0].0, told[1].0);
+    assert_ne!(told[0].1, told[1].1);
+}
+
 #[test]
 fn what_a_planner_does_not_change_is_noted() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,11 +83,11 @@ fn what_a_planner_does_not_change_is_noted() {
             "note: planner.load_interval has no effect without planner.policy\nnote: lifecycle.warm has no effect without planner.policy",
         ),
         (
-            &["planner.policy=keda", "planner.hpa_target=0.3"],
-            "note: planner.hpa_target has no effect unless planner.policy is \"hpa\"",
+            &["planner.policy=keda", "planner.hpa_target=0.3", "planner.load_basis=passes"],
+            "note: planner.load_basis has no effect unless planner.policy is \"load\" or \"both\"\nnote: planner.hpa_target has no effect unless planner.policy is \"hpa\"",
         ),
         (
-            &["planner.policy=load", "fleet.workers=1", "lifecycle.startup=20h"],
+            &["planner.policy=load", "fleet.workers=1", "lifecycle.startup=30m"],
             "note: no worker that was started got ready within the ",
         ),
     ];
@@ -80,6 +96,44 @@ fn what_a_planner_does_not_change_is_noted() {
         let table = text(&output.stdout);
         assert!(output.status.success() && table.contains(expected), "{set:?}\n{table}");
     }
+}
+
+/// A start-up of 20 hours in traffic of 59 minutes is pointed out before the run, and not again after it.
+#[test]
+fn startups_longer_than_the_traffic_are_known_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = ["planner.policy=load", "fleet.workers=1"];
+    let said = |more: &[&str]| {
+        let output = run(folder.path(), &args(&[&load[..], more].concat(), "none"));
+        assert!(output.status.success());
+        (text(&output.stderr), text(&output.stdout).matches("no worker that was started").count())
+    };
+    let note = |startup: &str, end: &str| {
+        format!(
+            "note: a start-up takes {startup}, and all requests arrive within {end}: workers that the \
+             Planner starts cost GPU time and get no request but those that wait in the router until \
+             then, see [lifecycle]\n"
+        )
+    };
+    assert_eq!(said(&["lifecycle.startup=20h"]), (note("20h", "59m"), 0));
+    assert_eq!(said(&["lifecycle.startup=20h", "workload.until=5m"]), (note("20h", "5m"), 0));
+    let stages = "lifecycle.stages=[{ name = \"pull\", median = \"59m\" }]";
+    assert_eq!(said(&[stages]), (note("59m", "59m"), 0));
+    // Known only after the run: how long 600 requests take, and how long the start-ups were.
+    let random = ["lifecycle.startup=20h", "lifecycle.startup_sigma=0.1"];
+    for unknown in [&["lifecycle.startup=58m"][..], &random] {
+        assert_eq!(said(unknown), (String::new(), 1), "{unknown:?}");
+    }
+    assert_eq!(said(&["lifecycle.startup=20h", "lifecycle.warm=1"]).0, "");
+    let mut sweep = vec!["sweep", "--requests", "600", "--out", "none"];
+    sweep.extend(["--set", load[0], "--vary", "lifecycle.startup=1s,20h"]);
+    let output = run(folder.path(), &sweep);
+    assert_eq!(text(&output.stderr).matches(&note("20h", "59m")).count(), 1);
+    let quiet = args(&[load[0], "lifecycle.startup=20h"], "x");
+    let quiet = run(folder.path(), &[&quiet[..], &["-q"]].concat());
+    assert_eq!(text(&quiet.stderr), "");
+    let notes = report(&folder.path().join("x"))["notes"].to_string();
+    assert!(notes.contains("a start-up takes 20h"), "{notes}");
 }
 
 /// Keys, and what stderr says.

@@ -91,7 +91,8 @@ fn compare_report(name: &str, job: &Job, outcome: &Outcome) {
     let wall = std::time::Duration::from_secs(1);
     let (policy, workload) = (job.router.name().to_owned(), job.traffic.describe());
     let notes = job.notes.clone();
-    let context = Context { fleet: job.fleet.clone(), policy, workload, notes, wall };
+    let (fleet, foreseen) = (job.fleet.clone(), job.foreseen.clone());
+    let context = Context { fleet, policy, workload, notes, foreseen, wall };
     let report = to_json(&Summary::new(context, outcome), outcome);
     let is_wall = |key: &str| key.contains("wall") || key.starts_with("processed");
     for (key, expected) in expected.iter().filter(|(key, value)| !is_wall(key) && !value.is_null())

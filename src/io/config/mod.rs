@@ -14,6 +14,7 @@ mod check;
 mod classes;
 mod deploy;
 mod error;
+mod foreseen;
 mod keys;
 mod layer;
 mod notes;

@@ -142,7 +142,7 @@ fn idle_planner(config: &Config) -> Vec<Idle> {
     let reason = "unless planner.predictor is \"holt-winters\"";
     add(has_throughput && !has_season, "planner", &["predictor_period"], reason);
     let reason = "unless planner.load_target is \"sla\"";
-    add(has_load && !is_sla, "planner", &["sensitivity"], reason);
+    add(has_load && !is_sla, "planner", &["sensitivity", "load_basis"], reason);
     let is_load = planner.load_target == LoadTarget::Load;
     let reason = "unless planner.load_target is \"load\"";
     add(has_load && !is_load, "planner", &["load_up", "load_down"], reason);
@@ -171,6 +171,7 @@ const LOAD_KEYS: &[&str] = &[
     "load_target",
     "load_up",
     "load_down",
+    "load_basis",
     "sensitivity",
     "step_up",
     "step_down",

@@ -10,6 +10,7 @@ use crate::fleet::{
 use crate::io::config::catalog::Catalog;
 use crate::io::config::check::{self, Violation};
 use crate::io::config::deploy::{Deployed, Found, deploy};
+use crate::io::config::foreseen::foreseen;
 use crate::io::config::notes::without_effect;
 use crate::io::config::tables::Tables;
 use crate::io::config::text::{self, Config, Duration, ThreadCount};
@@ -34,6 +35,8 @@ pub struct Job {
     pub traffic: Traffic,
     /// What was set and changes nothing: a sentence each.
     pub notes: Vec<String>,
+    /// What the user should know before it starts: a sentence each.
+    pub foreseen: Vec<String>,
 }
 
 impl Job {
@@ -79,7 +82,8 @@ impl Job {
         let max_num_batched_tokens = pools[0].engine.max_num_batched_tokens;
         let router = router(&config.router, max_num_batched_tokens);
         let fleet = fleet(config, pools, scaling, classes::classes(config)?);
-        Ok(Job { config: resolved, fleet, router, traffic, notes })
+        let foreseen = foreseen(&fleet, &traffic);
+        Ok(Job { config: resolved, fleet, router, traffic, notes, foreseen })
     }
 }
 

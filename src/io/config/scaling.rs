@@ -9,7 +9,7 @@ use crate::kernel::Span;
 use crate::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victims};
 use crate::model::planner::predict::{HoltWintersConfig, KalmanConfig, PredictorSpec};
 use crate::model::planner::{
-    HpaMetric, Limits, LimitsError, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec,
+    Basis, HpaMetric, Limits, LimitsError, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec,
     ScheduleEntry, StabiliserConfig, Step, Targets, Thresholds, ThroughputConfig, TimedSpec,
     WhilePending,
 };
@@ -337,7 +337,11 @@ fn load(planner: &Planner, pool: &PoolSpec) -> TimedSpec {
     let role = Role::Aggregated;
     let target = match planner.load_target {
         text::LoadTarget::Sla => {
-            LoadTarget::Sla { targets: targets(planner), sensitivity: planner.sensitivity }
+            let basis = match planner.load_basis {
+                text::LoadBasis::Requests => Basis::Requests,
+                text::LoadBasis::Passes => Basis::Passes,
+            };
+            LoadTarget::Sla { targets: targets(planner), sensitivity: planner.sensitivity, basis }
         }
         text::LoadTarget::Throughput => LoadTarget::Thresholds(Thresholds::throughput(role)),
         text::LoadTarget::Latency => LoadTarget::Thresholds(Thresholds::latency(role)),

@@ -6,7 +6,7 @@
 //! Blocks taken during a run come in the same order and number as pass by pass; nobody looks at the pool in between.
 
 use crate::kernel::time::{Span, Time};
-use crate::model::engine::{Activity, DecodeKv, Engine, total};
+use crate::model::engine::{Activity, DecodeKv, Engine};
 use crate::model::metrics::{DecodeRun, Recorder};
 use crate::model::timing::DecodeLoad;
 
@@ -16,6 +16,9 @@ const PASSES_MAX: u64 = 256;
 impl Engine {
     /// Plans a run from `now` on, if one is possible; says when it ends.
     pub(super) fn start_run(&mut self, now: Time) -> Option<Time> {
+        if self.tells_passes {
+            return None;
+        }
         let joinable = !self.waiting.is_empty() && !self.blocked;
         let batch = self.batch.size();
         let budget = self.config.max_num_batched_tokens;
@@ -127,4 +130,22 @@ impl Engine {
         };
         self.sample((start, end), self.running.len(), pinned_blocks, recorder);
     }
+}
+
+/// Adds up durations of whole ns, in lanes that compilers turn into vector instructions.
+fn total(durations: &[f64]) -> Span {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let (chunks, rest) = durations.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for chunk in chunks {
+        for (sum, &duration) in sums.iter_mut().zip(chunk) {
+            *sum += duration;
+        }
+    }
+    let total = sums.iter().chain(rest).sum::<f64>();
+    if total < EXACT {
+        return Span::from_ns(total as u64);
+    }
+    // Passes of days: their sum needs more bits than a float has.
+    Span::from_ns(durations.iter().map(|&duration| duration as u64).sum())
 }

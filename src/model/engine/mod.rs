@@ -33,7 +33,7 @@ use crate::model::engine::sequence::{Sequence, State};
 use crate::model::engine::vllm::Pass;
 use crate::model::kv::{CacheChanges, KvPool};
 use crate::model::metrics::{DecodeRun, Recorder, Status, Work};
-use crate::model::planner::{Traffic, WorkerLoad};
+use crate::model::planner::{PassLoad, Traffic, WorkerLoad};
 use crate::model::request::{Mention, Mentions, Request, WorkerId};
 use crate::model::timing::{DecodeLoad, PassTimer};
 
@@ -52,6 +52,8 @@ pub struct Outcome {
     pub changes: CacheChanges,
     /// What the requests above add up to, for the Planner.
     pub traffic: Traffic,
+    /// What the pass does; only if the engine is to tell ([`Engine::tell_passes`]).
+    pub pass: Option<PassLoad>,
 }
 
 /// What an engine is doing.
@@ -111,6 +113,8 @@ pub struct Engine {
     /// The state during the pass in flight.
     gauges: Option<Gauges>,
     outcome: Outcome,
+    /// Whether every pass is told, which rules out decode runs.
+    tells_passes: bool,
     work: Work,
 }
 
@@ -141,8 +145,14 @@ impl Engine {
             pass: Pass::default(),
             gauges: None,
             outcome: Outcome::default(),
+            tells_passes: false,
             work: Work::default(),
         }
+    }
+
+    /// From now on every pass has an outcome, and [`Outcome::pass`]. Changes nothing else.
+    pub fn tell_passes(&mut self) {
+        self.tells_passes = true;
     }
 
     /// Takes in a request. Says when to call [`Engine::step`], if that has changed.
@@ -183,6 +193,7 @@ impl Engine {
         self.outcome.refused.clear();
         self.outcome.changes.clear();
         self.outcome.traffic = Traffic::default();
+        self.outcome.pass = None;
         if let Some(end) = self.start_run(now) {
             return Some(end);
         }
@@ -261,6 +272,7 @@ impl Engine {
             }
             let (running, pinned_blocks) = (self.running.len(), self.pool.pinned());
             self.gauges = Some(Gauges { start: now, end, running, pinned_blocks });
+            self.outcome.pass = self.tells_passes.then(|| pass.load(decode));
             self.complete_pass(&pass, now, end, recorder);
             end
         });
@@ -470,22 +482,4 @@ impl Engine {
             interval.add_worker(waiting as u64, running as u64, u64::from(pinned_blocks(time)));
         });
     }
-}
-
-/// Adds up durations of whole ns, in lanes that compilers turn into vector instructions.
-fn total(durations: &[f64]) -> Span {
-    const EXACT: f64 = (1_u64 << 53) as f64;
-    let (chunks, rest) = durations.as_chunks::<4>();
-    let mut sums = [0.0; 4];
-    for chunk in chunks {
-        for (sum, &duration) in sums.iter_mut().zip(chunk) {
-            *sum += duration;
-        }
-    }
-    let total = sums.iter().chain(rest).sum::<f64>();
-    if total < EXACT {
-        return Span::from_ns(total as u64);
-    }
-    // Passes of days: their sum needs more bits than a float has.
-    Span::from_ns(durations.iter().map(|&duration| duration as u64).sum())
 }

@@ -10,8 +10,9 @@ use crate::model::engine::sequence::State;
 use crate::model::engine::{Engine, PreemptionMode};
 use crate::model::kv::Hit;
 use crate::model::metrics::{Recorder, Status};
+use crate::model::planner::PassLoad;
 use crate::model::request::Mention;
-use crate::model::timing::PrefillLoad;
+use crate::model::timing::{DecodeLoad, PrefillLoad};
 
 /// A pass while it is composed.
 #[derive(Default, Debug)]
@@ -36,6 +37,16 @@ impl Pass {
         self.completing.clear();
         self.rejoined.clear();
         self.preempted = false;
+    }
+
+    /// What the Planner is told of it.
+    pub(super) fn load(&self, decode: DecodeLoad) -> PassLoad {
+        PassLoad {
+            prefill_requests: self.prefill.requests,
+            prefill_tokens: self.prefill.tokens - self.prefill.prefix_tokens,
+            decode_requests: decode.requests,
+            decode_kv_tokens: decode.kv_tokens,
+        }
     }
 
     /// A sequence with a prompt of this length computes `tokens` tokens after the first `before`. Tokens it had

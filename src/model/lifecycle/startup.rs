@@ -59,6 +59,15 @@ impl Startup {
         Startup { stages: vec![Stage { name: "start-up".to_owned(), time }] }
     }
 
+    /// No start-up takes less time.
+    pub fn shortest(&self) -> Span {
+        let shortest = |stage: &Stage| match stage.time {
+            StageTime::Constant(span) => span.as_ns(),
+            StageTime::Lognormal { .. } => 0,
+        };
+        Span::from_ns(self.stages.iter().map(shortest).fold(0, u64::saturating_add)).min(LONGEST)
+    }
+
     /// One start-up. Draws from `rng` once per random stage, in order.
     pub fn sample(&self, rng: &mut Stream) -> Span {
         let total = self
@@ -84,6 +93,7 @@ mod tests {
         let startup =
             Startup { stages: vec![stage("scheduling", 5), stage("pull", 60), stage("load", 30)] };
         assert_eq!(startup.sample(&mut rng), Span::from_secs(95));
+        assert_eq!(startup.shortest(), Span::from_secs(95));
         assert_eq!(Startup::default().sample(&mut rng), Span::ZERO);
         assert_eq!(Startup::constant(Span::FOREVER).sample(&mut rng), LONGEST);
     }
@@ -100,5 +110,8 @@ mod tests {
         assert!((at(0.8413) - 98.9).abs() < 2.5, "{}", at(0.8413));
         let exact = StageTime::Lognormal { median: Span::from_secs(60), sigma: 0.0 };
         assert_eq!(exact.sample(&mut rng), Span::from_secs(60));
+        let load = Stage { name: "load".to_owned(), time: StageTime::Constant(Span::from_secs(7)) };
+        let stages = vec![load, Stage { name: "pull".to_owned(), time }];
+        assert_eq!(Startup { stages }.shortest(), Span::from_secs(7), "a pull may be short");
     }
 }

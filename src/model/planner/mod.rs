@@ -16,6 +16,7 @@ mod decision;
 mod limits;
 mod load;
 mod observation;
+mod passes;
 pub mod predict;
 mod spec;
 mod stabiliser;
@@ -28,8 +29,9 @@ pub use baseline::{Fixed, HpaMetric, QueueLength, Schedule, ScheduleEntry, Targe
 pub use capacity::{Capacity, CapacityModel, EngineModel, HIT_RATE_MAX, Role, Shape, Targets};
 pub use decision::{Decision, Figures, Latency, Limit, Missing, Proposal, Reason};
 pub use limits::{Limits, LimitsError, fit_pair};
-pub use load::{LoadConfig, LoadPolicy, LoadTarget, Step, Thresholds};
+pub use load::{Basis, LoadConfig, LoadPolicy, LoadTarget, Step, Thresholds};
 pub use observation::{Observation, Reports, Traffic, Window, WorkerLoad};
+pub use passes::{PassLoad, RecentPasses, UsualPass};
 pub use spec::{PlannerSpec, ScalingSpec, TimedSpec};
 pub use stabiliser::{Stabiliser, StabiliserConfig};
 pub use throughput::{ThroughputConfig, ThroughputPolicy};

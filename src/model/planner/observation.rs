@@ -6,6 +6,7 @@
 
 use crate::kernel::time::{Span, Time};
 use crate::model::lifecycle::Counts;
+use crate::model::planner::passes::UsualPass;
 
 /// Sums over everything that has reached the front end since the start of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -162,6 +163,8 @@ pub struct Reports<'a> {
     pub waiting: u64,
     /// One entry per ready worker that has reported, in order of their numbers.
     pub loads: &'a [WorkerLoad],
+    /// A usual pass of late, if passes are reported and there was one with a prompt.
+    pub usual_pass: Option<UsualPass>,
 }
 
 /// What one policy sees of it.
@@ -181,6 +184,8 @@ pub struct Observation<'a> {
     pub waiting: u64,
     /// One entry per ready worker that has reported, in order of their numbers.
     pub loads: &'a [WorkerLoad],
+    /// A usual pass of late, if passes are reported and there was one with a prompt.
+    pub usual_pass: Option<UsualPass>,
 }
 
 impl Observation<'_> {

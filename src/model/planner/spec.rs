@@ -4,9 +4,10 @@ use crate::kernel::time::Span;
 use crate::model::engine::EngineConfig;
 use crate::model::planner::predict::Foresight;
 use crate::model::planner::{
-    CapacityModel, EngineModel, Fixed, HpaMetric, Limits, LoadConfig, LoadPolicy, Planner,
-    PlannerConfig, QueueLength, Role, ScalingPolicy, Schedule, ScheduleEntry, StabiliserConfig,
-    TargetUtilisation, Targets, ThroughputConfig, ThroughputPolicy, Timed, WhilePending,
+    Basis, CapacityModel, EngineModel, Fixed, HpaMetric, Limits, LoadConfig, LoadPolicy,
+    LoadTarget, Planner, PlannerConfig, QueueLength, Role, ScalingPolicy, Schedule, ScheduleEntry,
+    StabiliserConfig, TargetUtilisation, Targets, ThroughputConfig, ThroughputPolicy, Timed,
+    WhilePending,
 };
 
 /// Which policy, with its parameters.
@@ -96,6 +97,17 @@ pub struct PlannerSpec {
 }
 
 impl PlannerSpec {
+    /// Whether a policy looks at single passes, so that workers have to report each.
+    pub fn reads_passes(&self) -> bool {
+        let mut policies = std::iter::once(&self.policy).chain(&self.floor);
+        policies.any(|policy| match &policy.policy {
+            ScalingSpec::Load(config) => {
+                matches!(config.target, LoadTarget::Sla { basis: Basis::Passes, .. })
+            }
+            _ => false,
+        })
+    }
+
     /// The interval of a policy that is to know the future, if there is one.
     pub fn foresight_interval(&self) -> Option<Span> {
         let mut policies = std::iter::once(&self.policy).chain(&self.floor);

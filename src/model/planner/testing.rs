@@ -58,5 +58,6 @@ pub(super) fn look(traffic: Traffic, loads: &[WorkerLoad]) -> Observation<'_> {
         target: ready,
         waiting: 0,
         loads,
+        usual_pass: None,
     }
 }

@@ -79,6 +79,7 @@ impl Timed {
             target,
             waiting: reports.waiting,
             loads: reports.loads,
+            usual_pass: reports.usual_pass,
         };
         self.policy.propose(&observation)
     }

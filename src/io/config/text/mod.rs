@@ -10,7 +10,7 @@ mod workload;
 pub use admission::{Admission, Class};
 pub use hardware::{Backend, GpuEntry, ModelEntry, NumberFormat, Pool};
 pub use planner::{
-    HpaMetric, Lifecycle, LoadTarget, Planner, Predictor, ScalingPolicy, Stage, Victims,
+    HpaMetric, Lifecycle, LoadBasis, LoadTarget, Planner, Predictor, ScalingPolicy, Stage, Victims,
     WhilePending,
 };
 pub use sessions::{Agents, Client};

@@ -61,6 +61,8 @@ pub struct Planner {
     /// `load`: below this load of every worker, there are too many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_down: Option<f64>,
+    /// `sla`: what the next request is taken to be like.
+    pub load_basis: LoadBasis,
     /// `sla`: fewer workers have to stay below this share of the targets.
     pub sensitivity: f64,
     /// Workers that one look of the load-based part adds.
@@ -118,6 +120,7 @@ impl Default for Planner {
             load_target: LoadTarget::Sla,
             load_up: None,
             load_down: None,
+            load_basis: LoadBasis::Requests,
             sensitivity: 0.8,
             step_up: 1,
             step_down: 1,
@@ -188,6 +191,16 @@ pub enum LoadTarget {
     Latency,
     /// `load_up` and `load_down`.
     Load,
+}
+
+/// What estimates of latencies are made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadBasis {
+    /// The mean request since the last look.
+    Requests,
+    /// The mean of the last 64 passes.
+    Passes,
 }
 
 /// What the load-based part does until what it asked for has come true.

@@ -67,6 +67,19 @@ impl Thresholds {
     }
 }
 
+/// What estimates of latencies take the next request and a usual pass to be like.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Basis {
+    /// The mean request of the window: prompt, output and hit rate.
+    #[default]
+    Requests,
+    /// The mean of the last passes, as in the reference peer: see [`RecentPasses`]. What is queued counts whole, cached
+    /// or not, and nothing is decided while a ready worker has not ended a pass yet.
+    ///
+    /// [`RecentPasses`]: crate::model::planner::RecentPasses
+    Passes,
+}
+
 /// What load-based scaling aims at.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum LoadTarget {
@@ -76,6 +89,8 @@ pub enum LoadTarget {
         targets: Targets,
         /// Which share of a target a smaller fleet may use, from 0 to 1. The reference peer's 80 %.
         sensitivity: f64,
+        /// What estimates are made from.
+        basis: Basis,
     },
     /// Loads between two thresholds. Targets "throughput", "latency" and "load" of the reference peer differ in the
     /// thresholds alone.
@@ -117,8 +132,8 @@ impl LoadPolicy {
     /// For workers with this engine.
     pub fn new(config: LoadConfig, engine: EngineModel) -> LoadPolicy {
         let sla = match config.target {
-            LoadTarget::Sla { targets, sensitivity } => {
-                Some(SlaRule::new(config.role, engine.clone(), targets, sensitivity))
+            LoadTarget::Sla { targets, sensitivity, basis } => {
+                Some(SlaRule::new(config.role, engine.clone(), targets, sensitivity, basis))
             }
             LoadTarget::Thresholds(_) => None,
         };
@@ -178,7 +193,7 @@ impl ScalingPolicy for LoadPolicy {
     fn propose(&mut self, observation: &Observation<'_>) -> Proposal {
         let ready = observation.counts.ready;
         if let Some(sla) = &mut self.sla {
-            sla.observe(&observation.window);
+            sla.observe(observation);
         }
         if ready == 0 {
             // Nothing to measure. Without this, a fleet that was scaled to zero would never come back.

@@ -6,6 +6,9 @@
 //! ITL   = one pass over scheduled + queued KV                             with the worker's usual share of prefill
 //! ```
 //!
+//! With [`Basis::Passes`] ISL is the mean chunk and the hit rate 0; the ITL is the mean of recent passes, with and without
+//! prefill, over scheduled + queued KV and the mean KV of a request that decodes, as that of the request to come.
+//!
 //! A prefill worker has no decode part and no ITL, a decode worker no prefill part and no TTFT. The usual share of
 //! prefill in a pass is what keeps prefill and decode in balance ([`EngineModel::typical_prefill`]).
 //!
@@ -19,8 +22,9 @@ use crate::kernel::time::Span;
 use crate::model::planner::capacity::{EngineModel, Role, Shape, Targets};
 use crate::model::planner::decision::{Figures, Latency, Reason};
 use crate::model::planner::load::extremes::Extremes;
-use crate::model::planner::load::{Verdict, respread};
-use crate::model::planner::observation::{Window, WorkerLoad};
+use crate::model::planner::load::{Basis, Verdict, respread};
+use crate::model::planner::observation::{Observation, WorkerLoad};
+use crate::model::planner::passes::UsualPass;
 use crate::model::timing::DecodeLoad;
 
 /// The rule, and the shape of recent requests.
@@ -30,11 +34,13 @@ pub(super) struct SlaRule {
     engine: EngineModel,
     targets: Targets,
     sensitivity: f64,
+    basis: Basis,
     /// Whether estimates rise with the load.
     pub(super) rises: bool,
     isl: Option<f64>,
     osl: Option<f64>,
     hit_rate: f64,
+    usual: Option<UsualPass>,
 }
 
 impl SlaRule {
@@ -43,13 +49,31 @@ impl SlaRule {
         engine: EngineModel,
         targets: Targets,
         sensitivity: f64,
+        basis: Basis,
     ) -> SlaRule {
         let rises = engine.rises();
-        SlaRule { role, engine, targets, sensitivity, rises, isl: None, osl: None, hit_rate: 0.0 }
+        SlaRule {
+            role,
+            engine,
+            targets,
+            sensitivity,
+            basis,
+            rises,
+            isl: None,
+            osl: None,
+            hit_rate: 0.0,
+            usual: None,
+        }
     }
 
     /// Takes in the shape of recent requests. Where a window has none, the one before still holds.
-    pub(super) fn observe(&mut self, window: &Window) {
+    pub(super) fn observe(&mut self, observation: &Observation<'_>) {
+        if self.basis == Basis::Passes {
+            self.usual = observation.usual_pass;
+            self.isl = self.usual.map(|usual| usual.chunk);
+            return;
+        }
+        let window = &observation.window;
         self.isl = window.isl().or(self.isl);
         self.osl = window.osl().or(self.osl);
         self.hit_rate = window.hit_rate().unwrap_or(self.hit_rate);
@@ -65,7 +89,8 @@ impl SlaRule {
         let isl = self.isl?;
         // Without a completed request, prefill takes every pass it can.
         let shape = Shape::new(isl, self.osl.unwrap_or(1.0), self.hit_rate);
-        (figures.isl, figures.osl, figures.hit_rate) = (Some(isl), self.osl, Some(self.hit_rate));
+        (figures.isl, figures.osl) = (Some(isl), self.osl);
+        figures.hit_rate = (self.basis == Basis::Requests).then_some(self.hit_rate);
         let look = Look { rule: self, shape, extremes: Extremes::of(loads) };
         for latency in self.latencies() {
             let (above, least_ms) = look.all_above(loads, *latency);
@@ -210,13 +235,23 @@ impl Look<'_> {
     /// A pass that decodes everything, what is queued included.
     fn itl(&self, load: &WorkerLoad, kv_tokens: u64) -> Span {
         let requests = load.running.max(1);
-        let prefill = match self.rule.role {
-            Role::Aggregated => {
-                self.rule.engine.typical_prefill(self.shape, u64::from(load.running))
+        let aggregated = self.rule.role == Role::Aggregated;
+        let pass =
+            |prefill, kv_tokens| self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens });
+        match &self.rule.usual {
+            Some(usual) => {
+                let kv_tokens = kv_tokens.saturating_add(usual.context.round() as u64);
+                let share = if aggregated { usual.prefill_share } else { 0.0 };
+                let [with, without] = [usual.prefill_tokens.round() as u64, 0]
+                    .map(|tokens| pass(tokens, kv_tokens).as_secs());
+                Span::from_secs_f64(share * with + (1.0 - share) * without)
             }
-            Role::Prefill | Role::Decode => 0,
-        };
-        self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens })
+            None if aggregated => {
+                let batch = u64::from(load.running);
+                pass(self.rule.engine.typical_prefill(self.shape, batch), kv_tokens)
+            }
+            None => pass(0, kv_tokens),
+        }
     }
 }
 

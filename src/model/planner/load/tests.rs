@@ -7,6 +7,7 @@ use crate::kernel::rng::stream;
 use crate::kernel::time::Span;
 use crate::model::lifecycle::Counts;
 use crate::model::planner::decision::Latency;
+use crate::model::planner::passes::UsualPass;
 use crate::model::planner::testing::{constant, look, polynomial, traffic};
 
 const POOL: u64 = 67_200;
@@ -27,7 +28,10 @@ fn by_thresholds(role: Role, thresholds: Thresholds) -> LoadPolicy {
 
 fn by_sla(role: Role, ttft_ms: u64, itl_ms: u64) -> LoadPolicy {
     let targets = Targets { ttft: Span::from_ms(ttft_ms), itl: Span::from_ms(itl_ms) };
-    LoadPolicy::new(config(role, LoadTarget::Sla { targets, sensitivity: 0.8 }), constant())
+    LoadPolicy::new(
+        config(role, LoadTarget::Sla { targets, sensitivity: 0.8, basis: Basis::Requests }),
+        constant(),
+    )
 }
 
 /// Workers whose KV pools are used to these shares.
@@ -171,6 +175,35 @@ fn steps_may_be_large() {
     assert_eq!(judge(&mut policy, &using(&[0.3; 2])).0, Some(1), "two of two cannot go");
 }
 
+/// Passes of which so many compute 800 prompt tokens of two requests.
+fn usual(prefill_share: f64) -> UsualPass {
+    UsualPass { chunk: 400.0, context: 0.0, prefill_share, prefill_tokens: 800.0 }
+}
+
+/// Passes take 30 ms with prefill and 20 ms without, whatever the requests are like.
+#[test]
+fn estimates_can_come_from_the_last_passes() {
+    let judge = |ttft_ms, itl_ms, share: Option<f64>, loads: &[WorkerLoad]| {
+        let targets = Targets { ttft: Span::from_ms(ttft_ms), itl: Span::from_ms(itl_ms) };
+        let target = LoadTarget::Sla { targets, sensitivity: 0.8, basis: Basis::Passes };
+        let mut policy = LoadPolicy::new(config(Role::Aggregated, target), constant());
+        let usual_pass = share.map(usual);
+        policy.propose(&Observation { usual_pass, ..look(traffic(600, 9000, 1), loads) })
+    };
+    let idle = queueing(&[0, 0]);
+    let (up, stay, down) = (Some(3), Some(2), Some(1));
+    assert_eq!(judge(500, 24, Some(0.5), &idle).workers, up, "25 ms on average");
+    assert_eq!(judge(500, 26, Some(0.5), &idle).workers, stay, "but above 80 % of 26 ms");
+    assert_eq!(judge(500, 26, Some(0.0), &idle).workers, down, "20 ms");
+    // A chunk of 400 tokens behind 1,648 is one pass, behind 1,649 two.
+    assert_eq!(judge(59, 500, Some(0.5), &queueing(&[1649, 1649])).workers, up);
+    assert_ne!(judge(59, 500, Some(0.5), &queueing(&[1649, 1648])).workers, up);
+    let figures = judge(500, 26, Some(0.5), &idle).figures;
+    assert_eq!((figures.isl, figures.osl, figures.hit_rate), (Some(400.0), None, None));
+    let nothing = Proposal::abstain(Reason::NoData(Missing::Traffic));
+    assert_eq!(judge(500, 24, None, &idle), nothing, "no prompt yet");
+}
+
 #[test]
 fn missing_reports_are_no_opinion() {
     let mut policy = by_thresholds(Role::Aggregated, Thresholds::throughput(Role::Aggregated));
@@ -212,11 +245,13 @@ fn a_look_at_the_extremes_is_enough() {
             ttft: Span::from_ms(rng.random_range(20..1500)),
             itl: Span::from_ms(rng.random_range(8..60)),
         };
+        let basis = if rng.random() { Basis::Requests } else { Basis::Passes };
+        let usual_pass = Some(UsualPass { context: 1000.0, ..usual(rng.random()) });
         let judge = |look_at_all: bool| {
-            let mut sla = SlaRule::new(role, polynomial(), targets, 0.8);
+            let mut sla = SlaRule::new(role, polynomial(), targets, 0.8, basis);
             assert!(sla.rises);
             sla.rises = !look_at_all;
-            sla.observe(&look(traffic(600, 1000, 100), &[]).window);
+            sla.observe(&Observation { usual_pass, ..look(traffic(600, 1000, 100), &[]) });
             let found = sla.judge(&loads, 1, &mut Figures::default()).unwrap();
             match found.0 {
                 Verdict::Up => 0,

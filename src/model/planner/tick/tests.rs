@@ -49,6 +49,7 @@ fn reports(at: u64, ready: u32) -> Reports<'static> {
         counts: Counts { ready, ..Counts::default() },
         waiting: 0,
         loads: &[],
+        usual_pass: None,
     }
 }
 

@@ -24,7 +24,9 @@ pub use self::arrivals::{Arrivals, Rate};
 pub use self::chats::chats;
 pub use self::custom::{GeneratorSpec, custom};
 pub use self::lengths::{Lengths, Shape};
-pub use self::presets::{CONVERSATION_REQUESTS, TOOLAGENT_REQUESTS, conversation, toolagent};
+pub use self::presets::{
+    CONVERSATION_REQUESTS, PRESET_LENGTH, TOOLAGENT_REQUESTS, conversation, toolagent,
+};
 
 /// The purpose of every random stream of this module: no LP has one as high. The low half numbers the stream.
 const STREAMS: u64 = 0xffff_ff00 << 32;

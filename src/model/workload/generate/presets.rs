@@ -32,6 +32,9 @@ pub(super) const TOOL_B_TRUNK: Trunk = Trunk { first: 13, blocks: 5 };
 /// The first id that no trunk has.
 const IDS_FRESH: u64 = 18;
 
+/// Before this time all requests of [`toolagent`] and [`conversation`] have arrived.
+pub const PRESET_LENGTH: Span = Span::from_secs((TICKS * TICK_SECS) as u64);
+
 /// Requests of the tool-and-agent trace.
 pub const TOOLAGENT_REQUESTS: u64 = 23_608;
 
