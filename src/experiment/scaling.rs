@@ -12,9 +12,7 @@ use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use crate::experiment::{Cause, ExperimentError, Watch, simulate};
-use crate::fleet::{
-    Execution, ExecutionOptions, FleetSpec, INDEX_PARTS, Outcome, THREADS_WORTH_DIVIDING, Threads,
-};
+use crate::fleet::{Execution, ExecutionOptions, FleetSpec, Outcome, Threads};
 use crate::io::config::Job;
 use crate::kernel::{Account, Occupancy};
 use crate::report::{Busy, Costs, Scaling, ScalingPoint};
@@ -41,8 +39,8 @@ pub struct Plan {
 /// A way to run the job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
-    /// The parallel executor on one thread, taking down what every task costs, with the router's index in so many parts.
-    Account(u32),
+    /// The parallel executor on one thread, taking down what every task costs.
+    Account,
     /// The sequential executor.
     Sequential,
     /// The parallel executor on so many threads.
@@ -56,10 +54,7 @@ enum Way {
 impl Way {
     fn name(self) -> String {
         match self {
-            Way::Account(0) => "cost of every task, on 1 thread".to_owned(),
-            Way::Account(parts) => {
-                format!("cost of every task, on 1 thread, with the router's index in {parts} parts")
-            }
+            Way::Account => "cost of every task, on 1 thread".to_owned(),
             Way::Sequential => "sequential executor".to_owned(),
             Way::Parallel(1) => "parallel executor on 1 thread".to_owned(),
             Way::Parallel(threads) => format!("parallel executor on {threads} threads"),
@@ -71,14 +66,13 @@ impl Way {
     /// How to run it; whether threads are pinned is the user's choice.
     fn execution(self, pin: bool) -> Execution {
         let threads = match self {
-            Way::Account(_) | Way::Sequential | Way::Crowd(_) => 1,
+            Way::Account | Way::Sequential | Way::Crowd(_) => 1,
             Way::Parallel(threads) | Way::Watched(threads) => threads,
         };
         let options = ExecutionOptions {
             parallel_alone: self != Way::Sequential,
-            account: matches!(self, Way::Account(_)),
+            account: self == Way::Account,
             occupancy: matches!(self, Way::Watched(_)),
-            index_parts: if let Way::Account(parts) = self { Some(parts) } else { None },
             ..ExecutionOptions::default()
         };
         Execution { threads: Threads::Count(threads), pin, options }
@@ -140,10 +134,8 @@ impl Plan {
             let crowd = (threads <= CROWD_MAX).then_some(Way::Crowd(threads));
             [Way::Parallel(threads), Way::Watched(threads)].into_iter().chain(crowd)
         });
-        let is_divided = self.threads.iter().any(|&threads| threads >= THREADS_WORTH_DIVIDING);
-        let divided = is_divided.then_some(Way::Account(INDEX_PARTS));
-        let first = [Way::Account(0), Way::Sequential, Way::Parallel(1)];
-        first.into_iter().chain(divided).chain(more).collect()
+        let first = [Way::Account, Way::Sequential, Way::Parallel(1)];
+        first.into_iter().chain(more).collect()
     }
 
     fn run_one(
@@ -163,7 +155,7 @@ impl Plan {
         {
             return Err(Cause::Differ(outcome.digest, first));
         }
-        if way == Way::Account(0) && outcome.account.as_ref().is_none_or(|a| a.phases() == 0) {
+        if way == Way::Account && outcome.account.as_ref().is_none_or(|a| a.phases() == 0) {
             let sentence = "this run cannot be parallel: the router needs feedback and there is no \
                             control-plane latency, so every decision depends on all events before \
                             it; set control_plane.feedback_latency, such as --set \
@@ -203,16 +195,13 @@ impl Plan {
         wall: impl Fn(Way) -> Option<Duration>,
     ) -> Scaling {
         let seconds = |way| wall(way).map(|wall| wall.as_secs_f64());
-        let account = &books.accounts[&0];
-        // If the index can't be divided, the second account is as good as the first.
-        let divided = books.accounts.get(&INDEX_PARTS).filter(|account| account.aides() > 0.0);
+        let account = books.account.as_ref().expect("it is always run");
         let alone = account.predict(1).time;
         let alone_s = seconds(Way::Parallel(1)).expect("it is always run");
         let crowd = (2..=CROWD_MAX).filter_map(|runs| Some((runs, seconds(Way::Crowd(runs))?)));
         let crowds: Vec<_> = crowd.map(|(runs, s)| (runs, (s / alone_s).max(1.0))).collect();
         let point = |&threads: &usize| {
-            let is_divided = threads >= THREADS_WORTH_DIVIDING;
-            let prediction = divided.filter(|_| is_divided).unwrap_or(account).predict(threads);
+            let prediction = account.predict(threads);
             // Of cores that are not there nobody knows.
             let is_known = threads <= self.cores;
             let slower = is_known.then(|| slowdown(&crowds, threads));
@@ -238,7 +227,6 @@ impl Plan {
             cores: self.cores,
             digest,
             costs: costs(account),
-            divided: divided.map(costs),
             sequential_s: seconds(Way::Sequential).expect("it is always run"),
             alone_s,
             crowding: crowds.last().copied(),
@@ -256,8 +244,7 @@ fn slowdown(crowds: &[(usize, f64)], threads: usize) -> f64 {
 /// What executors took down about themselves.
 #[derive(Default)]
 struct Books {
-    /// By the parts of the router's index.
-    accounts: BTreeMap<u32, Account>,
+    account: Option<Account>,
     /// By threads.
     busy: BTreeMap<usize, Occupancy>,
 }
@@ -265,10 +252,10 @@ struct Books {
 impl Books {
     fn keep(&mut self, way: Way, outcome: Outcome) {
         match (way, outcome.account, outcome.occupancy) {
-            (Way::Account(parts), Some(account), _) => {
-                let same = self.accounts.entry(parts).or_insert_with(|| account.clone());
-                same.keep_least(&account);
-            }
+            (Way::Account, Some(account), _) => match &mut self.account {
+                Some(same) => same.keep_least(&account),
+                None => self.account = Some(account),
+            },
             (Way::Watched(threads), _, Some(occupancy)) => {
                 let least = self.busy.entry(threads).or_insert(occupancy);
                 if occupancy.length < least.length {
@@ -284,7 +271,6 @@ fn costs(account: &Account) -> Costs {
     Costs {
         work_s: account.work() * 1e-9,
         coordinator_s: account.hub() * 1e-9,
-        index_s: account.aides() * 1e-9,
         reading_s: account.errand_work() * 1e-9,
         span_s: account.span() * 1e-9,
         phases: account.phases() as u64,
@@ -340,7 +326,7 @@ mod tests {
         let job = Loaded::load(None, &[]).and_then(|loaded| loaded.resolve()).unwrap();
         let mut plan = Plan::new(job, "2,4,8", "1").unwrap();
         plan.cores = 4;
-        let first = [Way::Account(0), Way::Sequential, Way::Parallel(1), Way::Account(INDEX_PARTS)];
+        let first = [Way::Account, Way::Sequential, Way::Parallel(1)];
         let two = [Way::Parallel(2), Way::Watched(2), Way::Crowd(2)];
         let four = [Way::Parallel(4), Way::Watched(4), Way::Crowd(4)];
         assert_eq!(plan.ways(), [&first[..], &two, &four].concat());

@@ -2,16 +2,13 @@
 
 use std::fmt;
 
-use crate::fleet::message::Places;
+use crate::fleet::message::worker_at;
 use crate::kernel::{self, Time};
 use crate::model::request::WorkerId;
 
 /// Looks into a run from another thread.
 #[derive(Clone, Debug)]
-pub struct Activity {
-    activity: kernel::Activity,
-    places: Places,
-}
+pub struct Activity(kernel::Activity);
 
 /// The coordinator or a worker at work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,14 +20,14 @@ pub struct Busy {
 }
 
 impl Activity {
-    pub(super) fn new(activity: kernel::Activity, places: Places) -> Activity {
-        Activity { activity, places }
+    pub(super) fn new(activity: kernel::Activity) -> Activity {
+        Activity(activity)
     }
 
     /// Who handles an event at this moment. In a run that has stopped moving, that is who keeps it from moving.
     pub fn busy(&self) -> Vec<Busy> {
-        let busy = self.activity.busy().into_iter();
-        busy.map(|(lp, time)| Busy { worker: self.places.worker_at(lp), time }).collect()
+        let busy = self.0.busy().into_iter();
+        busy.map(|(lp, time)| Busy { worker: worker_at(lp), time }).collect()
     }
 }
 

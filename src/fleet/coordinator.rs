@@ -2,7 +2,7 @@
 
 use crate::fleet::door::Door;
 use crate::fleet::intake::{Intake, Next};
-use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, Places};
+use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, worker_lp};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::spec::{FleetSpec, Latency, Load};
 use crate::kernel::rng::{Stream, lp_stream};
@@ -73,7 +73,7 @@ impl Coordinator {
         let Some(scaler) = &mut self.scaler else { return };
         let at = context.now() + self.dispatch.floor;
         for worker in scaler.advance(context.now(), waiting, &mut *self.policy) {
-            context.send(Places::UNDIVIDED.worker(worker), at, DISPATCH, Message::Leave);
+            context.send(worker_lp(worker), at, DISPATCH, Message::Leave);
         }
     }
 
@@ -204,12 +204,7 @@ impl Coordinator {
             door.let_in(in_fleet);
         }
         let at = context.now() + self.dispatch.sample(&mut self.rng);
-        context.send(
-            Places::UNDIVIDED.worker(worker),
-            at,
-            DISPATCH,
-            Message::Dispatch(Box::new(request)),
-        );
+        context.send(worker_lp(worker), at, DISPATCH, Message::Dispatch(Box::new(request)));
     }
 
     /// Says whether a worker leaves by that, or a request may come.

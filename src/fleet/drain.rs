@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::fleet::message::Places;
 use crate::fleet::{Activity, Sink};
 use crate::kernel::{self, Observer, Span, Time};
 use crate::model::metrics::{Collector, Recorder, Series};
@@ -14,7 +13,6 @@ use crate::model::metrics::{Collector, Recorder, Series};
 /// Passes on rows and progress, from any thread.
 pub(super) struct Drain<'a> {
     sink: &'a dyn Sink,
-    places: Places,
     /// Why the sink could not take a row.
     error: Mutex<Option<io::Error>>,
     /// The time series of the run.
@@ -27,15 +25,9 @@ pub(super) struct Drain<'a> {
 
 impl Drain<'_> {
     /// For a run with so many recorders, whose time series have intervals of this length.
-    pub(super) fn new(
-        sink: &dyn Sink,
-        places: Places,
-        interval: Span,
-        recorders: usize,
-    ) -> Drain<'_> {
+    pub(super) fn new(sink: &dyn Sink, interval: Span, recorders: usize) -> Drain<'_> {
         Drain {
             sink,
-            places,
             error: Mutex::new(None),
             collector: Mutex::new(Collector::new(interval, recorders)),
             ended: AtomicU64::new(0),
@@ -103,6 +95,6 @@ impl Observer<Recorder> for Drain<'_> {
     }
 
     fn watch(&self, activity: &kernel::Activity) {
-        self.sink.watch(Activity::new(activity.clone(), self.places));
+        self.sink.watch(Activity::new(activity.clone()));
     }
 }

@@ -5,17 +5,14 @@ use std::thread::available_parallelism;
 /// With feedback, smaller fleets have too few events between two phases; see docs/performance.md.
 const WORKERS_WORTH_SHARING: u32 = 512;
 
-/// From this many threads on, the coordinator would keep the others waiting if it kept the index of the KV router itself.
-/// With fewer the work that dividing adds does not pay; see docs/performance.md.
-pub const THREADS_WORTH_DIVIDING: usize = 4;
-
-/// In how many parts that index is kept then.
-pub const INDEX_PARTS: u32 = 16;
+/// With feedback, more threads than this wait for the coordinator, and cost it more than they do; see docs/performance.md.
+const THREADS_WITH_FEEDBACK: usize = 4;
 
 /// How many threads a run asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Threads {
-    /// All that this process may use, if the fleet is large enough to gain; else one.
+    /// As many as gain: all that this process may use if nobody waits for feedback, at most 4 if the coordinator has to hear
+    /// of everything, one if the fleet is small then.
     #[default]
     Auto,
     /// So many, but no more than there are usable cores.
@@ -43,9 +40,6 @@ pub struct ExecutionOptions {
     pub oversubscribe: bool,
     /// Workers that are run as one task; as many as suit the fleet if absent.
     pub workers_per_group: Option<usize>,
-    /// In how many parts the router's index is kept, 0 for one that is the coordinator's own; as many as suit the threads
-    /// if absent. Where it can't be divided, it isn't.
-    pub index_parts: Option<u32>,
     /// Take down what every task costs; with `parallel_alone` and one thread.
     pub account: bool,
     /// Take down what the threads spend their time on; in the executor with phases.
@@ -83,12 +77,6 @@ impl Execution {
         Execution { threads: Threads::Count(1), ..Execution::default() }
     }
 
-    /// In how many parts the router's index is kept on so many threads, if it can be.
-    pub(super) fn index_parts(&self, threads: usize) -> u32 {
-        let parts = if threads >= THREADS_WORTH_DIVIDING { INDEX_PARTS } else { 0 };
-        self.options.index_parts.unwrap_or(parts)
-    }
-
     pub(super) fn choose(&self, situation: Situation) -> Executed {
         let Situation { workers, has_feedback, has_lookahead } = situation;
         let executed = |threads, why| Executed { threads, why };
@@ -111,6 +99,10 @@ impl Execution {
             Threads::Auto if workers < WORKERS_WORTH_SHARING => executed(
                 1,
                 "with feedback, fewer than 512 workers have too little to share between two phases",
+            ),
+            Threads::Auto if cores > THREADS_WITH_FEEDBACK => executed(
+                THREADS_WITH_FEEDBACK,
+                "with feedback, more than 4 threads wait for the coordinator",
             ),
             Threads::Auto => executed(cores, "all usable cores"),
         }

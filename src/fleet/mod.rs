@@ -11,7 +11,6 @@
 mod activity;
 mod arrivals;
 mod coordinator;
-mod divided;
 mod door;
 mod drain;
 mod execution;
@@ -25,9 +24,7 @@ mod visits;
 mod worker;
 
 pub use activity::{Activity, Busy};
-pub use execution::{
-    Executed, Execution, ExecutionOptions, INDEX_PARTS, THREADS_WORTH_DIVIDING, Threads,
-};
+pub use execution::{Executed, Execution, ExecutionOptions, Threads};
 pub use outcome::Outcome;
 pub use scaler::{Scaled, Tick};
 pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec, Scaling};
@@ -41,11 +38,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::fleet::coordinator::Coordinator;
-use crate::fleet::divided::{DividedCoordinator, IndexPart};
 use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
 use crate::fleet::intake::Intake;
-use crate::fleet::message::{Message, Places};
+use crate::fleet::message::{Message, worker_at};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::worker::Worker;
 use crate::kernel::{
@@ -54,7 +50,7 @@ use crate::kernel::{
 use crate::model::engine::Engine;
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
-use crate::model::router::{Admitted, Divided, Policy, Reads};
+use crate::model::router::{Admitted, Policy, Reads};
 use crate::model::workload::{Demand, ReadAhead, SourceError};
 
 /// The workers are split into so many groups, unless there are very few or very many: enough for many threads to share
@@ -172,11 +168,10 @@ pub fn run(
         has_feedback: reports != Reads::default(),
         has_lookahead: spec.has_lookahead(reports),
     });
-    let parts = spec.execution.index_parts(executed.threads);
-    let (mut lps, places) = build(spec, intake, policy, reports, parts);
+    let mut lps = build(spec, intake, policy, reports);
     let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
-    let drain = Drain::new(sink, places, spec.series_interval, recorders.len());
+    let drain = Drain::new(sink, spec.series_interval, recorders.len());
     let books = Books::new(spec.execution.options);
     let result = execute(spec, &mut lps, &mut recorders, &drain, &books);
     let mut recorder = recorders.swap_remove(0);
@@ -191,7 +186,7 @@ pub fn run(
     let finished = result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,
         Stopped::Panicked { lp, time, message } => {
-            let worker = places.worker_at(lp);
+            let worker = worker_at(lp);
             RunError::Panicked { worker, time, seed: spec.seed, message }
         }
         Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
@@ -201,7 +196,7 @@ pub fn run(
     let scaled = scaled.map(|scaler| scaler.finish(finished.end));
     let visited = lps.first_mut().and_then(FleetLp::visited);
     let admitted = lps.first_mut().and_then(FleetLp::admitted);
-    // The executor counts more of them, and more yet if the router's index is in parts.
+    // The executor counts more of them.
     let events = recorder.totals.arrived + lps.iter().map(FleetLp::events).sum::<u64>();
     let (digest, end) = (recorder.digest.value(), finished.end);
     let outcome = Outcome {
@@ -224,49 +219,20 @@ pub fn run(
     }
 }
 
-/// All LPs of a fleet: the coordinator, the parts of its index if it has any, the workers.
+/// All LPs of a fleet: the coordinator, then the workers.
 fn build(
     spec: &FleetSpec,
     intake: Intake,
     policy: Box<dyn Policy>,
     reports: Reads,
-    index_parts: u32,
-) -> (Vec<FleetLp>, Places) {
-    let (mut lps, mut places) = (Vec::new(), Places::UNDIVIDED);
-    let divided = match intake {
-        Intake::Requests(_) => divide(spec, policy.as_ref(), index_parts),
-        Intake::Sessions(_) => None,
-    };
-    match (divided, intake) {
-        (Some(divided), Intake::Requests(arrivals)) => {
-            let lookahead = spec.workers_lookahead(reports);
-            let (coordinator, parts) = DividedCoordinator::new(spec, arrivals, divided, lookahead);
-            places.parts = parts.len() as u32;
-            lps.push(FleetLp::DividedCoordinator(Box::new(coordinator)));
-            lps.extend(parts.into_iter().map(|part| FleetLp::IndexPart(Box::new(part))));
-        }
-        (_, intake) => {
-            lps.push(FleetLp::Coordinator(Box::new(Coordinator::new(spec, intake, policy))));
-        }
-    }
+) -> Vec<FleetLp> {
+    let mut lps = vec![FleetLp::Coordinator(Box::new(Coordinator::new(spec, intake, policy)))];
     for (pool, workers) in spec.ranges() {
         let config = Arc::new(pool.engine.clone());
-        let worker =
-            |id| Box::new(Worker::new(WorkerId(id), Arc::clone(&config), spec, reports, places));
+        let worker = |id| Box::new(Worker::new(WorkerId(id), Arc::clone(&config), spec, reports));
         lps.extend(workers.map(|id| FleetLp::Worker(worker(id))));
     }
-    (lps, places)
-}
-
-/// The policy in so many parts, if it can be divided. It takes requests that are known before they arrive, so no calls of
-/// sessions, and are routed when they do.
-fn divide(spec: &FleetSpec, policy: &dyn Policy, parts: u32) -> Option<Divided> {
-    let is_possible = spec.load == Load::Open
-        && spec.router_queue.is_none()
-        && spec.admission.is_none()
-        && spec.scaling.is_none()
-        && spec.control_plane.feedback.floor > Span::ZERO;
-    if parts > 0 && is_possible { policy.divide(parts) } else { None }
+    lps
 }
 
 /// What the executor takes down about itself, if it is to.
@@ -319,8 +285,6 @@ fn execute(
 /// An LP of a fleet.
 enum FleetLp {
     Coordinator(Box<Coordinator>),
-    DividedCoordinator(Box<DividedCoordinator>),
-    IndexPart(Box<IndexPart>),
     Worker(Box<Worker>),
 }
 
@@ -365,8 +329,7 @@ impl FleetLp {
     fn skipped(&mut self) -> u64 {
         match self {
             FleetLp::Coordinator(lp) => lp.intake().skipped(),
-            FleetLp::DividedCoordinator(lp) => lp.arrivals().skipped(),
-            FleetLp::IndexPart(_) | FleetLp::Worker(_) => 0,
+            FleetLp::Worker(_) => 0,
         }
     }
 
@@ -374,8 +337,7 @@ impl FleetLp {
     fn source_error(&mut self) -> Option<SourceError> {
         match self {
             FleetLp::Coordinator(lp) => lp.intake().error(),
-            FleetLp::DividedCoordinator(lp) => lp.arrivals().error(),
-            FleetLp::IndexPart(_) | FleetLp::Worker(_) => None,
+            FleetLp::Worker(_) => None,
         }
     }
 
@@ -383,8 +345,7 @@ impl FleetLp {
     fn read_ahead(&mut self) -> Option<Arc<dyn ReadAhead>> {
         match self {
             FleetLp::Coordinator(lp) => lp.intake().read_ahead(),
-            FleetLp::DividedCoordinator(lp) => lp.arrivals().read_ahead(),
-            FleetLp::IndexPart(_) | FleetLp::Worker(_) => None,
+            FleetLp::Worker(_) => None,
         }
     }
 }
@@ -394,8 +355,6 @@ macro_rules! each {
     ($self:ident, $lp:ident => $call:expr) => {
         match $self {
             FleetLp::Coordinator($lp) => $call,
-            FleetLp::DividedCoordinator($lp) => $call,
-            FleetLp::IndexPart($lp) => $call,
             FleetLp::Worker($lp) => $call,
         }
     };
@@ -407,10 +366,6 @@ impl Lp for FleetLp {
 
     fn lookahead(&self) -> Span {
         each!(self, lp => lp.lookahead())
-    }
-
-    fn is_aide(&self) -> bool {
-        each!(self, lp => lp.is_aide())
     }
 
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {

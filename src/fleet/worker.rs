@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::fleet::message::{COORDINATOR, FEEDBACK, Feedback, Message, Observed, PASS, Places};
+use crate::fleet::message::{COORDINATOR, FEEDBACK, Feedback, Message, Observed, PASS, worker_lp};
 use crate::fleet::spec::{FleetSpec, Latency};
 use crate::kernel::rng::{Stream, lp_stream};
-use crate::kernel::{Context, Lp, LpId, Span, Time};
+use crate::kernel::{Context, Lp, Span, Time};
 use crate::model::engine::{Engine, EngineConfig, Outcome};
 use crate::model::metrics::Recorder;
 use crate::model::planner::{Traffic, WorkerLoad};
@@ -24,7 +24,6 @@ pub(super) struct Worker {
     reports: Reads,
     /// What the Planner was told last, if there is one.
     told: Option<WorkerLoad>,
-    places: Places,
     feedback: Latency,
     lookahead: Span,
     /// Reports travel in one stream and never overtake one another.
@@ -39,7 +38,6 @@ impl Worker {
         config: Arc<EngineConfig>,
         spec: &FleetSpec,
         reports: Reads,
-        places: Places,
     ) -> Worker {
         let lookahead = spec.worker_lookahead(&config, reports);
         let mut engine = Engine::new(id, config, reports.cache);
@@ -52,12 +50,10 @@ impl Worker {
             engine,
             reports,
             told: spec.scaling.is_some().then(WorkerLoad::default),
-            places,
             feedback: spec.control_plane.feedback,
             last_report: Time::ZERO,
             events: 0,
-            // The same however the index is divided.
-            rng: lp_stream(spec.seed, Places::UNDIVIDED.worker(id), 0),
+            rng: lp_stream(spec.seed, worker_lp(id), 0),
         }
     }
 
@@ -119,50 +115,7 @@ impl Worker {
         let arrival = known + self.feedback.sample(&mut self.rng);
         let at = arrival.max(promised).max(self.last_report);
         self.last_report = at;
-        if let Some(lp) = self.only_reader(&feedback) {
-            context.send(lp, at, FEEDBACK, Message::Feedback(feedback));
-            return;
-        }
-        for (part, feedback) in self.split(feedback) {
-            context.send(part, at, FEEDBACK, Message::Feedback(feedback));
-        }
-    }
-
-    /// Who has to know all of it, if that is one: the coordinator, or a part of its index.
-    fn only_reader(&self, feedback: &Feedback) -> Option<LpId> {
-        if self.places == Places::UNDIVIDED {
-            return Some(COORDINATOR);
-        }
-        let changes = feedback.changes.iter().map(|change| change.chain[0]);
-        let requests = feedback.prefilled.iter().chain(&feedback.finished);
-        let mut parts =
-            changes.chain(requests.map(|request| request.root)).map(|root| self.places.part(root));
-        let first = parts.next()?;
-        parts.all(|part| part == first).then_some(first)
-    }
-
-    /// What each part of the index has to know of it.
-    fn split(&self, feedback: Feedback) -> Vec<(LpId, Feedback)> {
-        fn part(parts: &mut Vec<(LpId, Feedback)>, lp: LpId, worker: WorkerId) -> &mut Feedback {
-            let known = parts.iter().position(|part| part.0 == lp);
-            let index = known.unwrap_or(parts.len());
-            if known.is_none() {
-                parts.push((lp, Feedback::new(worker)));
-            }
-            &mut parts[index].1
-        }
-        let mut parts = Vec::with_capacity(1);
-
-        for change in feedback.changes {
-            part(&mut parts, self.places.part(change.chain[0]), self.id).changes.push(change);
-        }
-        for request in feedback.prefilled {
-            part(&mut parts, self.places.part(request.root), self.id).prefilled.push(request);
-        }
-        for request in feedback.finished {
-            part(&mut parts, self.places.part(request.root), self.id).finished.push(request);
-        }
-        parts
+        context.send(COORDINATOR, at, FEEDBACK, Message::Feedback(feedback));
     }
 }
 

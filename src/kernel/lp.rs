@@ -76,12 +76,6 @@ pub trait Lp {
     /// of its link: this is what makes the window of a parallel run wide.
     fn lookahead(&self) -> Span;
 
-    /// Whether it is an aide of the hub, in the star that the parallel executors run: see
-    /// [`crate::kernel::run_parallel`].
-    fn is_aide(&self) -> bool {
-        false
-    }
-
     /// Called once before the first event, to send or to plan a first wake. What it sends may arrive at any time.
     fn start(&mut self, context: &mut Context<'_, Self::Message, Self::Recorder>);
 

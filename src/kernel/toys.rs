@@ -49,17 +49,13 @@ enum Kind {
     Server { next: Option<LpId>, service: Span, waiting: u32, busy: bool, last: Time },
     Hub { star: StarSpec, rng: Stream },
     Spoke { star: StarSpec, rng: Stream, held: u32 },
-    Aide { rng: Stream, held: u32 },
 }
 
-/// PHOLD on a star: the hub passes every job it gets to a random spoke, which passes it back, at once or after a while,
-/// to the hub or to one of its aides. An aide gives it to the hub without any delay.
+/// PHOLD on a star: the hub passes every job it gets to a random spoke, which passes it back, at once or after a while.
 #[derive(Clone, Copy, Debug)]
 pub struct StarSpec {
     /// How many spokes.
     pub spokes: u32,
-    /// How many aides the hub has; none if spokes never answer.
-    pub aides: u32,
     /// Jobs at the start. If spokes never answer, the number of jobs that the hub sends out, one after the other.
     pub jobs: u32,
     /// Where random numbers come from.
@@ -74,25 +70,20 @@ pub struct StarSpec {
     pub end: Time,
 }
 
-/// A star of PHOLD; see [`StarSpec`]. LP 0 is the hub, its aides follow.
+/// A star of PHOLD; see [`StarSpec`]. LP 0 is the hub.
 pub fn star(star: StarSpec) -> Vec<Toy> {
     let rng = |id| lp_stream(star.seed, LpId::new(id), 0);
     let toy = |id| match id {
         0 => Toy::new(Kind::Hub { star, rng: rng(0) }),
-        id if id <= star.aides => Toy::new(Kind::Aide { rng: rng(id), held: 0 }),
         id => Toy::new(Kind::Spoke { star, rng: rng(id), held: 0 }),
     };
-    (0..=star.aides + star.spokes).map(toy).collect()
+    (0..=star.spokes).map(toy).collect()
 }
 
 impl StarSpec {
-    /// Whom the hub passes a job to, and how long that takes at least: longer to an aide, which must not hear of it before
-    /// the hub has run as far as it can.
-    fn next_of_hub(&self, rng: &mut Stream) -> (LpId, Span) {
-        if self.aides > 0 && rng.random_bool(0.2) {
-            return (LpId::new(rng.random_range(1..=self.aides)), self.hub + self.spoke);
-        }
-        (LpId::new(self.aides + rng.random_range(1..=self.spokes)), self.hub)
+    /// Whom the hub passes a job to.
+    fn any_spoke(&self, rng: &mut Stream) -> LpId {
+        LpId::new(rng.random_range(1..=self.spokes))
     }
 }
 
@@ -163,14 +154,10 @@ impl Lp for Toy {
     fn lookahead(&self) -> Span {
         match self.kind {
             Kind::Phold { lookahead, .. } => lookahead,
-            Kind::Source { .. } | Kind::Server { .. } | Kind::Aide { .. } => Span::ZERO,
+            Kind::Source { .. } | Kind::Server { .. } => Span::ZERO,
             Kind::Hub { star, .. } => star.hub,
             Kind::Spoke { star, .. } => star.spoke,
         }
-    }
-
-    fn is_aide(&self) -> bool {
-        matches!(self.kind, Kind::Aide { .. })
     }
 
     fn start(&mut self, context: &mut Context<'_, u64, Digest>) {
@@ -187,11 +174,11 @@ impl Lp for Toy {
             Kind::Hub { star, rng } => {
                 for _ in 0..star.jobs {
                     // At the start nothing is too early.
-                    let (to, _) = star.next_of_hub(rng);
+                    let to = star.any_spoke(rng);
                     pass_on(star, Span::ZERO, rng, to, context);
                 }
             }
-            Kind::Server { .. } | Kind::Spoke { .. } | Kind::Aide { .. } => {}
+            Kind::Server { .. } | Kind::Spoke { .. } => {}
         }
     }
 
@@ -217,24 +204,14 @@ impl Lp for Toy {
                 }
             }
             Kind::Hub { star, rng } => {
-                let (to, lookahead) = star.next_of_hub(rng);
+                let to = star.any_spoke(rng);
                 self.digest.add(rng.next_u64());
-                pass_on(star, lookahead, rng, to, context);
-            }
-            Kind::Aide { rng, held } => {
-                self.digest.add(rng.next_u64());
-                if rng.random_bool(0.5) {
-                    context.send(HUB, now, JOB, rng.next_u64());
-                } else {
-                    *held += 1;
-                    context.wake(now, DONE);
-                }
+                pass_on(star, star.hub, rng, to, context);
             }
             Kind::Spoke { star, rng, held } => {
                 self.digest.add(rng.next_u64());
                 if star.spoke < Span::FOREVER && rng.random_bool(0.5) {
-                    let to = LpId::new(rng.random_range(0..=star.aides));
-                    pass_on(star, star.spoke, rng, to, context);
+                    pass_on(star, star.spoke, rng, HUB, context);
                 } else {
                     *held += 1;
                     context.wake(now + star.tick * rng.random_range(0..4), DONE);
@@ -269,8 +246,8 @@ impl Lp for Toy {
             }
             Kind::Hub { star, rng } => {
                 star.jobs -= 1;
-                let (to, lookahead) = star.next_of_hub(rng);
-                pass_on(star, lookahead, rng, to, context);
+                let to = star.any_spoke(rng);
+                pass_on(star, star.hub, rng, to, context);
                 if star.jobs > 0 {
                     context.wake(now + star.tick * rng.random_range(0..4), DONE);
                 }
@@ -281,13 +258,6 @@ impl Lp for Toy {
                     if star.spoke < Span::FOREVER {
                         pass_on(star, star.spoke, rng, HUB, context);
                     }
-                }
-            }
-            Kind::Aide { rng, held } => {
-                for _ in 0..std::mem::take(held) {
-                    let message = rng.next_u64();
-                    self.digest.add(message);
-                    context.send(HUB, now, DONE, message);
                 }
             }
             Kind::Phold { .. } => {}

@@ -107,8 +107,6 @@ pub struct Request {
 pub struct Mention {
     /// Its number.
     pub id: RequestId,
-    /// What its prompt begins with: the first link of its chain. Something of its own if there is none.
-    pub root: u64,
     /// Whether it ended without all its tokens: rejected, aborted or turned away.
     pub has_failed: bool,
 }
@@ -119,8 +117,7 @@ pub type Mentions = SmallVec<[Mention; 1]>;
 impl Request {
     /// How a worker speaks of it.
     pub fn mention(&self) -> Mention {
-        let root = self.prompt.chain.first().copied().unwrap_or_else(|| mix64(self.id.0));
-        Mention { id: self.id, root, has_failed: false }
+        Mention { id: self.id, has_failed: false }
     }
 }
 

@@ -13,8 +13,6 @@ use crate::report::table::table;
 pub struct Busy {
     /// The coordinator.
     pub coordinator: f64,
-    /// The router's index, where that is kept apart from the coordinator.
-    pub index: f64,
     /// The workers.
     pub workers: f64,
     /// Reading ahead.
@@ -30,24 +28,22 @@ pub struct Busy {
 impl Busy {
     /// The shares, and the work in multiples of `work` ns.
     pub fn new(occupancy: &Occupancy, work: f64) -> Busy {
-        let Occupancy { threads, length, hub, aides, spokes, errands, leading } = *occupancy;
+        let Occupancy { threads, length, hub, spokes, errands, leading } = *occupancy;
         let share = |ns: f64| ns / (threads as f64 * length);
         Busy {
             coordinator: share(hub),
-            index: share(aides),
             workers: share(spokes),
             reading: share(errands),
             leading: share(leading),
             waiting: share(occupancy.waiting()),
-            work_ratio: (hub + aides + spokes + errands) / work,
+            work_ratio: (hub + spokes + errands) / work,
         }
     }
 
     /// The shares by name.
-    fn shares(&self) -> [(&'static str, f64); 6] {
+    fn shares(&self) -> [(&'static str, f64); 5] {
         [
             ("coordinator", self.coordinator),
-            ("index", self.index),
             ("workers", self.workers),
             ("reading", self.reading),
             ("leading", self.leading),
@@ -70,7 +66,6 @@ pub(super) fn busy_table(rows: impl Iterator<Item = (usize, Busy)>) -> Table {
     let mut table = table(&[
         "threads",
         "coordinator",
-        "its index",
         "workers",
         "reading ahead",
         "between phases",
@@ -95,18 +90,17 @@ mod tests {
             threads: 4,
             length: 100.0,
             hub: 80.0,
-            aides: 40.0,
-            spokes: 160.0,
+            spokes: 200.0,
             errands: 20.0,
             leading: 10.0,
         };
         let busy = Busy::new(&occupancy, 200.0);
-        assert_eq!((busy.coordinator, busy.workers, busy.work_ratio), (0.2, 0.4, 1.5));
+        assert_eq!((busy.coordinator, busy.workers, busy.work_ratio), (0.2, 0.5, 1.5));
         let sum: f64 = busy.shares().iter().map(|(_, share)| share).sum();
         assert!((sum - 1.0).abs() < 1e-12, "{busy:?}");
         assert!((busy.waiting - 0.225).abs() < 1e-12);
         let text = busy_table([(4, busy)].into_iter()).to_string();
-        for expected in ["20.0 %", "10.0 %", "40.0 %", "5.0 %", "2.5 %", "22.5 %", "1.50"] {
+        for expected in ["20.0 %", "50.0 %", "5.0 %", "2.5 %", "22.5 %", "1.50"] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
         }
         assert_eq!(busy.to_json()["waiting_share"], busy.waiting);

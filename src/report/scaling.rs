@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use crate::fleet::{INDEX_PARTS, THREADS_WORTH_DIVIDING};
 use crate::report::busy::{Busy, busy_table};
 use crate::report::number::{count, decimal, percent};
 use crate::report::plot::{Axis, Chart, Line};
@@ -29,8 +28,6 @@ pub struct Scaling {
     pub digest: u128,
     /// What everything costs on one thread.
     pub costs: Costs,
-    /// The same with the router's index in parts, if there are points with so many threads that this pays.
-    pub divided: Option<Costs>,
     /// The run on the sequential executor.
     pub sequential_s: f64,
     /// The run on the parallel executor with one thread.
@@ -48,8 +45,6 @@ pub struct Costs {
     pub work_s: f64,
     /// The part of it that the coordinator does.
     pub coordinator_s: f64,
-    /// The part of it that is the router's index, where that is kept apart from the coordinator.
-    pub index_s: f64,
     /// The part of it that is reading ahead.
     pub reading_s: f64,
     /// The longest chain of tasks that wait for one another.
@@ -77,13 +72,9 @@ impl Costs {
     /// Writes the figures for a terminal.
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let share = |seconds: f64| percent(seconds / self.work_s);
-        let index = match self.index_s {
-            0.0 => String::new(),
-            seconds => format!(", its index {}", share(seconds)),
-        };
         writeln!(
             out,
-            "work: {} ms; coordinator {}{index}, reading ahead {}; {} phases, with {} µs on average",
+            "work: {} ms; coordinator {}, reading ahead {}; {} phases, with {} µs on average",
             decimal(self.work_s * 1e3),
             share(self.coordinator_s),
             share(self.reading_s),
@@ -103,7 +94,6 @@ impl Costs {
         let mut object = json!({
             "work_ms": self.work_s * 1e3,
             "coordinator_share": self.coordinator_s / self.work_s,
-            "index_share": self.index_s / self.work_s,
             "reading_share": self.reading_s / self.work_s,
             "span_ms": self.span_s * 1e3,
             "span_bound": self.span_bound(),
@@ -215,13 +205,6 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
         scaling.cores,
     )?;
     scaling.costs.write(out)?;
-    if let Some(divided) = &scaling.divided {
-        writeln!(
-            out,
-            "with the router's index in {INDEX_PARTS} parts, as on {THREADS_WORTH_DIVIDING} or more threads:"
-        )?;
-        divided.write(out)?;
-    }
     writeln!(
         out,
         "parallel executor on one thread / sequential executor: {} ({} ms / {} ms)",
@@ -297,9 +280,6 @@ pub fn scaling_to_json(scaling: &Scaling) -> Value {
     if let Some((runs, times)) = scaling.crowding {
         object["crowd"] = json!({ "runs": runs, "times_as_long": times });
     }
-    if let Some(divided) = scaling.divided {
-        object["divided"] = divided.to_json();
-    }
     object
 }
 
@@ -330,9 +310,9 @@ pub fn scaling_chart(scaling: &Scaling) -> Chart {
 mod tests {
     use super::*;
 
-    fn costs(index_s: f64) -> Costs {
+    fn costs() -> Costs {
         let (work_s, coordinator_s, reading_s, span_s) = (8.0, 2.0, 1.0, 4.0);
-        Costs { work_s, coordinator_s, index_s, reading_s, span_s, phases: 7000 }
+        Costs { work_s, coordinator_s, reading_s, span_s, phases: 7000 }
     }
 
     fn scaling() -> Scaling {
@@ -355,8 +335,7 @@ mod tests {
             repeat: 3,
             cores: 2,
             digest: 255,
-            costs: costs(0.0),
-            divided: Some(costs(0.5)),
+            costs: costs(),
             sequential_s: 5.0,
             alone_s: 10.0,
             crowding: Some((2, 1.25)),
@@ -389,8 +368,6 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         for expected in [
             "work: 8,000.00 ms; coordinator 25.0 %, reading ahead 12.5 %; 7,000 phases, with 1,000.00 µs on average\n",
-            "with the router's index in 16 parts, as on 4 or more threads:\n",
-            "work: 8,000.00 ms; coordinator 25.0 %, its index 6.2 %, reading ahead 12.5 %; 7,000 phases",
             "work / span 2.00, 1 / share of the coordinator 4.00\n",
             "sequential executor: 2.00 (10,000.00 ms / 5,000.00 ms)\n",
             "2 runs at once, on one thread each, take 1.25 times as long as one",

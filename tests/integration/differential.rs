@@ -5,8 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fleetsim::fleet::{
-    self, ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Load, Outcome, Sink,
-    Threads,
+    self, ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Outcome, Sink, Threads,
 };
 use fleetsim::io::ahead::Ahead;
 use fleetsim::io::config::Loaded;
@@ -15,7 +14,7 @@ use fleetsim::kernel::rng::mix64;
 use fleetsim::model::kv::CacheChange;
 use fleetsim::model::metrics::Row;
 use fleetsim::model::request::{Request, RequestId, Visible, WorkerId};
-use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec, Reads, TieBreak};
+use fleetsim::model::router::{Policy, Reads};
 use fleetsim::model::workload::{Demand, Source, SourceError};
 use fleetsim::report::{self, Context, Summary};
 
@@ -63,8 +62,7 @@ fn on(threads: usize, options: ExecutionOptions) -> Execution {
     Execution { threads: Threads::Count(threads), pin: false, options }
 }
 
-/// Random fleets, workloads and policies, with latencies of zero on either side or both; the router's index whole and in
-/// parts.
+/// Random fleets, workloads and policies, with latencies of zero on either side or both.
 #[test]
 fn every_thread_count_gives_the_sequential_report() {
     let mut parallel = 0;
@@ -75,12 +73,10 @@ fn every_thread_count_gives_the_sequential_report() {
             for threads in [1, 2, 3, 4, 7, 8, 16] {
                 let draw = mix64(seed << 8 | threads as u64);
                 let size = [None, Some(1), Some(7), Some(1000)][draw as usize % 4];
-                let index_parts = [None, Some(1), Some(3), Some(8)][(draw >> 8) as usize % 4];
                 case.spec.execution = on(
                     threads,
                     ExecutionOptions {
                         workers_per_group: size,
-                        index_parts,
                         no_stealing: draw & 16 > 0,
                         fuzz: (draw & 32 > 0).then_some(draw),
                         ..ExecutionOptions::default()
@@ -90,9 +86,7 @@ fn every_thread_count_gives_the_sequential_report() {
                     case.spec.execution.options.asynchronous = asynchronous;
                     let source = Box::new(Ahead::new(case.source()));
                     let (outcome, found) = reports(&case.spec, source, case.policy());
-                    let context = format!(
-                        "{threads} threads, asynchronous: {asynchronous}, {index_parts:?} parts"
-                    );
+                    let context = format!("{threads} threads, asynchronous: {asynchronous}");
                     assert_eq!(outcome.digest, expected.digest, "{context}");
                     assert_eq!(found, reference, "{context}");
                     parallel += u32::from(outcome.executed.threads > 1);
@@ -104,47 +98,6 @@ fn every_thread_count_gives_the_sequential_report() {
         });
     }
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || parallel > 600, "{parallel} runs");
-}
-
-/// Where the router's index can be in parts, no result depends on how many there are.
-#[test]
-fn an_index_in_parts_gives_the_report_of_a_whole_one() {
-    let mut divided = 0;
-    for seed in seeds(100) {
-        let mut case = Case::new(seed);
-        let latency = [1, 5, 100][seed as usize % 3];
-        case.spec.load = Load::Open;
-        case.spec.router_queue = None;
-        case.spec.control_plane.feedback.floor = Span::from_ms(latency);
-        let PolicySpec::Kv(config) = case.policy else { continue };
-        case.policy = PolicySpec::Kv(KvRouterConfig {
-            router_temperature: 0.0,
-            tie_break: TieBreak::Fewest,
-            busy_prefill_tokens: None,
-            ..config
-        });
-        let (expected, reference) = reports(&case.spec, case.source(), case.policy());
-        for parts in [1, 3, 8] {
-            for threads in [0, 1, 2, 4] {
-                let options = ExecutionOptions {
-                    index_parts: Some(parts),
-                    fuzz: (threads == 4).then_some(seed),
-                    asynchronous: threads == 2 && seed.is_multiple_of(2),
-                    ..Default::default()
-                };
-                case.spec.execution = match threads {
-                    0 => Execution { options, ..Execution::sequential() },
-                    _ => on(threads, options),
-                };
-                let (outcome, found) = reports(&case.spec, case.source(), case.policy());
-                let context = format!("FLEETSIM_SEED={seed}, {parts} parts, {threads} threads");
-                assert_eq!(outcome.digest, expected.digest, "{context}");
-                assert_eq!(found, reference, "{context}");
-                divided += 1;
-            }
-        }
-    }
-    assert!(std::env::var_os("FLEETSIM_SEED").is_some() || divided > 200, "{divided} runs");
 }
 
 /// Panics when it has chosen so often.
@@ -250,8 +203,7 @@ fn the_conversation_trace_gives_one_report() {
             for (threads, asynchronous) in
                 [(0, false), (1, false), (2, false), (3, false), (8, false), (2, true)]
             {
-                let index_parts = [None, Some(3)][threads % 2];
-                let options = ExecutionOptions { asynchronous, index_parts, ..Default::default() };
+                let options = ExecutionOptions { asynchronous, ..Default::default() };
                 spec.execution = match threads {
                     0 => Execution::sequential(),
                     _ => on(threads, options),

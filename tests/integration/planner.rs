@@ -221,8 +221,6 @@ fn every_thread_count_gives_one_report_with_a_planner() {
                     parallel_alone: true,
                     oversubscribe: true,
                     asynchronous,
-                    // A divided index has no part in it.
-                    index_parts: Some(3),
                     fuzz: (threads == 3).then_some(seed),
                     ..ExecutionOptions::default()
                 };

@@ -76,7 +76,6 @@ pub(crate) fn executions(seed: u64) -> Vec<Execution> {
                 parallel_alone: true,
                 oversubscribe: true,
                 workers_per_group: [None, Some(1), Some(7)][draw as usize % 3],
-                index_parts: [None, Some(3)][(draw >> 8) as usize % 2],
                 asynchronous,
                 fuzz: (draw & 32 > 0).then_some(draw),
                 ..ExecutionOptions::default()

@@ -42,7 +42,7 @@ const EVENTS_PER_POLL: u64 = 1024;
 /// How many events pass between two looks at the budget: one of them may send a lot.
 const EVENTS_PER_SLICE: u64 = 64;
 
-/// The station of the hub and its aides, which send to nobody else; group g of the spokes is station g + 1.
+/// The station of the hub; group g of the spokes is station g + 1.
 const HUB: usize = 0;
 
 /// Runs the LPs until none has anything left to do, on as many threads as there are recorders. A thread runs the groups
@@ -69,24 +69,22 @@ where
     let threads = recorders.len();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let size = options.spokes_per_group;
-    let aides = lps.iter().skip(1).take_while(|lp| lp.is_aide()).count();
-    let groups = (lps.len() - 1 - aides).div_ceil(size);
+    let groups = (lps.len() - 1).div_ceil(size);
     let activity = Activity::new(1 + groups);
     observer.watch(&activity);
     let (mut stations, mut members) = (Vec::new(), Vec::new());
     let hub_lookahead = lps[0].lookahead();
-    let (hub, spokes) = lps.split_at_mut(1 + aides);
+    let (hub, spokes) = lps.split_at_mut(1);
     for (index, lps) in [hub].into_iter().chain(spokes.chunks_mut(size)).enumerate() {
         let spokes_lookahead = || lps.iter().map(Lp::lookahead).min().unwrap_or(Span::FOREVER);
         let lookahead = if index == HUB { hub_lookahead } else { spokes_lookahead() };
         stations.push(Station::new(lookahead));
         let (first, partners) =
-            if index == HUB { (0, groups) } else { ((index - 1) * size + 1 + aides, 1) };
+            if index == HUB { (0, groups) } else { ((index - 1) * size + 1, 1) };
         let group = Group::new(first as u32, lps, activity.place(index));
         members.push(Member::new(index, group, partners));
     }
     let run = Run {
-        aides,
         floor: AtomicU64::new(0),
         books: Mutex::new(Books::new(stations.len())),
         bell: Bell::new(threads <= cores),
@@ -108,8 +106,6 @@ where
 
 /// One run, as all its threads see it.
 struct Run<'a, L: Lp, O: ?Sized> {
-    /// How many aides the hub has.
-    aides: usize,
     stations: Box<[Station<L::Message>]>,
     /// No event before this time, ns, is left or will ever be. Only rises.
     floor: AtomicU64,
@@ -300,8 +296,7 @@ where
     }
 
     fn station_of(&self, lp: LpId) -> usize {
-        let spoke = (lp.index()).saturating_sub(self.aides);
-        spoke.div_ceil(self.options.spokes_per_group)
+        lp.index().div_ceil(self.options.spokes_per_group)
     }
 
     /// Enters a station without anything to do in the books, and draws the conclusions.

@@ -19,8 +19,7 @@ const RENDEZVOUS_DOUBLING_NS: f64 = 100.0;
 /// The costs of a run on one thread.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Account {
-    /// The aides of the hub, and the groups of spokes.
-    aides: u32,
+    /// How many groups of spokes there are.
     groups: u32,
     phases: Vec<Phase>,
     tasks: Vec<Task>,
@@ -61,8 +60,8 @@ pub struct Prediction {
 }
 
 impl Account {
-    pub(super) fn new(aides: u32, groups: u32) -> Account {
-        Account { aides, groups, ..Account::default() }
+    pub(super) fn new(groups: u32) -> Account {
+        Account { groups, ..Account::default() }
     }
 
     pub(super) fn task(&mut self, task: u32, ns: f64) {
@@ -115,12 +114,6 @@ impl Account {
         hub.map(|task| f64::from(task.ns)).sum()
     }
 
-    /// The part of it that its aides do, ns.
-    pub fn aides(&self) -> f64 {
-        let aides = self.tasks.iter().filter(|task| is_aide(**task, self.aides));
-        aides.map(|task| f64::from(task.ns)).sum()
-    }
-
     /// The part of it that is reading ahead, ns.
     pub fn errand_work(&self) -> f64 {
         self.errands
@@ -128,14 +121,7 @@ impl Account {
 
     /// The longest chain of tasks that have to wait for one another, ns: no number of threads is faster.
     pub fn span(&self) -> f64 {
-        let groups = |tasks| longest(tasks, |task| task.task > self.aides);
-        self.each_phase().map(|(_, tasks)| self.hub_chain(tasks).max(groups(tasks))).sum()
-    }
-
-    /// The hub in a phase, and the longest of its aides, for whom it waits.
-    fn hub_chain(&self, tasks: &[Task]) -> f64 {
-        let aide = longest(tasks, |task| is_aide(*task, self.aides));
-        aide + longest(tasks, |task| task.task == HUB)
+        self.each_phase().map(|(_, tasks)| longest(tasks, |_| true)).sum()
     }
 
     fn each_phase(&self) -> impl Iterator<Item = (&Phase, &[Task])> {
@@ -152,7 +138,7 @@ impl Account {
         let mut prediction = Prediction { threads, work: self.work(), ..Prediction::default() };
         let mut idle = 0.0;
         let mut events_per_phase = None;
-        let mut schedule = Schedule::new(threads, self.aides, self.groups);
+        let mut schedule = Schedule::new(threads, self.groups);
         let rendezvous = RENDEZVOUS_NS + RENDEZVOUS_DOUBLING_NS * ((threads as f64) / 2.0).log2();
         for (phase, tasks) in self.each_phase() {
             let work: f64 = tasks.iter().map(|task| f64::from(task.ns)).sum();
@@ -169,7 +155,7 @@ impl Account {
                 idle += work * (threads - 1) as f64;
                 continue;
             }
-            let (span, hub) = (schedule.play(tasks), self.hub_chain(tasks));
+            let (span, hub) = (schedule.play(tasks), longest(tasks, |task| task.task == HUB));
             let claims = CLAIM_NS * tasks.len() as f64 / threads as f64;
             let even = work / threads as f64;
             prediction.time += span + claims + rendezvous + plan;
@@ -215,7 +201,6 @@ impl Stopwatch {
 /// Threads that claim tasks as the real ones do.
 struct Schedule {
     threads: usize,
-    aides: u32,
     groups: u32,
     clocks: Vec<f64>,
     /// The tasks of each thread, the next one last.
@@ -223,52 +208,38 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(threads: usize, aides: u32, groups: u32) -> Schedule {
+    fn new(threads: usize, groups: u32) -> Schedule {
         let shares = vec![Vec::new(); threads];
-        Schedule { threads, aides, groups, clocks: vec![0.0; threads], shares }
+        Schedule { threads, groups, clocks: vec![0.0; threads], shares }
     }
 
     /// How long the tasks of a phase take.
     fn play(&mut self, tasks: &[Task]) -> f64 {
-        let Schedule { threads, aides, groups, clocks, shares } = self;
+        let Schedule { threads, groups, clocks, shares } = self;
         clocks.fill(0.0);
-        let (mut hub, mut unprepared) = (None, 0);
+        let mut hub = None;
         for task in tasks.iter().rev() {
-            let thread = match task.task {
-                HUB => {
-                    hub = Some(f64::from(task.ns));
-                    continue;
-                }
-                aide if aide <= *aides => {
-                    unprepared += 1;
-                    share_of(aide - 1, *aides, *threads)
-                }
-                group => share_of(group - 1 - *aides, *groups, *threads),
-            };
-            shares[thread].push(*task);
+            if task.task == HUB {
+                hub = Some(f64::from(task.ns));
+            } else {
+                shares[share_of(task.task - 1, *groups, *threads)].push(*task);
+            }
         }
-        // From when on the hub can run.
-        let mut prepared = 0.0_f64;
         for _ in tasks {
             let (thread, clock) = clocks
                 .iter_mut()
                 .enumerate()
                 .min_by(|a, b| a.1.total_cmp(b.1))
                 .expect("at least one thread");
-            let is_open = unprepared == 0 && *clock >= prepared;
-            let own = if is_open && thread == 0 && hub.is_some() {
+            let own = if thread == 0 && hub.is_some() {
                 None
             } else {
                 (0..*threads).find_map(|offset| shares[(thread + offset) % *threads].pop())
             };
             if let Some(task) = own {
                 *clock += f64::from(task.ns);
-                if is_aide(task, *aides) {
-                    unprepared -= 1;
-                    prepared = prepared.max(*clock);
-                }
             } else if let Some(ns) = hub.take() {
-                *clock = clock.max(prepared) + ns;
+                *clock += ns;
             }
         }
         clocks.iter().copied().fold(0.0, f64::max)
@@ -281,17 +252,13 @@ fn longest(tasks: &[Task], which: impl Fn(&Task) -> bool) -> f64 {
     f64::from(costs.fold(0.0, f32::max))
 }
 
-fn is_aide(task: Task, aides: u32) -> bool {
-    (1..=aides).contains(&task.task)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A run of equal phases: so many groups with 1000 ns each, and the hub.
     fn account(groups: u32, hub: f64, phases: usize) -> Account {
-        let mut account = Account::new(0, groups);
+        let mut account = Account::new(groups);
         for _ in 0..phases {
             (1..=groups).for_each(|task| account.task(task, 1000.0));
             account.task(HUB, hub);
@@ -324,24 +291,6 @@ mod tests {
         assert!(prediction.hub > 10.0 * (prediction.imbalance + prediction.rendezvous));
         assert!((account.hub() / account.work() - 0.5).abs() < 1e-6);
         assert!((account.span() - 1_600_000.0).abs() < 1.0);
-    }
-
-    #[test]
-    fn the_hub_waits_for_its_aides() {
-        let mut account = Account::new(4, 8);
-        for _ in 0..100 {
-            (1..=4).for_each(|task| account.task(task, 500.0));
-            (5..=12).for_each(|task| account.task(task, 1000.0));
-            account.task(HUB, 1000.0);
-            account.end_phase(13, 0.0);
-        }
-        assert!((account.span() - 150_000.0).abs() < 1.0, "an aide, then the hub");
-        assert!((account.aides() - 200_000.0).abs() < 1.0);
-        let time = |threads| account.predict(threads).time / 100.0;
-        // One of many threads does an aide and the hub, another one a group.
-        assert!((1500.0..2000.0).contains(&time(16)), "{}", time(16));
-        // Two aides, then a thousand at a time until all is done.
-        assert!((5500.0..6200.0).contains(&time(2)), "{}", time(2));
     }
 
     #[test]

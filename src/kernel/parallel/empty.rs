@@ -72,7 +72,7 @@ impl Empty {
             return false;
         }
         *left -= 1;
-        self.gate.open(&self.tasks, &self.ends, 0);
+        self.gate.open(&self.tasks, &self.ends);
         true
     }
 }

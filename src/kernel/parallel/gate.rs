@@ -21,8 +21,6 @@ mod models;
 ///   can't change until the claimant has called [`Gate::finish`].
 /// - `remaining`: everybody releases what they have done and the last one, the next leader, acquires all of it.
 /// - `bell`: released after the cursors; wakes those who wait, who find their tasks through the cursors.
-/// - `unprepared` and the cursor of the last share: whoever does the last of the tasks that come first has acquired what
-///   the others of them did, and releases it with the cursor.
 /// - `tasks` is relaxed: it is read under a claim and written by the leader only.
 pub(super) struct Gate {
     /// Tasks claimed or not, but not finished; one more for the leader while it opens the phase.
@@ -33,9 +31,6 @@ pub(super) struct Gate {
     /// What each thread is meant to do.
     shares: Box<[CachePadded<Share>]>,
     tasks: Box<[AtomicU32]>,
-    /// How many tasks have to be done before the last share may be claimed, and what its cursor is then.
-    unprepared: CachePadded<AtomicU32>,
-    prepared: AtomicU64,
 }
 
 /// A range of the tasks of a phase: its end in the upper half, the next one to claim in the lower half.
@@ -53,8 +48,6 @@ impl Gate {
             stopped: AtomicBool::new(false),
             shares: (0..shares).map(|_| share()).collect(),
             tasks: (0..tasks).map(|_| AtomicU32::new(0)).collect(),
-            unprepared: CachePadded::new(AtomicU32::new(0)),
-            prepared: AtomicU64::new(0),
         }
     }
 
@@ -85,9 +78,8 @@ impl Gate {
         self.remaining.fetch_sub(tasks, Ordering::AcqRel) == tasks
     }
 
-    /// Opens a phase: `ends` says where the tasks of each share end. The last share can be claimed when `first` of the
-    /// others were [`Gate::prepare`]d. The leader itself counts as one more unfinished task.
-    pub(super) fn open(&self, tasks: &[u32], ends: &[u32], first: u32) {
+    /// Opens a phase: `ends` says where the tasks of each share end. The leader itself counts as one more unfinished task.
+    pub(super) fn open(&self, tasks: &[u32], ends: &[u32]) {
         debug_assert_eq!(ends.len(), self.shares.len());
         for (slot, task) in self.tasks.iter().zip(tasks) {
             // Other cores have the line, and often it is right.
@@ -96,28 +88,15 @@ impl Gate {
             }
         }
         self.remaining.store(tasks.len() as u32 + 1, Ordering::Relaxed);
-        let last = ends.len() - 1;
         let word = |start: u32, end: u32| u64::from(end) << 32 | u64::from(start);
-        if first > 0 {
-            self.unprepared.store(first, Ordering::Relaxed);
-            self.prepared.store(word(ends[last - 1], ends[last]), Ordering::Relaxed);
-        }
         let mut start = 0;
-        for (index, (share, &end)) in self.shares.iter().zip(ends).enumerate() {
-            if start < end && (index < last || first == 0) {
+        for (share, &end) in self.shares.iter().zip(ends) {
+            if start < end {
                 share.cursor.store(word(start, end), Ordering::Release);
             }
             start = end;
         }
         self.bell.ring();
-    }
-
-    /// One of the tasks that come before the last share is done, though not yet finished.
-    pub(super) fn prepare(&self) {
-        if self.unprepared.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let word = self.prepared.load(Ordering::Relaxed);
-            self.shares[self.shares.len() - 1].cursor.store(word, Ordering::Release);
-        }
     }
 
     /// Ends the run for everybody.

@@ -36,8 +36,6 @@ pub(super) struct Leader {
     /// The tasks of the next phase, the hub last, and where the share of each thread ends; the last share is the hub's.
     pub(super) tasks: Vec<u32>,
     pub(super) ends: Vec<u32>,
-    /// How many of them are aides of the hub.
-    pub(super) aides: u32,
     threads: usize,
     events: u64,
     events_per_phase: f64,
@@ -55,7 +53,6 @@ impl Leader {
             census: Census::default(),
             tasks: Vec::new(),
             ends: Vec::new(),
-            aides: 0,
             threads,
             events: 0,
             events_per_phase: f64::INFINITY,
@@ -102,27 +99,17 @@ impl Leader {
     fn select<L: Lp>(&mut self, star: &Star<'_, L>) {
         self.tasks.clear();
         self.ends.clear();
-        self.aides = 0;
-        let aides = star.aides() as usize;
-        let groups = star.tasks() - 1 - aides;
+        let groups = star.tasks() - 1;
         for thread in 0..self.threads {
-            // What comes first is done first: the hub waits for its aides.
-            for aide in share(thread, self.threads, aides) {
-                let task = aide as u32 + 1;
-                if star.aide_is_due(task, self.phase, self.horizons.hub) {
-                    self.tasks.push(task);
-                    self.aides += 1;
-                }
-            }
             for group in share(thread, self.threads, groups) {
-                let task = (aides + group) as u32 + 1;
+                let task = group as u32 + 1;
                 if star.spokes_are_due(task, self.phase, self.horizons.spokes) {
                     self.tasks.push(task);
                 }
             }
             self.ends.push(self.tasks.len() as u32);
         }
-        if self.aides > 0 || star.hub_is_due(self.phase, self.horizons.hub) {
+        if star.hub_is_due(self.phase, self.horizons.hub) {
             self.tasks.push(HUB);
         }
         self.ends.push(self.tasks.len() as u32);

@@ -1,7 +1,6 @@
 //! The parallel executor: the LPs of a star on several threads, with the result of the sequential executor.
 //!
-//! LP 0 is the hub. Those that follow and say so are its aides, the others are spokes, which talk to the hub and its aides
-//! only. The README beside this file has the protocol.
+//! LP 0 is the hub, the others are spokes, which talk to the hub only. The README beside this file has the protocol.
 
 mod account;
 mod census;
@@ -122,7 +121,7 @@ where
     let star = Star::new(lps, options.spokes_per_group, threads, options.hub_budget);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     if let Some(account) = options.account {
-        *account.lock() = Account::new(star.aides(), star.tasks() as u32 - 1 - star.aides());
+        *account.lock() = Account::new(star.tasks() as u32 - 1);
     }
     let run = Run {
         gate: Gate::new(threads + 1, star.tasks(), threads <= cores),
@@ -286,9 +285,6 @@ where
                 let mut task = Some(task);
                 while let Some(next) = task {
                     seat.run(next);
-                    if self.star.is_aide(next) {
-                        self.gate.prepare();
-                    }
                     finished += 1;
                     task = self.claim(thread);
                 }
@@ -316,8 +312,7 @@ where
             return own;
         }
         if !self.options.stealing {
-            // Thread 0 may have stopped looking before the aides were done.
-            return if self.star.aides() > 0 { hub() } else { None };
+            return None;
         }
         let others = (1..threads).map(|offset| (thread + offset) % threads);
         // What the hub knows is large and warm in the caches of thread 0: it is the last thing to take away.
@@ -346,8 +341,7 @@ where
             let is_shared = leader.is_worth_sharing(events);
             self.note(thread, &mut leading, |occupancy| &mut occupancy.leading);
             if is_shared {
-                let Leader { tasks, ends, aides, .. } = &*leader;
-                self.gate.open(tasks, ends, *aides);
+                self.gate.open(&leader.tasks, &leader.ends);
                 return true;
             }
             self.run_alone(&leader, thread, clock);
@@ -451,15 +445,8 @@ where
         self.slot.tasks += 1;
         let mut clock = self.run.stopwatch();
         self.run.star.run(task, self);
-        let (lap, star) = (clock.lap(), &self.run.star);
-        let occupancy = &mut self.slot.occupancy;
-        if task == HUB {
-            occupancy.hub += lap;
-        } else if star.is_aide(task) {
-            occupancy.aides += lap;
-        } else {
-            occupancy.spokes += lap;
-        }
+        let Occupancy { hub, spokes, .. } = &mut self.slot.occupancy;
+        *if task == HUB { hub } else { spokes } += clock.lap();
     }
 }
 

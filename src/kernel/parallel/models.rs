@@ -161,55 +161,6 @@ fn phases(twist: Twist) {
     });
 }
 
-/// Two threads in one phase, in which the hub has to wait for so many of its two aides.
-fn aided(aides: u32) {
-    check(move || {
-        let gate = Arc::new(Gate::new(3, 3, false));
-        let words = Arc::new([Word::new(0), Word::new(0), Word::new(0)]);
-        let (other_gate, other_words) = (Arc::clone(&gate), Arc::clone(&words));
-        thread::spawn(move || share_aided(&other_gate, &other_words, 1, 0));
-        gate.open(&[1, 2, HUB], &[1, 2, 3], aides);
-        share_aided(&gate, &words, 0, 1);
-    });
-}
-
-/// As `Run::share`, where aides say with a word each that they are done, and the hub looks at them.
-fn share_aided(gate: &Gate, words: &[Word; 3], thread: usize, mut finished: u32) {
-    let shares = if thread == 0 { [2, 0, 1] } else { [1, 2, 0] };
-    while let Some(task) = shares.into_iter().find_map(|share| gate.claim(share)) {
-        if task == HUB {
-            let seen = [1, 2].map(|aide: usize| words[aide].load(Ordering::Relaxed));
-            assert_eq!(seen, [1, 1], "the hub sees what its aides have done");
-        }
-        words[task as usize].store(1, Ordering::Relaxed);
-        if task != HUB {
-            gate.prepare();
-        }
-        finished += 1;
-    }
-    if finished > 0 && gate.finish(finished) {
-        assert_eq!(words[HUB as usize].load(Ordering::Relaxed), 1, "the hub was run");
-    }
-}
-
-#[test]
-fn the_hub_runs_after_its_aides() {
-    aided(2);
-}
-
-#[test]
-#[should_panic(expected = "the hub sees what its aides have done")]
-fn a_hub_that_waits_for_one_of_two_aides_is_too_early() {
-    aided(1);
-}
-
-#[test]
-#[should_panic(expected = "left == right")]
-fn aides_that_release_nothing_are_a_race() {
-    inject(Flaw::Relaxed("AtomicU32::fetch_sub"));
-    aided(2);
-}
-
 #[test]
 fn every_task_runs_once_per_phase() {
     phases(Twist::Nothing);

@@ -12,8 +12,6 @@ pub struct Occupancy {
     pub length: f64,
     /// The hub.
     pub hub: f64,
-    /// Its aides.
-    pub aides: f64,
     /// The spokes.
     pub spokes: f64,
     /// Errands.
@@ -25,15 +23,14 @@ pub struct Occupancy {
 impl Occupancy {
     /// What all threads together waited.
     pub fn waiting(&self) -> f64 {
-        let Occupancy { threads, length, hub, aides, spokes, errands, leading } = *self;
-        (threads as f64 * length - (hub + aides + spokes + errands + leading)).max(0.0)
+        let Occupancy { threads, length, hub, spokes, errands, leading } = *self;
+        (threads as f64 * length - (hub + spokes + errands + leading)).max(0.0)
     }
 
     /// Adds the time of another thread.
     pub(super) fn add(&mut self, other: &Occupancy) {
-        let Occupancy { threads: _, length: _, hub, aides, spokes, errands, leading } = *other;
+        let Occupancy { threads: _, length: _, hub, spokes, errands, leading } = *other;
         self.hub += hub;
-        self.aides += aides;
         self.spokes += spokes;
         self.errands += errands;
         self.leading += leading;
@@ -47,11 +44,11 @@ mod tests {
     #[test]
     fn threads_wait_when_they_do_nothing_else() {
         let one = Occupancy { hub: 10.0, spokes: 20.0, leading: 1.0, ..Occupancy::default() };
-        let other = Occupancy { aides: 5.0, spokes: 20.0, errands: 4.0, ..Occupancy::default() };
+        let other = Occupancy { spokes: 25.0, errands: 4.0, ..Occupancy::default() };
         let mut both = Occupancy { threads: 2, length: 50.0, ..Occupancy::default() };
         both.add(&one);
         both.add(&other);
-        assert_eq!((both.spokes, both.waiting()), (40.0, 40.0));
+        assert_eq!((both.spokes, both.waiting()), (45.0, 40.0));
         assert_eq!(Occupancy { length: 10.0, ..both }.waiting(), 0.0, "clocks are not exact");
     }
 }

@@ -1,4 +1,4 @@
-//! The LPs of a run as tasks of its phases: the hub, its aides, and the spokes in groups.
+//! The LPs of a run as tasks of its phases: the hub, and the spokes in groups.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ pub(super) const EVENTS_PER_POLL: u64 = 1024;
 /// How many events pass between two looks at the budget: one of them may send a lot.
 const EVENTS_PER_SLICE: u64 = 64;
 
-/// The task of the hub. Its aides come next, then the groups of spokes.
+/// The task of the hub. The groups of spokes come next.
 pub(super) const HUB: u32 = 0;
 
 /// An LP that panicked.
@@ -29,13 +29,6 @@ pub(super) struct Failure {
     pub(super) key: EventKey,
     pub(super) lp: LpId,
     pub(super) message: String,
-}
-
-/// Which part of the star an LP belongs to.
-enum Side {
-    Hub,
-    Aide,
-    Spoke,
 }
 
 /// All lanes in one direction that were written in even or in odd phases.
@@ -46,18 +39,14 @@ struct Lanes<M> {
 
 /// The LPs, and what is on its way between them.
 pub(super) struct Star<'a, L: Lp> {
-    /// The hub, then its aides, each alone, then the groups of spokes.
+    /// The hub, then the groups of spokes.
     groups: Box<[CachePadded<Mutex<Group<'a, L>>>]>,
-    aides: u32,
     spokes_per_group: u32,
     /// The next event each group knows of, its lanes apart.
     next: Earliest,
-    /// By the parity of the phase in which they are written; one lane per group, one per thread, one per thread and aide.
+    /// By the parity of the phase in which they are written; one lane per group, and one per thread.
     to_spokes: [Lanes<L::Message>; 2],
     to_hub: [Lanes<L::Message>; 2],
-    to_aides: [Lanes<L::Message>; 2],
-    /// From each aide to the hub, for the same phase.
-    from_aides: Lanes<L::Message>,
     /// The phase, written by the leader between phases.
     phase: AtomicU32,
     hub_horizon: AtomicU64,
@@ -81,40 +70,32 @@ pub(super) trait Desk<R> {
 }
 
 impl<'a, L: Lp> Star<'a, L> {
-    /// The first LP is the hub, its aides follow. In a phase the hub handles events and sends messages up to about
-    /// `hub_budget`, if it has no aides.
+    /// The first LP is the hub. In a phase it handles events and sends messages up to about `hub_budget`.
     pub(super) fn new(
         lps: &'a mut [L],
         spokes_per_group: usize,
         threads: usize,
         hub_budget: u64,
     ) -> Self {
-        let aides = Self::aides_in(lps);
-        let (front, spokes) = lps.split_at_mut(1 + aides);
-        let activity = Activity::new(1 + aides + spokes.len().div_ceil(spokes_per_group));
-        let mut groups = Vec::new();
-        for (index, lp) in front.chunks_mut(1).enumerate() {
-            groups.push(Group::new(index as u32, lp, activity.place(index)));
-        }
+        let (hub, spokes) = lps.split_at_mut(1);
+        let spoke_groups = spokes.len().div_ceil(spokes_per_group);
+        let activity = Activity::new(1 + spoke_groups);
+        let mut groups = vec![Group::new(0, hub, activity.place(0))];
         for (index, spokes) in spokes.chunks_mut(spokes_per_group).enumerate() {
-            let first = (1 + aides + index * spokes_per_group) as u32;
-            groups.push(Group::new(first, spokes, activity.place(1 + aides + index)));
+            let first = (1 + index * spokes_per_group) as u32;
+            groups.push(Group::new(first, spokes, activity.place(1 + index)));
         }
         let count = groups.len();
-        let spoke_groups = count - 1 - aides;
         Star {
             groups: groups.into_iter().map(|group| CachePadded::new(Mutex::new(group))).collect(),
-            aides: aides as u32,
             spokes_per_group: spokes_per_group as u32,
             next: Earliest::new(count),
             to_spokes: [Lanes::new(spoke_groups), Lanes::new(spoke_groups)],
             to_hub: [Lanes::new(threads), Lanes::new(threads)],
-            to_aides: [Lanes::new(threads * aides), Lanes::new(threads * aides)],
-            from_aides: Lanes::new(aides),
             phase: AtomicU32::new(0),
             hub_horizon: AtomicU64::new(0),
             spokes_horizon: AtomicU64::new(0),
-            hub_budget: if aides > 0 { u64::MAX } else { hub_budget },
+            hub_budget,
             failure: Mutex::new(None),
             failed: (0..count).map(|_| AtomicBool::new(false)).collect(),
             activity,
@@ -124,20 +105,6 @@ impl<'a, L: Lp> Star<'a, L> {
     /// How many tasks a phase can have.
     pub(super) fn tasks(&self) -> usize {
         self.groups.len()
-    }
-
-    /// How many aides the hub has.
-    pub(super) fn aides(&self) -> u32 {
-        self.aides
-    }
-
-    /// Whether this is the task of an aide.
-    pub(super) fn is_aide(&self, task: u32) -> bool {
-        (1..=self.aides).contains(&task)
-    }
-
-    fn aides_in(lps: &[L]) -> usize {
-        lps.iter().skip(1).take_while(|lp| lp.is_aide()).count()
     }
 
     /// Lets all LPs start, in order.
@@ -169,11 +136,9 @@ impl<'a, L: Lp> Star<'a, L> {
         let known = |tasks: Range<usize>| {
             tasks.map(|task| self.next.get(task)).min().unwrap_or(Time::NEVER)
         };
-        let spokes = 1 + self.aides as usize;
-        let to_hub = self.to_hub[sent].earliest.min().min(self.to_aides[sent].earliest.min());
         Horizons {
-            hub: known(0..spokes).min(to_hub),
-            spokes: known(spokes..self.groups.len()).min(self.to_spokes[sent].earliest.min()),
+            hub: self.hub_next().min(self.to_hub[sent].earliest.min()),
+            spokes: known(1..self.groups.len()).min(self.to_spokes[sent].earliest.min()),
         }
     }
 
@@ -188,25 +153,12 @@ impl<'a, L: Lp> Star<'a, L> {
         self.hub_next() < horizon || self.to_hub[sent].earliest.min() < Time::NEVER
     }
 
-    /// Whether the aide with this task has.
-    pub(super) fn aide_is_due(&self, task: u32, phase: u32, horizon: Time) -> bool {
-        let sent = &self.to_aides[(phase % 2) as usize];
-        self.next.get(task as usize) < horizon
-            || self.lanes_to(task).any(|lane| sent.earliest.get(lane) < Time::NEVER)
-    }
-
     /// Whether the group of spokes with this task has.
     pub(super) fn spokes_are_due(&self, task: u32, phase: u32, horizon: Time) -> bool {
         let sent = (phase % 2) as usize;
-        let lane = (task - 1 - self.aides) as usize;
+        let lane = task as usize - 1;
         self.next.get(task as usize) < horizon
             || self.to_spokes[sent].earliest.get(lane) < Time::NEVER
-    }
-
-    /// The lanes to the aide with this task.
-    fn lanes_to(&self, task: u32) -> impl Iterator<Item = usize> {
-        let (aides, lanes) = (self.aides as usize, self.to_aides[0].lanes.len());
-        (task as usize - 1..lanes).step_by(aides)
     }
 
     /// Does a task of the phase. A panic in it is noted down.
@@ -226,24 +178,18 @@ impl<'a, L: Lp> Star<'a, L> {
         let thread = desk.thread();
         let mut group = self.groups[task].try_lock().expect("INV-12: one thread per task");
         let mut accept = |envelope| group.accept(envelope);
-        let hub_horizon = self.hub_horizon.load(Ordering::Relaxed);
         let (horizon, mut budget) = if task == HUB as usize {
             let lanes = &self.to_hub[arrived];
             (0..lanes.lanes.len()).for_each(|lane| lanes.drain(lane, &mut accept));
-            (0..self.aides as usize).for_each(|lane| self.from_aides.drain(lane, &mut accept));
-            (hub_horizon, self.hub_budget)
-        } else if self.is_aide(task as u32) {
-            let lanes = &self.to_aides[arrived];
-            self.lanes_to(task as u32).for_each(|lane| lanes.drain(lane, &mut accept));
-            (hub_horizon, u64::MAX)
+            (&self.hub_horizon, self.hub_budget)
         } else {
-            self.to_spokes[arrived].drain(task - 1 - self.aides as usize, &mut accept);
-            (self.spokes_horizon.load(Ordering::Relaxed), u64::MAX)
+            self.to_spokes[arrived].drain(task - 1, &mut accept);
+            (&self.spokes_horizon, u64::MAX)
         };
         if self.failed[task].load(Ordering::Relaxed) {
             return;
         }
-        let horizon = Time::from_ns(horizon);
+        let horizon = Time::from_ns(horizon.load(Ordering::Relaxed));
         loop {
             let mut posted = 0;
             let mut post = |envelope| {
@@ -263,31 +209,15 @@ impl<'a, L: Lp> Star<'a, L> {
     /// Sends a message on its way, to be delivered in the next phase.
     fn post(&self, sent: usize, thread: usize, envelope: Envelope<L::Message>) {
         let (to, from) = (envelope.to.get(), envelope.key.source().get());
-        let side = |lp: u32| {
-            if lp == HUB {
-                Side::Hub
-            } else if lp <= self.aides {
-                Side::Aide
-            } else {
-                Side::Spoke
-            }
-        };
-        match (side(from), side(to)) {
-            (Side::Spoke, Side::Hub) => self.to_hub[sent].push(thread, envelope),
-            (Side::Aide, Side::Hub) => self.from_aides.push(from as usize - 1, envelope),
-            (Side::Spoke | Side::Hub, Side::Aide) => {
-                let lane = thread * self.aides as usize + to as usize - 1;
-                self.to_aides[sent].push(lane, envelope);
-            }
-            (Side::Hub, Side::Spoke) => {
-                let lane = (to - 1 - self.aides) / self.spokes_per_group;
-                self.to_spokes[sent].push(lane as usize, envelope);
-            }
-            (Side::Hub, Side::Hub) | (Side::Aide | Side::Spoke, Side::Aide | Side::Spoke) => {
-                panic!(
-                    "spokes talk to the hub and its aides, and aides to the hub, but LP {from} sends to LP {to}"
-                )
-            }
+        assert!(
+            (to == HUB) != (from == HUB),
+            "spokes talk to the hub only, but LP {from} sends to LP {to}"
+        );
+        if to == HUB {
+            self.to_hub[sent].push(thread, envelope);
+        } else {
+            let lane = (to - 1) / self.spokes_per_group;
+            self.to_spokes[sent].push(lane as usize, envelope);
         }
     }
 
@@ -313,7 +243,7 @@ impl<'a, L: Lp> Star<'a, L> {
 
     /// The least promises of both sides.
     pub(super) fn lookahead(lps: &[L]) -> Lookahead {
-        let spokes = lps.iter().skip(1 + Self::aides_in(lps)).map(Lp::lookahead).min();
+        let spokes = lps.iter().skip(1).map(Lp::lookahead).min();
         Lookahead { hub: lps[0].lookahead(), spokes: spokes.unwrap_or(Span::FOREVER) }
     }
 

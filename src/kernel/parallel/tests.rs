@@ -65,11 +65,8 @@ fn spec(seed: u64) -> StarSpec {
         hub = long;
     }
     let loop_ns = hub.as_ns() + if spoke == Span::FOREVER { 0 } else { spoke.as_ns() };
-    // Without an answer, there is nothing that an aide could be told.
-    let aides = if spoke == Span::FOREVER { 0 } else { [0, 0, 1, 2, 9][rng.random_range(0..5)] };
     StarSpec {
         spokes: rng.random_range(1..80),
-        aides,
         jobs: rng.random_range(1..200),
         seed,
         hub,
@@ -136,7 +133,7 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
         for _ in 0..rng.random_range(1..5) {
             // The hub runs ahead of the spokes: what it panics at may not be the first panic.
             let hub = rng.random_bool(0.4);
-            let lp = if hub { 0 } else { rng.random_range(1..=spec.aides + spec.spokes) as usize };
+            let lp = if hub { 0 } else { rng.random_range(1..=spec.spokes) as usize };
             let latest = spec.end.as_ns() >> rng.random_range(0..6);
             bombs.push((lp, Time::from_ns(rng.random_range(0..=latest))));
         }
@@ -161,7 +158,7 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
 
 fn endless() -> StarSpec {
     let (hub, spoke, tick) = (Span::from_ms(1), Span::from_ms(1), Span::from_us(10));
-    StarSpec { spokes: 20, aides: 0, jobs: 100, seed: 1, hub, spoke, tick, end: Time::MAX }
+    StarSpec { spokes: 20, jobs: 100, seed: 1, hub, spoke, tick, end: Time::MAX }
 }
 
 #[test]

@@ -18,21 +18,19 @@
 
 mod books;
 mod loads;
-mod recent;
 mod search;
 #[cfg(test)]
 mod tests;
 
-pub use books::{Ended, KvBooks};
-pub use loads::{Assigned, KvLoads};
-pub use recent::Recent;
+use books::KvBooks;
+use loads::KvLoads;
 
 use crate::kernel::rng::Stream;
 use crate::model::kv::{BlockLayout, CacheChange};
 use crate::model::request::{RequestId, Visible, WorkerId};
 use crate::model::router::index::Book;
 use crate::model::router::overlaps::Overlaps;
-use crate::model::router::{Divided, Policy, Reads};
+use crate::model::router::{Policy, Reads};
 
 /// Who gets a request when several workers cost the same.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -85,15 +83,13 @@ pub struct KvAware {
     books: KvBooks,
     /// What is known of the prompt last looked up.
     overlaps: Overlaps,
-    /// For whoever takes the policy apart.
-    rng: Stream,
 }
 
 impl KvAware {
     /// All workers without load and with empty caches.
     pub fn new(config: KvRouterConfig, layout: BlockLayout, workers: u32, rng: Stream) -> KvAware {
-        let loads = KvLoads::new(config, layout, workers, rng.clone());
-        KvAware { loads, books: KvBooks::new(layout), overlaps: Overlaps::default(), rng }
+        let loads = KvLoads::new(config, layout, workers, rng);
+        KvAware { loads, books: KvBooks::new(layout), overlaps: Overlaps::default() }
     }
 
     /// What the request would cost on each worker, in blocks.
@@ -107,7 +103,7 @@ impl KvAware {
         let assigned = self.loads.assign(request, &self.overlaps, worker);
         // Sets that are shared with it would be copied when they change.
         self.overlaps.clear();
-        let fresh_blocks = self.books.assign_along(request.id, request.prompt, assigned);
+        let fresh_blocks = self.books.assign(request.id, request.prompt, assigned);
         debug_assert_eq!(
             fresh_blocks, assigned.fresh_blocks,
             "what a worker holds is closed under prefixes"
@@ -143,8 +139,7 @@ impl Policy for KvAware {
 
     fn finished(&mut self, _: WorkerId, request: RequestId) {
         if let Some(ended) = self.books.finished(request) {
-            let lost = ended.lost_blocks + ended.own_blocks;
-            self.loads.finished(ended.worker, ended.prefill_tokens, lost);
+            self.loads.finished(ended.worker, ended.prefill_tokens, ended.lost_blocks);
         }
     }
 
@@ -163,16 +158,5 @@ impl Policy for KvAware {
         let best = self.overlaps.of(Book::Cached).longest * self.loads.layout.block_size;
         self.overlaps.clear();
         request.prompt.tokens.saturating_sub(best)
-    }
-
-    fn divide(&self, parts: u32) -> Option<Divided> {
-        let KvLoads { config, layout, loads, .. } = &self.loads;
-        if config.router_temperature > 0.0 || config.tie_break == TieBreak::Random {
-            // They look at every worker for every request; nothing else would be noticed.
-            return None;
-        }
-        let loads = KvLoads::new(*config, *layout, loads.len() as u32, self.rng.clone());
-        let books = (0..parts).map(|_| KvBooks::new(*layout)).collect();
-        Some(Divided { loads, books, recent: Recent::new(*layout) })
     }
 }

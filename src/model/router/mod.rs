@@ -14,9 +14,8 @@ mod spec;
 
 pub use admission::{AdmissionSpec, Admitted};
 pub use index::{Book, PrefixIndex};
-pub use kv::{Assigned, Ended, KvAware, KvBooks, KvLoads, KvRouterConfig, Recent, TieBreak};
+pub use kv::{KvAware, KvRouterConfig, TieBreak};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};
-pub use overlaps::Overlaps;
 pub use queue::{QueueOrder, RouterQueue};
 pub use round_robin::RoundRobin;
 pub use spec::PolicySpec;
@@ -33,18 +32,6 @@ pub struct Reads {
     pub finished: bool,
     /// What a worker's prefix cache holds.
     pub cache: bool,
-}
-
-/// A policy in parts: one that knows the loads and chooses, and others that know who has which prompts. Each of these
-/// looks after the prompts that begin with some blocks.
-#[derive(Debug)]
-pub struct Divided {
-    /// What chooses.
-    pub loads: KvLoads,
-    /// What it has chosen lately.
-    pub recent: Recent,
-    /// Who has which prompts.
-    pub books: Vec<KvBooks>,
 }
 
 /// A way to choose workers.
@@ -78,11 +65,6 @@ pub trait Policy: Send {
     /// Whether every worker is too busy to be given anything; requests then wait in the router's queue, if it has one.
     fn is_busy(&self) -> bool {
         false
-    }
-
-    /// The policy in parts, if it can be divided; before it has chosen anything.
-    fn divide(&self, _parts: u32) -> Option<Divided> {
-        None
     }
 
     /// The prompt tokens of a request that the best worker would have to compute.

@@ -7,7 +7,7 @@ use crate::model::router::set::WorkerSet;
 
 /// Who holds how many leading blocks of a prompt, by book.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Overlaps([Overlap; 2]);
+pub(super) struct Overlaps([Overlap; 2]);
 
 /// The same by one book.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -62,12 +62,5 @@ impl Overlap {
         if self.crowds.last().is_none_or(|last| members.len() > last.members.len()) {
             self.crowds.push(Crowd { end, members: Arc::clone(members) });
         }
-    }
-
-    /// Adds a worker that holds so many blocks.
-    pub(super) fn add(&mut self, worker: u32, end: u32) {
-        self.longest = self.longest.max(end);
-        let at = self.few.partition_point(|few| few.1 > end);
-        self.few.insert(at, (worker, end));
     }
 }

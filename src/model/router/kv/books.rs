@@ -1,7 +1,5 @@
 //! What the caches of the workers hold, and what their active requests do: the router's index, and the requests in it.
 
-use std::sync::Arc;
-
 use rustc_hash::FxHashMap;
 
 use crate::model::kv::{BlockLayout, CacheChange};
@@ -15,7 +13,6 @@ use crate::model::router::overlaps::Overlaps;
 struct InFlight {
     worker: WorkerId,
     trail: Trail,
-    chain: Arc<[u64]>,
     /// Full blocks of the prompt that its chain names, and those it does not.
     named_blocks: u32,
     own_blocks: u32,
@@ -23,25 +20,19 @@ struct InFlight {
 }
 
 /// A request that has ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ended {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ended {
     /// Who served it.
-    pub worker: WorkerId,
+    pub(super) worker: WorkerId,
     /// Prompt tokens that were not known to be computed.
-    pub prefill_tokens: u32,
-    /// Full blocks of the prompt that its chain names.
-    pub named_blocks: u32,
-    /// Of these, those that no other active request of the worker holds.
-    pub lost_blocks: u32,
-    /// Full blocks of the prompt that its chain does not name.
-    pub own_blocks: u32,
-    /// The chain.
-    pub chain: Arc<[u64]>,
+    pub(super) prefill_tokens: u32,
+    /// Full blocks of the prompt that no other active request of the worker holds.
+    pub(super) lost_blocks: u32,
 }
 
-/// The books on prompts: all of them, or a part that knows the prompts that begin with certain blocks.
+/// The books on prompts.
 #[derive(Debug)]
-pub struct KvBooks {
+pub(super) struct KvBooks {
     layout: BlockLayout,
     index: PrefixIndex,
     in_flight: FxHashMap<RequestId, InFlight>,
@@ -51,60 +42,47 @@ pub struct KvBooks {
 
 impl KvBooks {
     /// Empty caches, and no requests.
-    pub fn new(layout: BlockLayout) -> KvBooks {
+    pub(super) fn new(layout: BlockLayout) -> KvBooks {
         let (index, in_flight) = (PrefixIndex::new(layout), FxHashMap::default());
         KvBooks { layout, index, in_flight, path: Path::new() }
     }
 
     /// Who holds how much of a prompt.
-    pub fn look_up(&mut self, prompt: &Prompt, overlaps: &mut Overlaps) {
+    pub(super) fn look_up(&mut self, prompt: &Prompt, overlaps: &mut Overlaps) {
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
         self.index.walk(&prompt.chain, named_blocks, &mut self.path);
         self.index.overlaps(&self.path, overlaps);
     }
 
-    /// Counts a request as a worker's, some time after its prompt was looked up.
-    pub fn assign(&mut self, id: RequestId, prompt: &Prompt, assigned: Assigned) {
-        let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
-        self.index.walk(&prompt.chain, named_blocks, &mut self.path);
-        self.assign_along(id, prompt, assigned);
-    }
-
-    /// As [`KvBooks::assign`], for the prompt last looked up, if nothing has changed since. Says how many blocks of it no
-    /// other active request of the worker holds.
-    pub(super) fn assign_along(
-        &mut self,
-        id: RequestId,
-        prompt: &Prompt,
-        assigned: Assigned,
-    ) -> u32 {
+    /// Counts a request as a worker's; its prompt was looked up last, and nothing has changed since. Says how many blocks of
+    /// it no other active request of the worker holds.
+    pub(super) fn assign(&mut self, id: RequestId, prompt: &Prompt, assigned: Assigned) -> u32 {
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
         let own_blocks = self.layout.full_blocks(prompt.tokens) - named_blocks;
         let Assigned { worker, prefill_tokens, .. } = assigned;
         let named = (&prompt.chain, named_blocks);
         let (fresh, trail) = self.index.add_along(Book::Active, worker.0, named, &self.path);
-        let chain = Arc::clone(&prompt.chain);
-        let in_flight = InFlight { worker, trail, chain, named_blocks, own_blocks, prefill_tokens };
+        let in_flight = InFlight { worker, trail, named_blocks, own_blocks, prefill_tokens };
         self.in_flight.insert(id, in_flight);
         fresh + own_blocks
     }
 
     /// The first token of a request is out: says who serves it, and how many prompt tokens are computed by that.
-    pub fn prefilled(&mut self, request: RequestId) -> Option<(WorkerId, u32)> {
+    pub(super) fn prefilled(&mut self, request: RequestId) -> Option<(WorkerId, u32)> {
         let in_flight = self.in_flight.get_mut(&request)?;
         Some((in_flight.worker, std::mem::take(&mut in_flight.prefill_tokens)))
     }
 
     /// A request has ended.
-    pub fn finished(&mut self, request: RequestId) -> Option<Ended> {
-        let InFlight { worker, trail, chain, named_blocks, own_blocks, prefill_tokens } =
+    pub(super) fn finished(&mut self, request: RequestId) -> Option<Ended> {
+        let InFlight { worker, trail, named_blocks, own_blocks, prefill_tokens } =
             self.in_flight.remove(&request)?;
-        let lost_blocks = self.index.remove_along(Book::Active, worker.0, trail, named_blocks);
-        Some(Ended { worker, prefill_tokens, named_blocks, lost_blocks, own_blocks, chain })
+        let lost = self.index.remove_along(Book::Active, worker.0, trail, named_blocks);
+        Some(Ended { worker, prefill_tokens, lost_blocks: lost + own_blocks })
     }
 
     /// The prefix cache of a worker has changed.
-    pub fn cache_changed(&mut self, worker: WorkerId, change: &CacheChange) {
+    pub(super) fn cache_changed(&mut self, worker: WorkerId, change: &CacheChange) {
         let CacheChange { stored, chain, first, end } = change;
         if *stored {
             self.index.add(Book::Cached, worker.0, chain, *first, *end);
@@ -114,7 +92,8 @@ impl KvBooks {
     }
 
     /// Whether nobody holds anything.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
         self.index.is_empty() && self.in_flight.is_empty()
     }
 }

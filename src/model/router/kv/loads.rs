@@ -30,18 +30,18 @@ pub(super) struct Demand {
 
 /// What the worker that a request was assigned to has to do for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Assigned {
+pub(super) struct Assigned {
     /// Who serves it.
-    pub worker: WorkerId,
+    pub(super) worker: WorkerId,
     /// The prompt tokens that its cache lacks, as far as the router knows.
-    pub prefill_tokens: u32,
+    pub(super) prefill_tokens: u32,
     /// Full blocks of the prompt that its other requests do not hold.
-    pub fresh_blocks: u32,
+    pub(super) fresh_blocks: u32,
 }
 
 /// The loads of all workers.
 #[derive(Debug)]
-pub struct KvLoads {
+pub(super) struct KvLoads {
     pub(super) config: KvRouterConfig,
     pub(super) layout: BlockLayout,
     pub(super) loads: Vec<WorkerLoad>,
@@ -86,7 +86,7 @@ impl KvLoads {
     }
 
     /// Chooses a worker for a request, given who holds how much of it.
-    pub fn choose(&mut self, request: Visible<'_>, overlaps: &Overlaps) -> WorkerId {
+    pub(super) fn choose(&mut self, request: Visible<'_>, overlaps: &Overlaps) -> WorkerId {
         let demand = self.demand(request);
         WorkerId(if self.config.router_temperature > 0.0 {
             self.by_temperature(demand, overlaps)
@@ -129,7 +129,7 @@ impl KvLoads {
     }
 
     /// Counts the request as a worker's from now on.
-    pub fn assign(
+    pub(super) fn assign(
         &mut self,
         request: Visible<'_>,
         overlaps: &Overlaps,
@@ -149,13 +149,13 @@ impl KvLoads {
     }
 
     /// A worker has computed so many prompt tokens.
-    pub fn prefilled(&mut self, worker: WorkerId, prefill_tokens: u32) {
+    pub(super) fn prefilled(&mut self, worker: WorkerId, prefill_tokens: u32) {
         self.change(worker.0, |load| load.prefill_tokens -= u64::from(prefill_tokens));
     }
 
     /// A request of a worker has ended; of its prompt, so many tokens were not computed, and so many blocks are nobody
     /// else's.
-    pub fn finished(&mut self, worker: WorkerId, prefill_tokens: u32, lost_blocks: u32) {
+    pub(super) fn finished(&mut self, worker: WorkerId, prefill_tokens: u32, lost_blocks: u32) {
         self.change(worker.0, |load| {
             load.prefill_tokens -= u64::from(prefill_tokens);
             load.active_blocks -= u64::from(lost_blocks);
