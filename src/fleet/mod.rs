@@ -53,9 +53,12 @@ use crate::model::request::WorkerId;
 use crate::model::router::{Admitted, Policy, Reads};
 use crate::model::workload::{Demand, ReadAhead, SourceError};
 
-/// The workers are split into so many groups, unless there are very few or very many: enough for many threads to share
-/// evenly, few enough to look through in every phase.
-const GROUPS: usize = 64;
+/// The workers are split into so many groups per thread, unless there are very few or very many: enough to share evenly,
+/// few enough to look through in every phase.
+const GROUPS_PER_THREAD: usize = 8;
+
+/// At most so many; also if it is taken down what they cost, because then it is to be shared by any number of threads.
+const GROUPS_MAX: usize = 64;
 
 /// The same without feedback, where phases are long.
 const GROUPS_ALONE: usize = 256;
@@ -267,7 +270,13 @@ fn execute(
     let ahead = lps[0].read_ahead();
     let workers = spec.workers() as usize;
     let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
-    let groups = if is_alone { GROUPS_ALONE } else { GROUPS };
+    let groups = if is_alone {
+        GROUPS_ALONE
+    } else if books.account.is_some() {
+        GROUPS_MAX
+    } else {
+        (recorders.len() * GROUPS_PER_THREAD).min(GROUPS_MAX)
+    };
     let run = if options.asynchronous { kernel::run_asynchronous } else { kernel::run_parallel };
     let options = ParallelOptions {
         spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),

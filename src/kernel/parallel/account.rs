@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::kernel::parallel::leader::{EVENTS_WORTH_SHARING, MEMORY, share_of};
+use crate::kernel::parallel::leader::{EVENTS_WORTH_SHARING, MEMORY, Shares};
 use crate::kernel::parallel::star::HUB;
 
 /// To claim a task, in ns: an atomic addition to a line that another thread may have (measured: 12 to 14).
@@ -21,6 +21,8 @@ const RENDEZVOUS_DOUBLING_NS: f64 = 100.0;
 pub struct Account {
     /// How many groups of spokes there are.
     groups: u32,
+    /// Whether the hub hears from them.
+    hub_hears: bool,
     phases: Vec<Phase>,
     tasks: Vec<Task>,
     /// Errands, ns.
@@ -60,8 +62,8 @@ pub struct Prediction {
 }
 
 impl Account {
-    pub(super) fn new(groups: u32) -> Account {
-        Account { groups, ..Account::default() }
+    pub(super) fn new(groups: u32, hub_hears: bool) -> Account {
+        Account { groups, hub_hears, ..Account::default() }
     }
 
     pub(super) fn task(&mut self, task: u32, ns: f64) {
@@ -138,7 +140,8 @@ impl Account {
         let mut prediction = Prediction { threads, work: self.work(), ..Prediction::default() };
         let mut idle = 0.0;
         let mut events_per_phase = None;
-        let mut schedule = Schedule::new(threads, self.groups);
+        let mut schedule =
+            Schedule::new(Shares::new(threads, self.groups as usize, self.hub_hears), threads);
         let rendezvous = RENDEZVOUS_NS + RENDEZVOUS_DOUBLING_NS * ((threads as f64) / 2.0).log2();
         for (phase, tasks) in self.each_phase() {
             let work: f64 = tasks.iter().map(|task| f64::from(task.ns)).sum();
@@ -201,28 +204,28 @@ impl Stopwatch {
 /// Threads that claim tasks as the real ones do.
 struct Schedule {
     threads: usize,
-    groups: u32,
+    share_of: Shares,
     clocks: Vec<f64>,
     /// The tasks of each thread, the next one last.
     shares: Vec<Vec<Task>>,
 }
 
 impl Schedule {
-    fn new(threads: usize, groups: u32) -> Schedule {
+    fn new(share_of: Shares, threads: usize) -> Schedule {
         let shares = vec![Vec::new(); threads];
-        Schedule { threads, groups, clocks: vec![0.0; threads], shares }
+        Schedule { threads, share_of, clocks: vec![0.0; threads], shares }
     }
 
     /// How long the tasks of a phase take.
     fn play(&mut self, tasks: &[Task]) -> f64 {
-        let Schedule { threads, groups, clocks, shares } = self;
+        let Schedule { threads, share_of, clocks, shares } = self;
         clocks.fill(0.0);
         let mut hub = None;
         for task in tasks.iter().rev() {
             if task.task == HUB {
                 hub = Some(f64::from(task.ns));
             } else {
-                shares[share_of(task.task - 1, *groups, *threads)].push(*task);
+                shares[share_of.thread(task.task as usize - 1)].push(*task);
             }
         }
         for _ in tasks {
@@ -258,7 +261,7 @@ mod tests {
 
     /// A run of equal phases: so many groups with 1000 ns each, and the hub.
     fn account(groups: u32, hub: f64, phases: usize) -> Account {
-        let mut account = Account::new(groups);
+        let mut account = Account::new(groups, true);
         for _ in 0..phases {
             (1..=groups).for_each(|task| account.task(task, 1000.0));
             account.task(HUB, hub);

@@ -13,15 +13,35 @@ pub(super) const EVENTS_WORTH_SHARING: f64 = 8.0;
 /// The average is over so many phases, roughly.
 pub(super) const MEMORY: f64 = 32.0;
 
-/// Which thread a task of a kind belongs to, as long as nobody steals it: tasks side by side stay together.
-pub(super) fn share_of(task: u32, tasks: u32, threads: usize) -> usize {
-    (task as usize * threads) / tasks as usize
+/// Which thread a group of spokes belongs to, as long as nobody steals it: neighbours stay together.
+///
+/// Thread 0 has the hub. Where that has to hear of everything, all wait for it as soon as they are more than two: then it
+/// has no groups, and those of the others stay where they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shares {
+    /// The first thread that has groups.
+    first: usize,
+    threads: usize,
+    groups: usize,
 }
 
-/// The tasks of a kind that belong to a thread; see [`share_of`].
-fn share(thread: usize, threads: usize, tasks: usize) -> Range<usize> {
-    let start = |thread: usize| (thread * tasks).div_ceil(threads);
-    start(thread)..start(thread + 1)
+impl Shares {
+    /// For so many threads and groups, and a hub that hears from the spokes or does not.
+    pub(super) fn new(threads: usize, groups: usize, hub_hears: bool) -> Shares {
+        Shares { first: usize::from(hub_hears && threads > 2), threads, groups }
+    }
+
+    /// The thread of a group.
+    pub(super) fn thread(self, group: usize) -> usize {
+        self.first + group * (self.threads - self.first) / self.groups
+    }
+
+    /// The groups of a thread.
+    fn of(self, thread: usize) -> Range<usize> {
+        let Some(place) = thread.checked_sub(self.first) else { return 0..0 };
+        let start = |place: usize| (place * self.groups).div_ceil(self.threads - self.first);
+        start(place)..start(place + 1)
+    }
 }
 
 /// The state of the protocol between two phases. Only the thread that finished the last task of a phase uses it.
@@ -36,13 +56,13 @@ pub(super) struct Leader {
     /// The tasks of the next phase, the hub last, and where the share of each thread ends; the last share is the hub's.
     pub(super) tasks: Vec<u32>,
     pub(super) ends: Vec<u32>,
-    threads: usize,
+    shares: Shares,
     events: u64,
     events_per_phase: f64,
 }
 
 impl Leader {
-    pub(super) fn new(lookahead: Lookahead, threads: usize) -> Leader {
+    pub(super) fn new(lookahead: Lookahead, shares: Shares) -> Leader {
         Leader {
             lookahead,
             horizons: Horizons { hub: Time::ZERO, spokes: Time::ZERO },
@@ -53,7 +73,7 @@ impl Leader {
             census: Census::default(),
             tasks: Vec::new(),
             ends: Vec::new(),
-            threads,
+            shares,
             events: 0,
             events_per_phase: f64::INFINITY,
         }
@@ -99,9 +119,8 @@ impl Leader {
     fn select<L: Lp>(&mut self, star: &Star<'_, L>) {
         self.tasks.clear();
         self.ends.clear();
-        let groups = star.tasks() - 1;
-        for thread in 0..self.threads {
-            for group in share(thread, self.threads, groups) {
+        for thread in 0..self.shares.threads {
+            for group in self.shares.of(thread) {
                 let task = group as u32 + 1;
                 if star.spokes_are_due(task, self.phase, self.horizons.spokes) {
                     self.tasks.push(task);
@@ -129,6 +148,28 @@ impl Leader {
         } else if self.census.phases > 1 {
             self.events_per_phase = last;
         }
-        self.threads > 1 && self.tasks.len() > 1 && self.events_per_phase >= EVENTS_WORTH_SHARING
+        self.shares.threads > 1
+            && self.tasks.len() > 1
+            && self.events_per_phase >= EVENTS_WORTH_SHARING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_has_one_thread() {
+        for (threads, groups, hears) in
+            [(1, 5, true), (2, 5, true), (3, 64, true), (16, 3, true), (4, 9, false)]
+        {
+            let shares = Shares::new(threads, groups, hears);
+            let ranges =
+                (0..threads).flat_map(|thread| shares.of(thread).map(move |g| (g, thread)));
+            let expected: Vec<_> = (0..groups).map(|group| (group, shares.thread(group))).collect();
+            assert_eq!(ranges.collect::<Vec<_>>(), expected, "{shares:?}");
+        }
+        assert_eq!(Shares::new(3, 64, true).of(0), 0..0);
+        assert_eq!(Shares::new(2, 64, true).of(0), 0..32);
     }
 }

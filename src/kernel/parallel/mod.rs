@@ -29,12 +29,12 @@ use crate::kernel::lp::Lp;
 use crate::kernel::parallel::account::Stopwatch;
 use crate::kernel::parallel::census::Census;
 use crate::kernel::parallel::gate::Gate;
-use crate::kernel::parallel::leader::Leader;
+use crate::kernel::parallel::leader::{Leader, Shares};
 use crate::kernel::parallel::star::{Desk, EVENTS_PER_POLL, HUB, Star};
 use crate::kernel::rng::mix64;
 use crate::kernel::sequential::{Finished, Observer, Stopped, panic_message};
 use crate::kernel::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, yield_now};
-use crate::kernel::time::Time;
+use crate::kernel::time::{Span, Time};
 
 /// The leader polls for threads that had nothing to do after so many events.
 const EVENTS_PER_SWEEP: u64 = 1 << 16;
@@ -120,12 +120,13 @@ where
     let lookahead = Star::lookahead(lps);
     let star = Star::new(lps, options.spokes_per_group, threads, options.hub_budget);
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (groups, hub_hears) = (star.tasks() - 1, lookahead.spokes < Span::FOREVER);
     if let Some(account) = options.account {
-        *account.lock() = Account::new(star.tasks() as u32 - 1);
+        *account.lock() = Account::new(groups as u32, hub_hears);
     }
     let run = Run {
         gate: Gate::new(threads + 1, star.tasks(), threads <= cores),
-        leader: Mutex::new(Leader::new(lookahead, threads)),
+        leader: Mutex::new(Leader::new(lookahead, Shares::new(threads, groups, hub_hears))),
         slots: recorders.iter_mut().map(Slot::new).collect(),
         events: CachePadded::new(AtomicU64::new(0)),
         done: AtomicU64::new(0),
