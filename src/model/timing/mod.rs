@@ -92,19 +92,10 @@ impl PassTimer {
     /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
     pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
         let prefill_ns = match &self.model {
-            TimingModel::Measured(measured) if prefill.tokens > prefill.prefix_tokens => {
-                let part =
-                    scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
-                let decode_ns = match decode.requests {
-                    0 => 0,
-                    _ => scale(measured.mixed_decode_ns(decode), self.decode_speedup),
-                };
-                return Span::from_ns(part + decode_ns);
-            }
-            TimingModel::Measured(_) => 0,
+            TimingModel::Measured(measured) => return self.measured_pass(measured, prefill, decode),
             TimingModel::Polynomial(polynomial) => match prefill.new_tokens() {
                 0 => 0,
-                new_tokens => round_ns(polynomial.prefill_ns(new_tokens as f64)) as u64,
+                new_tokens => whole_ns(polynomial.prefill_ns(new_tokens as f64)),
             },
             TimingModel::Constant { .. } if prefill.new_tokens() == 0 => 0,
             TimingModel::Constant { prefill, .. } => prefill.as_ns(),
@@ -116,6 +107,26 @@ impl PassTimer {
             ns += part[0] as u64;
         }
         Span::from_ns(ns)
+    }
+
+    #[inline]
+    fn measured_pass(
+        &self,
+        measured: &Measured,
+        prefill: PrefillLoad,
+        decode: DecodeLoad,
+    ) -> Span {
+        if prefill.tokens <= prefill.prefix_tokens {
+            return Span::from_ns(match decode.requests {
+                0 => 0,
+                _ => scale(measured.decode_ns(decode), self.decode_speedup),
+            });
+        }
+        let ns = scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
+        Span::from_ns(match decode.requests {
+            0 => ns,
+            _ => ns + scale(measured.mixed_decode_ns(decode), self.decode_speedup),
+        })
     }
 
     /// Whether a pass is outside of what was measured, so that its time had to be extrapolated. Never, for a formula.
@@ -180,7 +191,7 @@ impl PassTimer {
 /// Divides by a speed-up ratio and rounds to whole ns.
 fn scale(ns: u64, speedup: f64) -> u64 {
     #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
-    if speedup == 1.0 { ns } else { round_ns(ns as f64 / speedup) as u64 }
+    if speedup == 1.0 { ns } else { whole_ns(ns as f64 / speedup) }
 }
 
 /// Adding 2^52 leaves no bits for a fraction, so the sum is rounded by the FPU itself, and compilers vectorise it.
@@ -192,6 +203,21 @@ const NS_MAX: f64 = INTEGER / 2.0;
 /// The nearest whole number, ties to even; zero below zero, and at most [`NS_MAX`].
 fn round_ns(ns: f64) -> f64 {
     (ns.clamp(0.0, NS_MAX) + INTEGER) - INTEGER
+}
+
+/// The same as an integer: below the leading bits of 2^52, a whole number that was added to it is there bit by bit.
+#[inline]
+fn whole_ns(ns: f64) -> u64 {
+    // Plain comparisons are one instruction each, and make zero of NaN.
+    let ns = if ns > 0.0 { ns } else { 0.0 };
+    let ns = if ns < NS_MAX { ns } else { NS_MAX };
+    (ns + INTEGER).to_bits() - INTEGER.to_bits()
+}
+
+/// A count below 2^63 as a float: such integers have an instruction for it, others have not.
+#[inline]
+fn float(count: u64) -> f64 {
+    count.cast_signed() as f64
 }
 
 #[cfg(test)]

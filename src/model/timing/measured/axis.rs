@@ -1,18 +1,99 @@
 //! The values along an axis, and where between them something lies, without a search.
 
-/// Ascending values. The leading bits of a number tell in which part of an octave it is, and a table tells the first value
-/// to look at for each such part. Parts are so small that it is that one or the next, if possible. There is no branch that
-/// depends on the number: it would be a guess.
+/// Where stretches of an axis begin, ascending. The leading bits of a number tell in which part of an octave it is, and
+/// a table tells the stretch at the start of each such part, with the place where the next one begins. Parts are so small
+/// that no other begins there, if possible. There is no branch that depends on the number: it would be a guess.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Starts {
+    values: Box<[f64]>,
+    /// By part of an octave, up to the one in which the last stretch begins.
+    parts: Box<[Part]>,
+    /// How far down the bits of a float that tell the part are.
+    shift: u32,
+    /// What these bits are for 1, where the parts begin.
+    one: usize,
+    /// Whether several stretches begin in some part.
+    is_coarse: bool,
+}
+
+/// What is known of the numbers in a part.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Part {
+    /// Where the next stretch begins: nowhere, after the last one.
+    next: f64,
+    /// The stretch that its first number is in.
+    index: u32,
+}
+
+/// So many bits of the mantissa at most: the table of an axis should stay in the nearest cache.
+const PART_BITS_MAX: u32 = 7;
+
+fn shift(part_bits: u32) -> u32 {
+    f64::MANTISSA_DIGITS - 1 - part_bits
+}
+
+/// The leading bits of a number. Everything up to 1 is in the first part.
+fn leading(x: f64, shift: u32) -> usize {
+    (if x > 1.0 { x } else { 1.0 }.to_bits() >> shift) as usize
+}
+
+/// How many values are not above the start of each part, and beyond the last of them.
+fn counts(values: &[f64], shift: u32) -> Vec<usize> {
+    let (first, last) = (leading(1.0, shift), leading(values[values.len() - 1], shift));
+    // The first part starts with 0.
+    let starts = (first..=last)
+        .map(|bits| if bits == first { 0.0 } else { f64::from_bits((bits as u64) << shift) });
+    let counts = starts.map(|start| values.partition_point(|&value| value <= start));
+    counts.chain([values.len()]).collect()
+}
+
+impl Starts {
+    /// Of stretches that begin with these values, ascending and not negative; there is at least one.
+    pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Starts {
+        let values: Box<[f64]> = values.into_iter().collect();
+        let most = |bits: u32| {
+            let counts = counts(&values, shift(bits));
+            counts.windows(2).map(|pair| pair[1].saturating_sub(pair[0].max(1))).max().unwrap_or(0)
+        };
+        let part_bits = (0..PART_BITS_MAX).find(|&bits| most(bits) <= 1).unwrap_or(PART_BITS_MAX);
+        let (shift, is_coarse) = (shift(part_bits), most(part_bits) > 1);
+        let mut counts = counts(&values, shift);
+        counts.pop();
+        let part = |count: usize| {
+            let index = count.saturating_sub(1);
+            let next = values.get(index + 1).copied().unwrap_or(f64::INFINITY);
+            Part { next, index: index as u32 }
+        };
+        let parts = counts.into_iter().map(part).collect();
+        Starts { values, parts, shift, one: leading(1.0, shift), is_coarse }
+    }
+
+    /// The stretch that `x` is in, or the first one. `x` is finite.
+    #[inline]
+    pub(super) fn find(&self, x: f64) -> usize {
+        let Some(&Part { next, index }) = self.parts.get(leading(x, self.shift) - self.one) else {
+            return self.values.len() - 1;
+        };
+        let index = index as usize + usize::from(next <= x);
+        if self.is_coarse { self.walk(index, x) } else { index }
+    }
+
+    /// The same for a part in which several stretches begin, from one that is not behind.
+    #[cold]
+    fn walk(&self, index: usize, x: f64) -> usize {
+        index + self.values[index + 1..].iter().take_while(|&&value| value <= x).count()
+    }
+}
+
+/// Ascending values, two at least, and the stretches between them.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Axis {
-    /// One more than there are values: nothing is above the last.
+    /// Where the stretches begin: all values but the last.
+    starts: Starts,
+    /// One for each value.
     knots: Box<[Knot]>,
-    /// By part of an octave: the last knot that is not above its start.
-    parts: Box<[u32]>,
-    /// The bits of the mantissa that tell the part.
-    part_bits: u32,
-    /// How many knots further than the first one to look at a place can be: the most that a part has.
-    steps: u32,
+    first: f64,
+    last: f64,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -31,58 +112,22 @@ pub(super) struct Place {
     pub(super) share: f64,
 }
 
-/// So many bits at most: the table of an axis should stay in the nearest cache.
-const PART_BITS_MAX: u32 = 7;
-
-fn part(x: f64, part_bits: u32) -> usize {
-    let bits = |x: f64| x.to_bits() >> (f64::MANTISSA_DIGITS - 1 - part_bits);
-    // Everything up to 1 is in the first part.
-    (bits(if x > 1.0 { x } else { 1.0 }) - bits(1.0)) as usize
-}
-
-/// The smallest number of a part.
-fn part_start(part: usize, part_bits: u32) -> f64 {
-    if part == 0 {
-        return 0.0;
-    }
-    let shift = f64::MANTISSA_DIGITS - 1 - part_bits;
-    f64::from_bits(((1.0_f64.to_bits() >> shift) + part as u64) << shift)
-}
-
-/// How many values are not above the start of each part, and beyond the last of them.
-fn counts(values: &[f64], part_bits: u32) -> Vec<usize> {
-    let last = part(values[values.len() - 1], part_bits);
-    let starts = (0..=last).map(|part| part_start(part, part_bits));
-    let counts = starts.map(|start| values.partition_point(|&value| value <= start));
-    counts.chain([values.len()]).collect()
-}
-
 impl Axis {
-    /// An axis of ascending values that are not negative; there is at least one.
-    pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Axis {
-        let values: Vec<f64> = values.into_iter().collect();
+    /// An axis of ascending values that are not negative; there are two at least.
+    pub(super) fn new(values: &[u32]) -> Axis {
+        let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
         let inverse =
             |index: usize| values.get(index + 1).map_or(0.0, |next| 1.0 / (next - values[index]));
         let knots = values.iter().enumerate();
-        let knots = knots.map(|(index, &value)| Knot { value, inverse: inverse(index) });
-        let knots = knots.chain([Knot { value: f64::INFINITY, inverse: 0.0 }]);
-        let steps = |bits: u32| {
-            let counts = counts(&values, bits);
-            let steps = counts.windows(2).map(|pair| pair[1].saturating_sub(pair[0].max(1)));
-            steps.max().unwrap_or(0) as u32
-        };
-        let is_fine = |bits: &u32| steps(*bits) <= 1;
-        let part_bits = (0..PART_BITS_MAX).find(is_fine).unwrap_or(PART_BITS_MAX);
-        let mut parts = counts(&values, part_bits);
-        parts.pop();
-        let parts = parts.into_iter().map(|count| count.saturating_sub(1) as u32);
-        let steps = steps(part_bits);
-        Axis { knots: knots.collect(), parts: parts.collect(), part_bits, steps }
+        let knots = knots.map(|(index, &value)| Knot { value, inverse: inverse(index) }).collect();
+        let [first, .., last] = *values else { unreachable!("an axis has two values") };
+        let starts = Starts::new(values[..values.len() - 1].iter().copied());
+        Axis { starts, knots, first, last }
     }
 
     /// How many values it has.
     pub(super) fn len(&self) -> usize {
-        self.knots.len() - 1
+        self.knots.len()
     }
 
     /// The value of a knot.
@@ -98,35 +143,33 @@ impl Axis {
     }
 
     /// The smallest value.
+    #[inline]
     pub(super) fn first(&self) -> f64 {
-        self.knots[0].value
+        self.first
     }
 
     /// The largest value.
+    #[inline]
     pub(super) fn last(&self) -> f64 {
-        self.knots[self.len() - 1].value
+        self.last
     }
 
     /// Whether it covers `x`.
+    #[inline]
     pub(super) fn covers(&self, x: f64) -> bool {
-        x >= self.first() && x <= self.last()
+        x >= self.first && x <= self.last
     }
 
-    /// The last knot that is not above `x`, or the first one. `x` is finite.
+    /// The last knot but one that is not above `x`, or the first one. `x` is finite.
     #[inline]
     pub(super) fn before(&self, x: f64) -> usize {
-        let part = part(x, self.part_bits).min(self.parts.len() - 1);
-        let mut index = self.parts[part] as usize;
-        for _ in 0..self.steps {
-            index += usize::from(self.knots[index + 1].value <= x);
-        }
-        index
+        self.starts.find(x)
     }
 
-    /// Where `x` is, or the end of the axis that is nearer to it. Needs two values.
+    /// Where `x` is, or the end of the axis that is nearer to it.
     #[inline]
     pub(super) fn place(&self, x: f64) -> Place {
-        let index = self.before(x).min(self.len() - 2);
+        let index = self.before(x);
         let knot = self.knots[index];
         let share = (x - knot.value) * knot.inverse;
         let share = if share > 0.0 { share } else { 0.0 };
@@ -151,12 +194,13 @@ mod tests {
             let mut values: Vec<u32> = (0..=any(6)).map(|_| any(20)).collect();
             values.sort_unstable();
             values.dedup();
-            let axis = Axis::new(values.iter().map(|&value| f64::from(value)));
+            let starts = Starts::new(values.iter().map(|&value| f64::from(value)));
+            let axis = (values.len() > 1).then(|| Axis::new(&values));
             for _ in 0..200 {
                 let x = f64::from(any(22)) / [1.0, 2.0, 7.0, 1.0][any(3) as usize];
                 let found = values.partition_point(|&value| f64::from(value) <= x);
-                assert_eq!(axis.before(x), found.saturating_sub(1), "{x} in {values:?}");
-                if values.len() > 1 {
+                assert_eq!(starts.find(x), found.saturating_sub(1), "{x} in {values:?}");
+                if let Some(axis) = &axis {
                     let Place { index, share } = axis.place(x);
                     let [from, to] = [index, index + 1].map(|index| axis.value(index));
                     let expected = x.clamp(axis.first(), axis.last());

@@ -11,15 +11,18 @@ use crate::model::timing::measured::table::Grid;
 pub(super) struct DecodeAttention {
     batch: Axis,
     context: Axis,
-    /// By batch, then context.
-    ns: Box<[f64]>,
+    /// By batch, then context, without the last of each.
+    cells: Box<[Cell]>,
     /// By batch: the longest context there is a figure for.
     longest: Box<[f64]>,
     /// By requests, up to [`ROWS`].
     rows: Box<[Row]>,
 }
 
-/// So many batch sizes are looked up and not computed: 32 kB, more than engines run.
+/// The figures of one batch, at the context before and the one behind, and those of the next batch.
+type Cell = [[f64; 2]; 2];
+
+/// So many batch sizes are looked up and not computed: 40 kB, more than engines run.
 const ROWS: u32 = 1024;
 
 /// The grid at one batch size.
@@ -28,8 +31,8 @@ pub(super) struct Row {
     requests: f64,
     /// 1 / requests.
     inverse: f64,
-    /// Where its figures begin: those of the next batch of the grid follow.
-    above: usize,
+    /// Its first cell.
+    cell: usize,
     /// Factors on both: the share of each, and how many times the largest batch of the grid this one is.
     weights: [f64; 2],
 }
@@ -71,10 +74,14 @@ impl DecodeAttention {
             }
             longest.push(known);
         }
-        let [batch, context] =
-            [batch, context].map(|axis| Axis::new(axis.iter().map(|&v| v.into())));
-        let (ns, longest, rows) = (ns.into(), longest.into(), Box::default());
-        let grid = DecodeAttention { batch, context, ns, longest, rows };
+        let [batch, context] = [batch, context].map(Axis::new);
+        let columns = context.len() - 1;
+        let cell = |b: usize, c: usize| {
+            [b, b + 1].map(|b| [c, c + 1].map(|c| ns[b * context.len() + c]))
+        };
+        let cells = (0..(batch.len() - 1) * columns).map(|at| cell(at / columns, at % columns));
+        let (cells, longest, rows) = (cells.collect(), longest.into(), Box::default());
+        let grid = DecodeAttention { batch, context, cells, longest, rows };
         let rows = (0..=ROWS).map(|requests| grid.compute_row(requests)).collect();
         DecodeAttention { rows, ..grid }
     }
@@ -95,7 +102,7 @@ impl DecodeAttention {
         Row {
             requests,
             inverse: 1.0 / requests.max(1.0),
-            above: index * self.context.len(),
+            cell: index * (self.context.len() - 1),
             weights,
         }
     }
@@ -104,29 +111,31 @@ impl DecodeAttention {
     #[inline]
     pub(super) fn stretch(&self, row: Row, kv_tokens: f64) -> Stretch {
         let edge = |index: usize| self.context.value(index) * row.requests;
-        let last = self.context.len() - 1;
-        let mut index = self.context.before(kv_tokens * row.inverse).min(last - 1);
+        let mut index = self.context.before(kv_tokens * row.inverse);
+        let [mut from, mut to] = [edge(index), edge(index + 1)];
+        let last = self.context.len() - 2;
         // The quotient is rounded; which side of an edge the tokens are on is not.
-        while index > 0 && kv_tokens < edge(index) {
+        while index > 0 && kv_tokens < from {
             index -= 1;
+            [from, to] = [edge(index), from];
         }
-        while index < last - 1 && kv_tokens >= edge(index + 1) {
+        while kv_tokens >= to && index < last {
             index += 1;
+            [from, to] = [to, edge(index + 1)];
         }
-        let from = edge(index);
+        let [ns, next] = self.figures(row, index);
         if kv_tokens < from {
-            return Stretch { ns: self.at(row, index), slope: 0.0, from, to: Some(from) };
+            return Stretch { ns, slope: 0.0, from, to: Some(from) };
         }
-        let (ns, next) = (self.at(row, index), self.at(row, index + 1));
-        let to = edge(index + 1);
         let slope = (next - ns) * (self.context.inverse(index) * row.inverse);
-        Stretch { ns, slope, from, to: (index + 1 < last).then_some(to) }
+        Stretch { ns, slope, from, to: (index < last).then_some(to) }
     }
 
+    /// The times at this knot of the contexts and at the next one.
     #[inline]
-    fn at(&self, Row { above, weights, .. }: Row, context: usize) -> f64 {
-        let above = above + context;
-        self.ns[above] * weights[0] + self.ns[above + self.context.len()] * weights[1]
+    fn figures(&self, Row { cell, weights, .. }: Row, context: usize) -> [f64; 2] {
+        let [batch, next] = self.cells[cell + context];
+        [0, 1].map(|context| batch[context] * weights[0] + next[context] * weights[1])
     }
 
     /// The KV tokens, least and most, between which there are figures for so many requests.
@@ -142,6 +151,7 @@ impl DecodeAttention {
 
     /// The least value anywhere.
     pub(super) fn least(&self) -> f64 {
-        self.ns.iter().copied().fold(f64::INFINITY, f64::min)
+        let figures = self.cells.as_flattened().as_flattened();
+        figures.iter().copied().fold(f64::INFINITY, f64::min)
     }
 }
