@@ -1,19 +1,17 @@
 //! The values along an axis, and where between them something lies, without a search.
 
 /// Where stretches of an axis begin, ascending. The leading bits of a number tell in which part of an octave it is, and
-/// a table tells the stretch at the start of each such part, with the place where the next one begins. Parts are so small
-/// that no other begins there, if possible. There is no branch that depends on the number: it would be a guess.
+/// a table tells the stretch at the start of each such part, with the place where the next one begins: in a part there is
+/// one such place at most. There is no branch that depends on the number: it would be a guess.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Starts {
     values: Box<[f64]>,
-    /// By part of an octave, up to the one in which the last stretch begins.
+    /// By part of an octave, up to the end of the axis. None if stretches are so short that parts would be too many.
     parts: Box<[Part]>,
     /// How far down the bits of a float that tell the part are.
     shift: u32,
     /// What these bits are for 1, where the parts begin.
     one: usize,
-    /// Whether several stretches begin in some part.
-    is_coarse: bool,
 }
 
 /// What is known of the numbers in a part.
@@ -37,52 +35,49 @@ fn leading(x: f64, shift: u32) -> usize {
     (if x > 1.0 { x } else { 1.0 }.to_bits() >> shift) as usize
 }
 
-/// How many values are not above the start of each part, and beyond the last of them.
-fn counts(values: &[f64], shift: u32) -> Vec<usize> {
-    let (first, last) = (leading(1.0, shift), leading(values[values.len() - 1], shift));
-    // The first part starts with 0.
-    let starts = (first..=last)
-        .map(|bits| if bits == first { 0.0 } else { f64::from_bits((bits as u64) << shift) });
-    let counts = starts.map(|start| values.partition_point(|&value| value <= start));
-    counts.chain([values.len()]).collect()
-}
-
 impl Starts {
-    /// Of stretches that begin with these values, ascending and not negative; there is at least one.
-    pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Starts {
+    /// Of stretches that begin with these values, ascending and not negative; there is at least one. The last one
+    /// is looked for up to `end`.
+    pub(super) fn new(values: impl IntoIterator<Item = f64>, end: f64) -> Starts {
         let values: Box<[f64]> = values.into_iter().collect();
-        let most = |bits: u32| {
-            let counts = counts(&values, shift(bits));
-            counts.windows(2).map(|pair| pair[1].saturating_sub(pair[0].max(1))).max().unwrap_or(0)
-        };
-        let part_bits = (0..PART_BITS_MAX).find(|&bits| most(bits) <= 1).unwrap_or(PART_BITS_MAX);
-        let (shift, is_coarse) = (shift(part_bits), most(part_bits) > 1);
-        let mut counts = counts(&values, shift);
-        counts.pop();
-        let part = |count: usize| {
-            let index = count.saturating_sub(1);
-            let next = values.get(index + 1).copied().unwrap_or(f64::INFINITY);
-            Part { next, index: index as u32 }
-        };
-        let parts = counts.into_iter().map(part).collect();
-        Starts { values, parts, shift, one: leading(1.0, shift), is_coarse }
+        let tables = (0..=PART_BITS_MAX).map(|bits| (shift(bits), parts(&values, end, shift(bits))));
+        let found = tables.filter_map(|(shift, parts)| Some((shift, parts?))).next();
+        let (shift, parts) = found.unwrap_or((shift(0), Box::default()));
+        Starts { values, parts, shift, one: leading(1.0, shift) }
+    }
+
+    /// The stretch that `x` is in, or the first one, if the table tells.
+    #[inline]
+    pub(super) fn look_up(&self, x: f64) -> Option<usize> {
+        let &Part { next, index } = self.parts.get(leading(x, self.shift) - self.one)?;
+        Some(index as usize + usize::from(next <= x))
     }
 
     /// The stretch that `x` is in, or the first one. `x` is finite.
     #[inline]
     pub(super) fn find(&self, x: f64) -> usize {
-        let Some(&Part { next, index }) = self.parts.get(leading(x, self.shift) - self.one) else {
-            return self.values.len() - 1;
-        };
-        let index = index as usize + usize::from(next <= x);
-        if self.is_coarse { self.walk(index, x) } else { index }
+        self.look_up(x).unwrap_or_else(|| self.search(x))
     }
 
-    /// The same for a part in which several stretches begin, from one that is not behind.
     #[cold]
-    fn walk(&self, index: usize, x: f64) -> usize {
-        index + self.values[index + 1..].iter().take_while(|&&value| value <= x).count()
+    fn search(&self, x: f64) -> usize {
+        self.values.partition_point(|&value| value <= x).saturating_sub(1)
     }
+}
+
+/// The table of parts up to `end`, if no two stretches begin in one.
+fn parts(values: &[f64], end: f64, shift: u32) -> Option<Box<[Part]>> {
+    let one = leading(1.0, shift);
+    // The first part starts with 0.
+    let start = |bits: usize| if bits == one { 0.0 } else { f64::from_bits((bits as u64) << shift) };
+    let before = |x: f64| values.partition_point(|&value| value <= x).saturating_sub(1);
+    let part = |bits: usize| {
+        let index = before(start(bits));
+        let is_fine = values.get(index + 2).is_none_or(|&value| value >= start(bits + 1));
+        let next = values.get(index + 1).copied().unwrap_or(f64::INFINITY);
+        is_fine.then_some(Part { next, index: index as u32 })
+    };
+    (one..=leading(end, shift)).map(part).collect()
 }
 
 /// Ascending values, two at least, and the stretches between them.
@@ -121,7 +116,7 @@ impl Axis {
         let knots = values.iter().enumerate();
         let knots = knots.map(|(index, &value)| Knot { value, inverse: inverse(index) }).collect();
         let [first, .., last] = *values else { unreachable!("an axis has two values") };
-        let starts = Starts::new(values[..values.len() - 1].iter().copied());
+        let starts = Starts::new(values[..values.len() - 1].iter().copied(), last);
         Axis { starts, knots, first, last }
     }
 
@@ -160,20 +155,40 @@ impl Axis {
         x >= self.first && x <= self.last
     }
 
-    /// The last knot but one that is not above `x`, or the first one. `x` is finite.
+    /// The stretch that `x` is in, or the one that is nearer to it. `x` is finite.
     #[inline]
     pub(super) fn before(&self, x: f64) -> usize {
         self.starts.find(x)
     }
 
-    /// Where `x` is, or the end of the axis that is nearer to it.
+    /// The same if a table tells.
     #[inline]
+    pub(super) fn look_up(&self, x: f64) -> Option<usize> {
+        self.starts.look_up(x)
+    }
+
+    /// Where `x` is, or the end of the axis that is nearer to it.
     pub(super) fn place(&self, x: f64) -> Place {
         let index = self.before(x);
+        Place { index, share: self.share(index, x).clamp(0.0, 1.0) }
+    }
+
+    /// The same unless `x` is beyond the axis, and if a table tells.
+    #[inline]
+    pub(super) fn place_inside(&self, x: f64) -> Option<Place> {
+        if x > self.last {
+            return None;
+        }
+        let index = self.look_up(x)?;
+        let share = self.share(index, x);
+        // Not above 1: what is rounded is not above what 1 is rounded to.
+        Some(Place { index, share: if share > 0.0 { share } else { 0.0 } })
+    }
+
+    #[inline]
+    fn share(&self, index: usize, x: f64) -> f64 {
         let knot = self.knots[index];
-        let share = (x - knot.value) * knot.inverse;
-        let share = if share > 0.0 { share } else { 0.0 };
-        Place { index, share: if share < 1.0 { share } else { 1.0 } }
+        (x - knot.value) * knot.inverse
     }
 }
 
@@ -194,7 +209,8 @@ mod tests {
             let mut values: Vec<u32> = (0..=any(6)).map(|_| any(20)).collect();
             values.sort_unstable();
             values.dedup();
-            let starts = Starts::new(values.iter().map(|&value| f64::from(value)));
+            let end = f64::from(any(22));
+            let starts = Starts::new(values.iter().map(|&value| f64::from(value)), end);
             let axis = (values.len() > 1).then(|| Axis::new(&values));
             for _ in 0..200 {
                 let x = f64::from(any(22)) / [1.0, 2.0, 7.0, 1.0][any(3) as usize];

@@ -31,6 +31,13 @@ struct Segment {
     slope: f64,
 }
 
+impl Segment {
+    #[inline]
+    fn ns(&self, tokens: f64) -> f64 {
+        self.value + self.slope * (tokens - self.from)
+    }
+}
+
 /// A jump is at least this share of the figure before it.
 const JUMP_MIN: f64 = 0.005;
 
@@ -69,7 +76,7 @@ impl Curve {
     }
 
     fn of(segments: Vec<Segment>, first: f64, last: f64) -> Curve {
-        let starts = Starts::new(segments.iter().map(|segment| segment.from + 1.0));
+        let starts = Starts::new(segments.iter().map(|segment| segment.from + 1.0), last);
         let mut curve =
             Curve { starts, segments: segments.into(), last, first, known: Box::default() };
         curve.known = (0..KNOWN).map(|tokens| curve.ns(tokens.into())).collect();
@@ -101,8 +108,13 @@ impl Curve {
     /// The time for so many tokens, a whole number from 1 on.
     #[inline]
     pub(super) fn ns(&self, tokens: f64) -> f64 {
-        let Segment { from, value, slope } = self.segments[self.starts.find(tokens)];
-        value + slope * (tokens - from)
+        self.segments[self.starts.find(tokens)].ns(tokens)
+    }
+
+    /// The same if a table tells.
+    #[inline]
+    pub(super) fn look_up(&self, tokens: f64) -> Option<f64> {
+        Some(self.segments[self.starts.look_up(tokens)?].ns(tokens))
     }
 
     /// Whether there are figures on both sides.

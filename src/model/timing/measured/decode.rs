@@ -22,6 +22,14 @@ pub(super) struct DecodeAttention {
 /// The figures of one batch, at the context before and the one behind, and those of the next batch.
 type Cell = [[f64; 2]; 2];
 
+impl Stretch {
+    /// What it says about so many KV tokens, plus `other`.
+    #[inline]
+    pub(super) fn at(&self, kv_tokens: f64, other: f64) -> f64 {
+        (other + self.ns) + self.slope * (kv_tokens - self.from)
+    }
+}
+
 /// So many batch sizes are looked up and not computed: 40 kB, more than engines run.
 const ROWS: u32 = 1024;
 
@@ -107,6 +115,35 @@ impl DecodeAttention {
         }
     }
 
+    /// The time of so many requests that read `kv_tokens` together, plus `other`.
+    #[inline]
+    pub(super) fn ns(&self, requests: u32, kv_tokens: f64, other: f64) -> f64 {
+        let known = self.look_up(requests, kv_tokens, other);
+        known.unwrap_or_else(|| self.any_ns(requests, kv_tokens, other))
+    }
+
+    #[cold]
+    fn any_ns(&self, requests: u32, kv_tokens: f64, other: f64) -> f64 {
+        self.stretch(self.row(requests), kv_tokens).at(kv_tokens, other)
+    }
+
+    /// The same inside of the figures, if tables tell.
+    #[inline]
+    pub(super) fn look_up(&self, requests: u32, kv_tokens: f64, other: f64) -> Option<f64> {
+        let row = self.rows.get(requests as usize)?;
+        let index = self.context.look_up(kv_tokens * row.inverse)?;
+        let [from, to] = [index, index + 1].map(|index| self.context.value(index) * row.requests);
+        // The quotient is rounded; which side of an edge the tokens are on is not.
+        (from <= kv_tokens && kv_tokens < to).then(|| self.line(row, index, from).at(kv_tokens, other))
+    }
+
+    #[inline]
+    fn line(&self, row: &Row, index: usize, from: f64) -> Stretch {
+        let [ns, next] = self.figures(row, index);
+        let slope = (next - ns) * (self.context.inverse(index) * row.inverse);
+        Stretch { ns, slope, from, to: None }
+    }
+
     /// The line that `kv_tokens`, read by all requests together, are on.
     #[inline]
     pub(super) fn stretch(&self, row: Row, kv_tokens: f64) -> Stretch {
@@ -123,17 +160,16 @@ impl DecodeAttention {
             index += 1;
             [from, to] = [to, edge(index + 1)];
         }
-        let [ns, next] = self.figures(row, index);
         if kv_tokens < from {
+            let [ns, _] = self.figures(&row, index);
             return Stretch { ns, slope: 0.0, from, to: Some(from) };
         }
-        let slope = (next - ns) * (self.context.inverse(index) * row.inverse);
-        Stretch { ns, slope, from, to: (index < last).then_some(to) }
+        Stretch { to: (index < last).then_some(to), ..self.line(&row, index, from) }
     }
 
     /// The times at this knot of the contexts and at the next one.
     #[inline]
-    fn figures(&self, Row { cell, weights, .. }: Row, context: usize) -> [f64; 2] {
+    fn figures(&self, Row { cell, weights, .. }: &Row, context: usize) -> [f64; 2] {
         let [batch, next] = self.cells[cell + context];
         [0, 1].map(|context| batch[context] * weights[0] + next[context] * weights[1])
     }

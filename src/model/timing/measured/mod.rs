@@ -142,22 +142,25 @@ impl Measured {
 
     /// The prefill part of a pass with new prompt tokens, in whole ns: everything but the attention of the decoding
     /// requests, or but all that they take.
+    #[inline]
     pub(super) fn prefill_ns(&self, load: PrefillLoad, decoding: u32) -> u64 {
-        let Compiled { prefill_other, prefill, .. } = &*self.compiled;
-        let ns = |Sums { requests, new, prefix, tokens }| {
-            prefill_other.ns(tokens) + prefill.ns(requests, new, prefix)
-        };
-        let ns = match self.split {
-            None => ns(self.sums(load, decoding)),
-            Some(split) => {
-                let share = split.prefill(load);
-                let decoding = DecodeLoad { requests: decoding, kv_tokens: 0 };
-                let sums = self.sums(share.load, split.decode(decoding).requests);
-                let hops = split.hops_ns(sums.tokens);
-                ns(sums) * share.times + hops
+        match self.split {
+            None => {
+                let Sums { requests, new, prefix, tokens } = self.sums(load, decoding);
+                whole_ns(self.compiled.prefill_ns(requests, new, prefix, tokens))
             }
-        };
-        whole_ns(ns)
+            Some(split) => self.split_prefill_ns(split, load, decoding),
+        }
+    }
+
+    #[inline(never)]
+    fn split_prefill_ns(&self, split: Split, load: PrefillLoad, decoding: u32) -> u64 {
+        let share = split.prefill(load);
+        let decoding = DecodeLoad { requests: decoding, kv_tokens: 0 };
+        let sums = self.sums(share.load, split.decode(decoding).requests);
+        let hops = split.hops_ns(sums.tokens);
+        let Sums { requests, new, prefix, tokens } = sums;
+        whole_ns(self.compiled.prefill_ns(requests, new, prefix, tokens) * share.times + hops)
     }
 
     /// The decode part of a pass with new prompt tokens, in whole ns: the attention of the decoding requests, or all that
@@ -172,7 +175,7 @@ impl Measured {
             }
         };
         let kv_tokens = float(load.kv_tokens);
-        whole_ns(decode.stretch(decode.row(load.requests), kv_tokens).at(kv_tokens, other))
+        whole_ns(decode.ns(load.requests, kv_tokens, other))
     }
 
     /// A pass that only decodes, in whole ns.
@@ -185,7 +188,7 @@ impl Measured {
         let Compiled { decode_other, decode, .. } = &*self.compiled;
         let other = decode_other.decode_ns(load.requests) + hops;
         let kv_tokens = float(load.kv_tokens);
-        whole_ns(decode.stretch(decode.row(load.requests), kv_tokens).at(kv_tokens, other))
+        whole_ns(decode.ns(load.requests, kv_tokens, other))
     }
 
     fn sums(&self, load: PrefillLoad, decoding: u32) -> Sums {
@@ -317,14 +320,26 @@ impl Measured {
     }
 }
 
-impl Stretch {
-    /// What it says about so many KV tokens, plus `other`.
+impl Compiled {
+    /// The prefill part of a pass with these loads.
     #[inline]
-    fn at(&self, kv_tokens: f64, other: f64) -> f64 {
-        (other + self.ns) + self.slope * (kv_tokens - self.from)
+    fn prefill_ns(&self, requests: u32, new: f64, prefix: f64, tokens: f64) -> f64 {
+        let other = self.prefill_other.look_up(tokens);
+        let attention = self.prefill.look_up(requests, new, prefix);
+        if let (Some(other), Some(attention)) = (other, attention) {
+            return other + attention;
+        }
+        self.any_prefill_ns(requests, new, prefix, tokens)
     }
 
-    /// The same in whole ns.
+    #[cold]
+    fn any_prefill_ns(&self, requests: u32, new: f64, prefix: f64, tokens: f64) -> f64 {
+        self.prefill_other.ns(tokens) + self.prefill.ns(requests, new, prefix)
+    }
+}
+
+impl Stretch {
+    /// What it says about so many KV tokens, plus `other`: whole ns.
     #[inline]
     fn ns(&self, kv_tokens: f64, other: f64) -> f64 {
         let ns = self.at(kv_tokens, other);
@@ -333,6 +348,7 @@ impl Stretch {
     }
 }
 
+#[derive(Clone, Copy)]
 /// Sums over the prefilling requests of a pass, which has `tokens` in all.
 struct Sums {
     requests: u32,

@@ -78,42 +78,46 @@ impl PrefillAttention {
         Row { requests, cell: index * (self.new.len() - 1) * self.columns, share }
     }
 
-    /// The time for so many requests that compute `new` tokens with `prefix` tokens before them, all together.
-    #[inline]
+    /// The time for so many requests, which compute `new` tokens with `prefix` tokens before them, all together.
     pub(super) fn ns(&self, requests: u32, new: f64, prefix: f64) -> f64 {
-        if let Some(&row) = self.rows.get(requests as usize) {
-            let (new, prefix) = (new / row.requests, prefix / row.requests);
-            if new <= self.new.last() && prefix <= self.prefix.last() {
-                return self.inside(row, new, prefix);
-            }
-        }
         let requests = f64::from(requests);
         self.beyond(requests, new / requests, prefix / requests)
     }
 
+    /// The same inside of the figures, if tables tell.
+    #[inline]
+    pub(super) fn look_up(&self, requests: u32, new: f64, prefix: f64) -> Option<f64> {
+        let row = self.rows.get(requests as usize)?;
+        let new = self.new.place_inside(new / row.requests)?;
+        let prefix = self.prefix.place_inside(prefix / row.requests)?;
+        Some(self.between(row, new, prefix))
+    }
+
     /// Linear between the figures; outside of them as at the nearest point of the grid.
     #[inline]
-    fn inside(&self, row: Row, new: f64, prefix: f64) -> f64 {
-        let [n, p] = [self.new.place(new), self.prefix.place(prefix)];
-        let Cell(corners) = &self.cells[row.cell + n.index * self.columns + p.index];
-        let [fewer, more] = corners.map(|[before, behind]| between(before, behind, p.share));
-        let [batch, next] = between(fewer, more, n.share);
+    fn between(&self, row: &Row, new: Place, prefix: Place) -> f64 {
+        let Cell(corners) = &self.cells[row.cell + new.index * self.columns + prefix.index];
+        let [fewer, more] = [0, 1].map(|line| {
+            let [before, behind] = corners[line];
+            between(before, behind, prefix.share)
+        });
+        let [batch, next] = between(fewer, more, new.share);
         batch * (1.0 - row.share) + next * row.share
     }
 
     /// As the work grows with requests and new tokens, each of which looks at all that come before it; and with the
     /// prefix as it grew last.
-    #[cold]
     fn beyond(&self, requests: f64, new: f64, prefix: f64) -> f64 {
         let work = |requests: f64, new: f64| requests * new * (prefix + new / 2.0);
         let nearest = work(requests.min(self.batch.last()), new.min(self.new.last()));
         let times = (work(requests, new) / nearest).max(1.0);
-        let row = self.compute_row(requests);
-        let mut ns = self.inside(row, new, prefix);
+        let (row, new) = (self.compute_row(requests), self.new.place(new));
+        let at = |prefix: f64| self.between(&row, new, self.prefix.place(prefix));
+        let mut ns = at(prefix);
         let last = self.prefix.last();
         if prefix > last {
             let before = self.prefix.value(self.prefix.len() - 2);
-            let growth = ns - self.inside(row, new, before);
+            let growth = ns - at(before);
             ns += growth.max(0.0) / (last - before) * (prefix - last);
         }
         ns * times
