@@ -6,7 +6,7 @@
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Starts {
     values: Box<[f64]>,
-    /// By part of an octave, up to the end of the axis. None if stretches are so short that parts would be too many.
+    /// By part of an octave, up to the one in which the last stretch begins. None if there would be too many.
     parts: Box<[Part]>,
     /// How far down the bits of a float that tell the part are.
     shift: u32,
@@ -36,11 +36,10 @@ fn leading(x: f64, shift: u32) -> usize {
 }
 
 impl Starts {
-    /// Of stretches that begin with these values, ascending and not negative; there is at least one. The last one
-    /// is looked for up to `end`.
-    pub(super) fn new(values: impl IntoIterator<Item = f64>, end: f64) -> Starts {
+    /// Of stretches that begin with these values, ascending and not negative; there is at least one.
+    pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Starts {
         let values: Box<[f64]> = values.into_iter().collect();
-        let tables = (0..=PART_BITS_MAX).map(|bits| (shift(bits), parts(&values, end, shift(bits))));
+        let tables = (0..=PART_BITS_MAX).map(|bits| (shift(bits), parts(&values, shift(bits))));
         let found = tables.filter_map(|(shift, parts)| Some((shift, parts?))).next();
         let (shift, parts) = found.unwrap_or((shift(0), Box::default()));
         Starts { values, parts, shift, one: leading(1.0, shift) }
@@ -65,8 +64,8 @@ impl Starts {
     }
 }
 
-/// The table of parts up to `end`, if no two stretches begin in one.
-fn parts(values: &[f64], end: f64, shift: u32) -> Option<Box<[Part]>> {
+/// The table of parts, if no two stretches begin in one.
+fn parts(values: &[f64], shift: u32) -> Option<Box<[Part]>> {
     let one = leading(1.0, shift);
     // The first part starts with 0.
     let start = |bits: usize| if bits == one { 0.0 } else { f64::from_bits((bits as u64) << shift) };
@@ -77,118 +76,99 @@ fn parts(values: &[f64], end: f64, shift: u32) -> Option<Box<[Part]>> {
         let next = values.get(index + 1).copied().unwrap_or(f64::INFINITY);
         is_fine.then_some(Part { next, index: index as u32 })
     };
-    (one..=leading(end, shift)).map(part).collect()
+    (one..=leading(values[values.len() - 1], shift)).map(part).collect()
 }
 
-/// Ascending values, two at least, and the stretches between them.
+/// Ascending values, two at least, and the gaps between them.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Axis {
-    /// Where the stretches begin: all values but the last.
     starts: Starts,
-    /// One for each value.
-    knots: Box<[Knot]>,
-    first: f64,
-    last: f64,
+    /// One less than there are values.
+    gaps: Box<[Gap]>,
 }
 
+/// What is between a value and the next one.
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct Knot {
-    value: f64,
-    /// 1 / distance to the next one; zero for the last.
-    inverse: f64,
+pub(super) struct Gap {
+    pub(super) from: f64,
+    pub(super) to: f64,
+    /// 1 / (to - from).
+    pub(super) inverse: f64,
 }
 
-/// A position on an axis: between a knot and the next one.
+/// A position on an axis.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Place {
-    /// The knot before.
+    /// Which gap it is in.
     pub(super) index: usize,
-    /// The share of the way to the next one, 0 to 1.
+    /// The share of the way through it, 0 to 1.
     pub(super) share: f64,
 }
 
 impl Axis {
-    /// An axis of ascending values that are not negative; there are two at least.
+    /// An axis of ascending values; there are two at least.
     pub(super) fn new(values: &[u32]) -> Axis {
-        let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
-        let inverse =
-            |index: usize| values.get(index + 1).map_or(0.0, |next| 1.0 / (next - values[index]));
-        let knots = values.iter().enumerate();
-        let knots = knots.map(|(index, &value)| Knot { value, inverse: inverse(index) }).collect();
-        let [first, .., last] = *values else { unreachable!("an axis has two values") };
-        let starts = Starts::new(values[..values.len() - 1].iter().copied(), last);
-        Axis { starts, knots, first, last }
+        let gaps = values.windows(2).map(|pair| {
+            let [from, to] = [0, 1].map(|end| f64::from(pair[end]));
+            Gap { from, to, inverse: 1.0 / (to - from) }
+        });
+        Axis { starts: Starts::new(values.iter().map(|&value| value.into())), gaps: gaps.collect() }
     }
 
-    /// How many values it has.
-    pub(super) fn len(&self) -> usize {
-        self.knots.len()
-    }
-
-    /// The value of a knot.
+    /// What is between the values.
     #[inline]
-    pub(super) fn value(&self, index: usize) -> f64 {
-        self.knots[index].value
-    }
-
-    /// 1 / distance from a knot to the next one; zero for the last.
-    #[inline]
-    pub(super) fn inverse(&self, index: usize) -> f64 {
-        self.knots[index].inverse
+    pub(super) fn gaps(&self) -> &[Gap] {
+        &self.gaps
     }
 
     /// The smallest value.
-    #[inline]
     pub(super) fn first(&self) -> f64 {
-        self.first
+        self.gaps[0].from
     }
 
     /// The largest value.
-    #[inline]
     pub(super) fn last(&self) -> f64 {
-        self.last
+        self.gaps[self.gaps.len() - 1].to
     }
 
     /// Whether it covers `x`.
-    #[inline]
     pub(super) fn covers(&self, x: f64) -> bool {
-        x >= self.first && x <= self.last
+        x >= self.first() && x <= self.last()
     }
 
-    /// The stretch that `x` is in, or the one that is nearer to it. `x` is finite.
+    /// The gap that `x` is in, or the one that is nearer to it. `x` is finite.
     #[inline]
-    pub(super) fn before(&self, x: f64) -> usize {
-        self.starts.find(x)
+    pub(super) fn find(&self, x: f64) -> usize {
+        self.starts.find(x).min(self.gaps.len() - 1)
     }
 
-    /// The same if a table tells.
+    /// The gap that `x` is in, or the first one if it is below, if the table tells: not at the end of the axis.
     #[inline]
-    pub(super) fn look_up(&self, x: f64) -> Option<usize> {
-        self.starts.look_up(x)
+    pub(super) fn look_up(&self, x: f64) -> Option<(usize, &Gap)> {
+        let index = self.starts.look_up(x)?;
+        Some((index, self.gaps.get(index)?))
     }
 
     /// Where `x` is, or the end of the axis that is nearer to it.
     pub(super) fn place(&self, x: f64) -> Place {
-        let index = self.before(x);
-        Place { index, share: self.share(index, x).clamp(0.0, 1.0) }
+        let index = self.find(x);
+        Place { index, share: self.gaps[index].share(x).clamp(0.0, 1.0) }
     }
 
-    /// The same unless `x` is beyond the axis, and if a table tells.
+    /// The same if the table tells: not at the end of the axis.
     #[inline]
-    pub(super) fn place_inside(&self, x: f64) -> Option<Place> {
-        if x > self.last {
-            return None;
-        }
-        let index = self.look_up(x)?;
-        let share = self.share(index, x);
-        // Not above 1: what is rounded is not above what 1 is rounded to.
+    pub(super) fn look_up_place(&self, x: f64) -> Option<Place> {
+        let (index, gap) = self.look_up(x)?;
+        let share = gap.share(x);
+        // It is below 1, and so is what it is rounded to, or it is 1.
         Some(Place { index, share: if share > 0.0 { share } else { 0.0 } })
     }
+}
 
+impl Gap {
     #[inline]
-    fn share(&self, index: usize, x: f64) -> f64 {
-        let knot = self.knots[index];
-        (x - knot.value) * knot.inverse
+    fn share(&self, x: f64) -> f64 {
+        (x - self.from) * self.inverse
     }
 }
 
@@ -209,8 +189,7 @@ mod tests {
             let mut values: Vec<u32> = (0..=any(6)).map(|_| any(20)).collect();
             values.sort_unstable();
             values.dedup();
-            let end = f64::from(any(22));
-            let starts = Starts::new(values.iter().map(|&value| f64::from(value)), end);
+            let starts = Starts::new(values.iter().map(|&value| f64::from(value)));
             let axis = (values.len() > 1).then(|| Axis::new(&values));
             for _ in 0..200 {
                 let x = f64::from(any(22)) / [1.0, 2.0, 7.0, 1.0][any(3) as usize];

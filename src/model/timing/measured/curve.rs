@@ -76,7 +76,7 @@ impl Curve {
     }
 
     fn of(segments: Vec<Segment>, first: f64, last: f64) -> Curve {
-        let starts = Starts::new(segments.iter().map(|segment| segment.from + 1.0), last);
+        let starts = Starts::new(segments.iter().map(|segment| segment.from + 1.0));
         let mut curve =
             Curve { starts, segments: segments.into(), last, first, known: Box::default() };
         curve.known = (0..KNOWN).map(|tokens| curve.ns(tokens.into())).collect();

@@ -3,7 +3,7 @@
 //! Linear between the figures in both directions. A longer context never costs less: figures that say so are noise, and
 //! are raised to the one before.
 
-use crate::model::timing::measured::axis::{Axis, Place};
+use crate::model::timing::measured::axis::{Axis, Gap, Place};
 use crate::model::timing::measured::table::Grid;
 
 /// The grid, in ns.
@@ -82,13 +82,14 @@ impl DecodeAttention {
             }
             longest.push(known);
         }
-        let [batch, context] = [batch, context].map(Axis::new);
         let columns = context.len() - 1;
         let cell = |b: usize, c: usize| {
             [b, b + 1].map(|b| [c, c + 1].map(|c| ns[b * context.len() + c]))
         };
         let cells = (0..(batch.len() - 1) * columns).map(|at| cell(at / columns, at % columns));
-        let (cells, longest, rows) = (cells.collect(), longest.into(), Box::default());
+        let cells = cells.collect();
+        let [batch, context] = [batch, context].map(Axis::new);
+        let (longest, rows) = (longest.into(), Box::default());
         let grid = DecodeAttention { batch, context, cells, longest, rows };
         let rows = (0..=ROWS).map(|requests| grid.compute_row(requests)).collect();
         DecodeAttention { rows, ..grid }
@@ -110,7 +111,7 @@ impl DecodeAttention {
         Row {
             requests,
             inverse: 1.0 / requests.max(1.0),
-            cell: index * (self.context.len() - 1),
+            cell: index * self.context.gaps().len(),
             weights,
         }
     }
@@ -131,40 +132,42 @@ impl DecodeAttention {
     #[inline]
     pub(super) fn look_up(&self, requests: u32, kv_tokens: f64, other: f64) -> Option<f64> {
         let row = self.rows.get(requests as usize)?;
-        let index = self.context.look_up(kv_tokens * row.inverse)?;
-        let [from, to] = [index, index + 1].map(|index| self.context.value(index) * row.requests);
+        let (index, gap) = self.context.look_up(kv_tokens * row.inverse)?;
+        let [from, to] = [gap.from, gap.to].map(|context| context * row.requests);
         // The quotient is rounded; which side of an edge the tokens are on is not.
-        (from <= kv_tokens && kv_tokens < to).then(|| self.line(row, index, from).at(kv_tokens, other))
+        let is_there = from <= kv_tokens && kv_tokens < to;
+        is_there.then(|| self.line(row, index, gap, from).at(kv_tokens, other))
     }
 
     #[inline]
-    fn line(&self, row: &Row, index: usize, from: f64) -> Stretch {
+    fn line(&self, row: &Row, index: usize, gap: &Gap, from: f64) -> Stretch {
         let [ns, next] = self.figures(row, index);
-        let slope = (next - ns) * (self.context.inverse(index) * row.inverse);
-        Stretch { ns, slope, from, to: None }
+        Stretch { ns, slope: (next - ns) * (gap.inverse * row.inverse), from, to: None }
     }
 
     /// The line that `kv_tokens`, read by all requests together, are on.
     #[inline]
     pub(super) fn stretch(&self, row: Row, kv_tokens: f64) -> Stretch {
-        let edge = |index: usize| self.context.value(index) * row.requests;
-        let mut index = self.context.before(kv_tokens * row.inverse);
-        let [mut from, mut to] = [edge(index), edge(index + 1)];
-        let last = self.context.len() - 2;
+        let gaps = self.context.gaps();
+        let edges = |index: usize| {
+            let Gap { from, to, .. } = gaps[index];
+            [from * row.requests, to * row.requests]
+        };
+        let mut index = self.context.find(kv_tokens * row.inverse);
         // The quotient is rounded; which side of an edge the tokens are on is not.
-        while index > 0 && kv_tokens < from {
+        while index > 0 && kv_tokens < edges(index)[0] {
             index -= 1;
-            [from, to] = [edge(index), from];
         }
-        while kv_tokens >= to && index < last {
+        while index + 1 < gaps.len() && kv_tokens >= edges(index)[1] {
             index += 1;
-            [from, to] = [to, edge(index + 1)];
         }
+        let [from, to] = edges(index);
         if kv_tokens < from {
             let [ns, _] = self.figures(&row, index);
             return Stretch { ns, slope: 0.0, from, to: Some(from) };
         }
-        Stretch { to: (index < last).then_some(to), ..self.line(&row, index, from) }
+        let to = (index + 1 < gaps.len()).then_some(to);
+        Stretch { to, ..self.line(&row, index, &gaps[index], from) }
     }
 
     /// The times at this knot of the contexts and at the next one.

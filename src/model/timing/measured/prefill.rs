@@ -58,14 +58,14 @@ impl PrefillAttention {
                 ));
             }
         }
-        let [batch, new, prefix] = [batch, new, prefix].map(Axis::new);
+        let (batches, lines, columns) = (batch.len() - 1, new.len() - 1, prefix.len() - 1);
         let at = |b: usize, n: usize, p: usize| ns[b * plane + n * prefix.len() + p];
         let pair = |b, n, p| [at(b, n, p), at(b + 1, n, p)];
         let cell = |b, n, p| Cell([n, n + 1].map(|n| [pair(b, n, p), pair(b, n, p + 1)]));
-        let (lines, columns) = (new.len() - 1, prefix.len() - 1);
-        let cells = (0..(batch.len() - 1) * lines * columns)
+        let cells = (0..batches * lines * columns)
             .map(|at| cell(at / columns / lines, at / columns % lines, at % columns))
             .collect();
+        let [batch, new, prefix] = [batch, new, prefix].map(Axis::new);
         let (known, rows) = (known.into(), Box::default());
         let grid = PrefillAttention { batch, new, prefix, cells, known, rows, columns };
         let last = (grid.batch.last() as u32).min(ROWS_MAX - 1);
@@ -75,7 +75,7 @@ impl PrefillAttention {
 
     fn compute_row(&self, requests: f64) -> Row {
         let Place { index, share } = self.batch.place(requests);
-        Row { requests, cell: index * (self.new.len() - 1) * self.columns, share }
+        Row { requests, cell: index * self.new.gaps().len() * self.columns, share }
     }
 
     /// The time for so many requests, which compute `new` tokens with `prefix` tokens before them, all together.
@@ -88,8 +88,8 @@ impl PrefillAttention {
     #[inline]
     pub(super) fn look_up(&self, requests: u32, new: f64, prefix: f64) -> Option<f64> {
         let row = self.rows.get(requests as usize)?;
-        let new = self.new.place_inside(new / row.requests)?;
-        let prefix = self.prefix.place_inside(prefix / row.requests)?;
+        let new = self.new.look_up_place(new / row.requests)?;
+        let prefix = self.prefix.look_up_place(prefix / row.requests)?;
         Some(self.between(row, new, prefix))
     }
 
@@ -116,7 +116,7 @@ impl PrefillAttention {
         let mut ns = at(prefix);
         let last = self.prefix.last();
         if prefix > last {
-            let before = self.prefix.value(self.prefix.len() - 2);
+            let before = self.prefix.gaps()[self.columns - 1].from;
             let growth = ns - at(before);
             ns += growth.max(0.0) / (last - before) * (prefix - last);
         }
@@ -133,7 +133,8 @@ impl PrefillAttention {
         // The smaller batches have every figure that the larger ones have.
         let batch = b.index + usize::from(b.share > 0.0);
         let corner = |new: usize, prefix: usize| {
-            self.known[(batch * self.new.len() + new) * self.prefix.len() + prefix]
+            let (lines, columns) = (self.new.gaps().len() + 1, self.columns + 1);
+            self.known[(batch * lines + new) * columns + prefix]
         };
         let ends = |index: usize, share: f64| [index, index + usize::from(share > 0.0)];
         ends(n.index, n.share)
