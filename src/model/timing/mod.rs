@@ -91,42 +91,39 @@ impl PassTimer {
 
     /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
     pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
-        let prefill_ns = match &self.model {
-            TimingModel::Measured(measured) => return self.measured_pass(measured, prefill, decode),
-            TimingModel::Polynomial(polynomial) => match prefill.new_tokens() {
-                0 => 0,
-                new_tokens => whole_ns(polynomial.prefill_ns(new_tokens as f64)),
-            },
-            TimingModel::Constant { .. } if prefill.new_tokens() == 0 => 0,
-            TimingModel::Constant { prefill, .. } => prefill.as_ns(),
-        };
-        let mut ns = scale(prefill_ns, self.prefill_speedup);
-        if decode.requests > 0 {
-            let mut part = [0.0];
-            self.decode_run(decode, 0, &mut part);
-            ns += part[0] as u64;
+        if let TimingModel::Measured(measured) = &self.model
+            && let Some(parts) = measured.look_up(prefill, decode)
+        {
+            return self.sum(parts);
         }
-        Span::from_ns(ns)
+        self.any_pass(prefill, decode)
     }
 
-    #[inline]
-    fn measured_pass(
-        &self,
-        measured: &Measured,
-        prefill: PrefillLoad,
-        decode: DecodeLoad,
-    ) -> Span {
-        if prefill.tokens <= prefill.prefix_tokens {
-            return Span::from_ns(match decode.requests {
-                0 => 0,
-                _ => scale(measured.decode_ns(decode), self.decode_speedup),
-            });
-        }
-        let ns = scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
-        Span::from_ns(match decode.requests {
-            0 => ns,
-            _ => ns + scale(measured.mixed_decode_ns(decode), self.decode_speedup),
+    /// The same without short cuts. A function of its own, so that the other one needs no stack.
+    #[inline(never)]
+    fn any_pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
+        let (has_prefill, has_decode) = (prefill.new_tokens() > 0, decode.requests > 0);
+        self.sum(match &self.model {
+            TimingModel::Measured(measured) => measured.parts(prefill, decode),
+            TimingModel::Polynomial(polynomial) => [
+                match prefill.new_tokens() {
+                    0 => 0,
+                    new_tokens => whole_ns(polynomial.prefill_ns(new_tokens as f64)),
+                },
+                if has_decode { self.decode.ns(decode.kv_tokens as f64) as u64 } else { 0 },
+            ],
+            TimingModel::Constant { prefill, decode } => [
+                if has_prefill { prefill.as_ns() } else { 0 },
+                if has_decode { decode.as_ns() } else { 0 },
+            ],
         })
+    }
+
+    /// Both parts, in whole ns, with the speed-up ratios.
+    #[inline]
+    fn sum(&self, [prefill_ns, decode_ns]: [u64; 2]) -> Span {
+        let prefill_ns = scale(prefill_ns, self.prefill_speedup);
+        Span::from_ns(prefill_ns + scale(decode_ns, self.decode_speedup))
     }
 
     /// Whether a pass is outside of what was measured, so that its time had to be extrapolated. Never, for a formula.
@@ -214,10 +211,11 @@ fn whole_ns(ns: f64) -> u64 {
     (ns + INTEGER).to_bits() - INTEGER.to_bits()
 }
 
-/// A count below 2^63 as a float: such integers have an instruction for it, others have not.
+/// A count below 2^52 as a float. The instruction that converts would wait for what was in its register before.
 #[inline]
 fn float(count: u64) -> f64 {
-    count.cast_signed() as f64
+    debug_assert!(count < 1 << 52, "{count} is no count");
+    f64::from_bits(INTEGER.to_bits() | count) - INTEGER
 }
 
 #[cfg(test)]

@@ -99,10 +99,14 @@ impl Curve {
     }
 
     /// The time for so many requests that decode.
-    #[inline]
     pub(super) fn decode_ns(&self, requests: u32) -> f64 {
-        let known = self.known.get(requests as usize);
-        known.copied().unwrap_or_else(|| self.ns(f64::from(requests)))
+        self.look_up_decode(requests).unwrap_or_else(|| self.ns(f64::from(requests)))
+    }
+
+    /// The same if a table tells.
+    #[inline]
+    pub(super) fn look_up_decode(&self, requests: u32) -> Option<f64> {
+        self.known.get(requests as usize).copied()
     }
 
     /// The time for so many tokens, a whole number from 1 on.

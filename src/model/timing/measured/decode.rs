@@ -116,19 +116,7 @@ impl DecodeAttention {
         }
     }
 
-    /// The time of so many requests that read `kv_tokens` together, plus `other`.
-    #[inline]
-    pub(super) fn ns(&self, requests: u32, kv_tokens: f64, other: f64) -> f64 {
-        let known = self.look_up(requests, kv_tokens, other);
-        known.unwrap_or_else(|| self.any_ns(requests, kv_tokens, other))
-    }
-
-    #[cold]
-    fn any_ns(&self, requests: u32, kv_tokens: f64, other: f64) -> f64 {
-        self.stretch(self.row(requests), kv_tokens).at(kv_tokens, other)
-    }
-
-    /// The same inside of the figures, if tables tell.
+    /// The time of so many requests that read `kv_tokens` together, plus `other`, inside of the figures and if tables tell.
     #[inline]
     pub(super) fn look_up(&self, requests: u32, kv_tokens: f64, other: f64) -> Option<f64> {
         let row = self.rows.get(requests as usize)?;

@@ -10,6 +10,7 @@
 mod axis;
 mod curve;
 mod decode;
+mod pass;
 mod prefill;
 mod split;
 mod table;
@@ -27,7 +28,7 @@ use crate::kernel::time::Span;
 use crate::model::timing::measured::curve::Curve;
 use crate::model::timing::measured::decode::{DecodeAttention, Row, Stretch};
 use crate::model::timing::measured::prefill::PrefillAttention;
-use crate::model::timing::{DecodeLoad, INTEGER, NS_MAX, PrefillLoad, float, round_ns, whole_ns};
+use crate::model::timing::{DecodeLoad, INTEGER, NS_MAX, PrefillLoad, float, round_ns};
 
 /// Factors on the parts of a pass, to calibrate a table with measurements of one's own.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -138,57 +139,6 @@ impl Measured {
     /// Added to every pass.
     pub fn pass_overhead(&self) -> Span {
         self.pass_overhead
-    }
-
-    /// The prefill part of a pass with new prompt tokens, in whole ns: everything but the attention of the decoding
-    /// requests, or but all that they take.
-    #[inline]
-    pub(super) fn prefill_ns(&self, load: PrefillLoad, decoding: u32) -> u64 {
-        match self.split {
-            None => {
-                let Sums { requests, new, prefix, tokens } = self.sums(load, decoding);
-                whole_ns(self.compiled.prefill_ns(requests, new, prefix, tokens))
-            }
-            Some(split) => self.split_prefill_ns(split, load, decoding),
-        }
-    }
-
-    #[inline(never)]
-    fn split_prefill_ns(&self, split: Split, load: PrefillLoad, decoding: u32) -> u64 {
-        let share = split.prefill(load);
-        let decoding = DecodeLoad { requests: decoding, kv_tokens: 0 };
-        let sums = self.sums(share.load, split.decode(decoding).requests);
-        let hops = split.hops_ns(sums.tokens);
-        let Sums { requests, new, prefix, tokens } = sums;
-        whole_ns(self.compiled.prefill_ns(requests, new, prefix, tokens) * share.times + hops)
-    }
-
-    /// The decode part of a pass with new prompt tokens, in whole ns: the attention of the decoding requests, or all that
-    /// they take.
-    pub(super) fn mixed_decode_ns(&self, load: DecodeLoad) -> u64 {
-        let load = self.split.map_or(load, |split| split.decode(load));
-        let Compiled { decode_other, decode, .. } = &*self.compiled;
-        let other = match self.mixed_pass {
-            MixedPass::Fused => 0.0,
-            MixedPass::Sum => {
-                decode_other.decode_ns(load.requests) - self.pass_overhead.as_ns() as f64
-            }
-        };
-        let kv_tokens = float(load.kv_tokens);
-        whole_ns(decode.ns(load.requests, kv_tokens, other))
-    }
-
-    /// A pass that only decodes, in whole ns.
-    #[inline]
-    pub(super) fn decode_ns(&self, load: DecodeLoad) -> u64 {
-        let (load, hops) = self.split.map_or((load, 0.0), |split| {
-            let load = split.decode(load);
-            (load, split.hops_ns(f64::from(load.requests)))
-        });
-        let Compiled { decode_other, decode, .. } = &*self.compiled;
-        let other = decode_other.decode_ns(load.requests) + hops;
-        let kv_tokens = float(load.kv_tokens);
-        whole_ns(decode.ns(load.requests, kv_tokens, other))
     }
 
     fn sums(&self, load: PrefillLoad, decoding: u32) -> Sums {
@@ -320,24 +270,6 @@ impl Measured {
     }
 }
 
-impl Compiled {
-    /// The prefill part of a pass with these loads.
-    #[inline]
-    fn prefill_ns(&self, requests: u32, new: f64, prefix: f64, tokens: f64) -> f64 {
-        let other = self.prefill_other.look_up(tokens);
-        let attention = self.prefill.look_up(requests, new, prefix);
-        if let (Some(other), Some(attention)) = (other, attention) {
-            return other + attention;
-        }
-        self.any_prefill_ns(requests, new, prefix, tokens)
-    }
-
-    #[cold]
-    fn any_prefill_ns(&self, requests: u32, new: f64, prefix: f64, tokens: f64) -> f64 {
-        self.prefill_other.ns(tokens) + self.prefill.ns(requests, new, prefix)
-    }
-}
-
 impl Stretch {
     /// What it says about so many KV tokens, plus `other`: whole ns.
     #[inline]
@@ -361,7 +293,7 @@ impl Sums {
     fn of(load: PrefillLoad, decoding: u32) -> Sums {
         let new = float(load.tokens - load.prefix_tokens);
         let prefix = float(load.prefix_tokens);
-        Sums { requests: load.requests, new, prefix, tokens: new + f64::from(decoding) }
+        Sums { requests: load.requests, new, prefix, tokens: new + float(decoding.into()) }
     }
 }
 
