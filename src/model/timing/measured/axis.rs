@@ -8,10 +8,6 @@ pub(super) struct Starts {
     values: Box<[f64]>,
     /// By part of an octave, up to the one in which the last stretch begins. None if there would be too many.
     parts: Box<[Part]>,
-    /// How far down the bits of a float that tell the part are.
-    shift: u32,
-    /// What these bits are for 1, where the parts begin.
-    one: usize,
 }
 
 /// What is known of the numbers in a part.
@@ -23,32 +19,46 @@ struct Part {
     index: u32,
 }
 
-/// So many bits of the mantissa at most: the table of an axis should stay in the nearest cache.
-const PART_BITS_MAX: u32 = 7;
+/// Parts of an octave, as bits of the mantissa: twice as many as there are figures in the tables that ship. 9 kB for an
+/// axis up to 128 k.
+const PART_BITS: u32 = 5;
 
-fn shift(part_bits: u32) -> u32 {
-    f64::MANTISSA_DIGITS - 1 - part_bits
+/// How far down the bits of a float that tell the part are.
+const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - PART_BITS;
+
+/// The number of a part: the leading bits of what is in it. Everything up to 1 is in the first part.
+#[inline]
+fn part(x: f64) -> usize {
+    ((if x > 1.0 { x } else { 1.0 }.to_bits() >> SHIFT) - (1.0_f64.to_bits() >> SHIFT)) as usize
 }
 
-/// The leading bits of a number. Everything up to 1 is in the first part.
-fn leading(x: f64, shift: u32) -> usize {
-    (if x > 1.0 { x } else { 1.0 }.to_bits() >> shift) as usize
+/// The smallest number of a part.
+fn part_start(part: usize) -> f64 {
+    if part == 0 { 0.0 } else { f64::from_bits(1.0_f64.to_bits() + ((part as u64) << SHIFT)) }
+}
+
+/// What is known of a part, if only one stretch begins in it.
+fn known(values: &[f64], part: usize) -> Option<Part> {
+    let [start, end] = [part, part + 1].map(part_start);
+    let index = values.partition_point(|&value| value <= start).saturating_sub(1);
+    let is_fine = values.get(index + 2).is_none_or(|&value| value >= end);
+    let next = values.get(index + 1).copied().unwrap_or(f64::INFINITY);
+    is_fine.then_some(Part { next, index: index as u32 })
 }
 
 impl Starts {
     /// Of stretches that begin with these values, ascending and not negative; there is at least one.
     pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Starts {
         let values: Box<[f64]> = values.into_iter().collect();
-        let tables = (0..=PART_BITS_MAX).map(|bits| (shift(bits), parts(&values, shift(bits))));
-        let found = tables.filter_map(|(shift, parts)| Some((shift, parts?))).next();
-        let (shift, parts) = found.unwrap_or((shift(0), Box::default()));
-        Starts { values, parts, shift, one: leading(1.0, shift) }
+        let parts = (0..=part(values[values.len() - 1])).map(|part| known(&values, part));
+        let parts = parts.collect::<Option<_>>().unwrap_or_default();
+        Starts { values, parts }
     }
 
     /// The stretch that `x` is in, or the first one, if the table tells.
     #[inline]
     pub(super) fn look_up(&self, x: f64) -> Option<usize> {
-        let &Part { next, index } = self.parts.get(leading(x, self.shift) - self.one)?;
+        let &Part { next, index } = self.parts.get(part(x))?;
         Some(index as usize + usize::from(next <= x))
     }
 
@@ -62,21 +72,6 @@ impl Starts {
     fn search(&self, x: f64) -> usize {
         self.values.partition_point(|&value| value <= x).saturating_sub(1)
     }
-}
-
-/// The table of parts, if no two stretches begin in one.
-fn parts(values: &[f64], shift: u32) -> Option<Box<[Part]>> {
-    let one = leading(1.0, shift);
-    // The first part starts with 0.
-    let start = |bits: usize| if bits == one { 0.0 } else { f64::from_bits((bits as u64) << shift) };
-    let before = |x: f64| values.partition_point(|&value| value <= x).saturating_sub(1);
-    let part = |bits: usize| {
-        let index = before(start(bits));
-        let is_fine = values.get(index + 2).is_none_or(|&value| value >= start(bits + 1));
-        let next = values.get(index + 1).copied().unwrap_or(f64::INFINITY);
-        is_fine.then_some(Part { next, index: index as u32 })
-    };
-    (one..=leading(values[values.len() - 1], shift)).map(part).collect()
 }
 
 /// Ascending values, two at least, and the gaps between them.
