@@ -71,6 +71,8 @@ pub struct PassTimer {
     decode: DecodeCurve,
     prefill_speedup: f64,
     decode_speedup: f64,
+    /// Whether one of them is not 1.
+    is_scaled: bool,
 }
 
 impl PassTimer {
@@ -86,7 +88,9 @@ impl PassTimer {
             TimingModel::Polynomial(polynomial) => DecodeCurve::new(polynomial, pool_tokens as f64),
             TimingModel::Measured(_) | TimingModel::Constant { .. } => DecodeCurve::default(),
         };
-        PassTimer { model, decode, prefill_speedup, decode_speedup }
+        #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
+        let is_scaled = prefill_speedup != 1.0 || decode_speedup != 1.0;
+        PassTimer { model, decode, prefill_speedup, decode_speedup, is_scaled }
     }
 
     /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
@@ -122,8 +126,11 @@ impl PassTimer {
     /// Both parts, in whole ns, with the speed-up ratios.
     #[inline]
     fn sum(&self, [prefill_ns, decode_ns]: [u64; 2]) -> Span {
-        let prefill_ns = scale(prefill_ns, self.prefill_speedup);
-        Span::from_ns(prefill_ns + scale(decode_ns, self.decode_speedup))
+        Span::from_ns(if self.is_scaled {
+            scale(prefill_ns, self.prefill_speedup) + scale(decode_ns, self.decode_speedup)
+        } else {
+            prefill_ns + decode_ns
+        })
     }
 
     /// Whether a pass is outside of what was measured, so that its time had to be extrapolated. Never, for a formula.

@@ -150,14 +150,23 @@ impl Axis {
         Place { index, share: self.gaps[index].share(x).clamp(0.0, 1.0) }
     }
 
-    /// The same if the table tells: not at the end of the axis.
+    /// The same for `sum / requests`, if the table tells: not at the end of the axis. The inverse is that of
+    /// [`inverse_above`].
     #[inline]
-    pub(super) fn look_up_place(&self, x: f64) -> Option<Place> {
-        let (index, gap) = self.look_up(x)?;
-        let share = gap.share(x);
+    pub(super) fn look_up_place(&self, sum: f64, requests: f64, inverse: f64) -> Option<Place> {
+        // The division takes its time, which the table does not wait for.
+        let (index, gap) = self.look_up(sum * inverse)?;
+        let share = gap.share(sum / requests);
         // It is below 1, and so is what it is rounded to, or it is 1.
         Some(Place { index, share: if share > 0.0 { share } else { 0.0 } })
     }
+}
+
+/// A bit more than 1 / requests. A sum of tokens times this is below a value of an axis if and only if the sum is below
+/// the value times the requests: the product of both is below 2^40, so a sum that is less is so by a larger share than all
+/// rounding here makes.
+pub(super) fn inverse_above(requests: f64) -> f64 {
+    (1.0 + 4.0 * f64::EPSILON) / requests
 }
 
 impl Gap {

@@ -3,7 +3,7 @@
 //! Linear between the figures in both directions. A longer context never costs less: figures that say so are noise, and
 //! are raised to the one before.
 
-use crate::model::timing::measured::axis::{Axis, Gap, Place};
+use crate::model::timing::measured::axis::{Axis, Gap, Place, inverse_above};
 use crate::model::timing::measured::table::Grid;
 
 /// The grid, in ns.
@@ -39,6 +39,8 @@ pub(super) struct Row {
     requests: f64,
     /// 1 / requests.
     inverse: f64,
+    /// [`inverse_above`].
+    inverse_above: f64,
     /// Its first cell.
     cell: usize,
     /// Factors on both: the share of each, and how many times the largest batch of the grid this one is.
@@ -111,6 +113,7 @@ impl DecodeAttention {
         Row {
             requests,
             inverse: 1.0 / requests.max(1.0),
+            inverse_above: inverse_above(requests.max(1.0)),
             cell: index * self.context.gaps().len(),
             weights,
         }
@@ -120,11 +123,9 @@ impl DecodeAttention {
     #[inline]
     pub(super) fn look_up(&self, requests: u32, kv_tokens: f64, other: f64) -> Option<f64> {
         let row = self.rows.get(requests as usize)?;
-        let (index, gap) = self.context.look_up(kv_tokens * row.inverse)?;
-        let [from, to] = [gap.from, gap.to].map(|context| context * row.requests);
-        // The quotient is rounded; which side of an edge the tokens are on is not.
-        let is_there = from <= kv_tokens && kv_tokens < to;
-        is_there.then(|| self.line(row, index, gap, from).at(kv_tokens, other))
+        let (index, gap) = self.context.look_up(kv_tokens * row.inverse_above)?;
+        let from = gap.from * row.requests;
+        (from <= kv_tokens).then(|| self.line(row, index, gap, from).at(kv_tokens, other))
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 //! Linear between the figures in all three directions. They are taken as they are: a few cached tokens can cost less than
 //! none, because another kernel takes over, and raising the figures would make everything behind wrong.
 
-use crate::model::timing::measured::axis::{Axis, Place};
+use crate::model::timing::measured::axis::{Axis, Place, inverse_above};
 use crate::model::timing::measured::table::Grid;
 
 /// The grid, in ns.
@@ -32,6 +32,8 @@ struct Cell([[[f64; 2]; 2]; 2]);
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Row {
     requests: f64,
+    /// [`inverse_above`].
+    inverse: f64,
     /// Its first cell.
     cell: usize,
     /// The share of the way to the next batch of the grid.
@@ -75,7 +77,8 @@ impl PrefillAttention {
 
     fn compute_row(&self, requests: f64) -> Row {
         let Place { index, share } = self.batch.place(requests);
-        Row { requests, cell: index * self.new.gaps().len() * self.columns, share }
+        let cell = index * self.new.gaps().len() * self.columns;
+        Row { requests, inverse: inverse_above(requests), cell, share }
     }
 
     /// The time for so many requests, which compute `new` tokens with `prefix` tokens before them, all together.
@@ -88,8 +91,8 @@ impl PrefillAttention {
     #[inline]
     pub(super) fn look_up(&self, requests: u32, new: f64, prefix: f64) -> Option<f64> {
         let row = self.rows.get(requests as usize)?;
-        let new = self.new.look_up_place(new / row.requests)?;
-        let prefix = self.prefix.look_up_place(prefix / row.requests)?;
+        let place = |axis: &Axis, sum| axis.look_up_place(sum, row.requests, row.inverse);
+        let (new, prefix) = (place(&self.new, new)?, place(&self.prefix, prefix)?);
         Some(self.between(row, new, prefix))
     }
 
