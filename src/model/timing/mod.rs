@@ -103,21 +103,21 @@ impl PassTimer {
         self.any_pass(prefill, decode)
     }
 
-    /// The same without short cuts. A function of its own, so that the other one needs no stack.
+    /// The same for any model and load. A function of its own, so that the other one needs no room on the stack.
     #[inline(never)]
-    fn any_pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
-        let (has_prefill, has_decode) = (prefill.new_tokens() > 0, decode.requests > 0);
+    fn any_pass(&self, load: PrefillLoad, decode_load: DecodeLoad) -> Span {
+        let has_decode = decode_load.requests > 0;
         self.sum(match &self.model {
-            TimingModel::Measured(measured) => measured.parts(prefill, decode),
+            TimingModel::Measured(measured) => measured.parts(load, decode_load),
             TimingModel::Polynomial(polynomial) => [
-                match prefill.new_tokens() {
+                match load.new_tokens() {
                     0 => 0,
                     new_tokens => whole_ns(polynomial.prefill_ns(new_tokens as f64)),
                 },
-                if has_decode { self.decode.ns(decode.kv_tokens as f64) as u64 } else { 0 },
+                if has_decode { self.decode.ns(decode_load.kv_tokens as f64) as u64 } else { 0 },
             ],
             TimingModel::Constant { prefill, decode } => [
-                if has_prefill { prefill.as_ns() } else { 0 },
+                if load.new_tokens() > 0 { prefill.as_ns() } else { 0 },
                 if has_decode { decode.as_ns() } else { 0 },
             ],
         })

@@ -180,6 +180,7 @@ impl Gap {
 mod tests {
     use super::*;
     use crate::kernel::rng::stream;
+    use crate::model::timing::measured::COORDINATE_MAX;
     use rand::RngExt;
 
     #[test]
@@ -201,11 +202,34 @@ mod tests {
                 assert_eq!(starts.find(x), found.saturating_sub(1), "{x} in {values:?}");
                 if let Some(axis) = &axis {
                     let Place { index, share } = axis.place(x);
-                    let [from, to] = [index, index + 1].map(|index| axis.value(index));
+                    let Gap { from, to, .. } = axis.gaps()[index];
                     let expected = x.clamp(axis.first(), axis.last());
                     assert!((from + share * (to - from) - expected).abs() < 1e-6, "{x}");
                 }
             }
         }
+    }
+
+    /// Also right at the values, and one token off.
+    #[test]
+    fn a_place_does_not_wait_for_the_mean() {
+        let mut rng = stream(35, 0);
+        let values = [0, 1, 3, 10, 16, 24, 32, 100, 1 << 13, 100_000, 1 << 20, COORDINATE_MAX];
+        let axis = Axis::new(&values);
+        let (mut known, mut passes) = (0, 0);
+        for requests in 1..=1024 {
+            let inverse = inverse_above(f64::from(requests));
+            for value in values {
+                for off in [-1.0, 0.0, 1.0, f64::from(rng.random_range(0..1 << 20))] {
+                    let sum = (f64::from(value) * f64::from(requests) + off).max(0.0);
+                    let place = axis.look_up_place(sum, requests.into(), inverse);
+                    let expected = axis.place(sum / f64::from(requests));
+                    assert!(place.is_none_or(|place| place == expected), "{sum} / {requests}");
+                    known += usize::from(place.is_some());
+                    passes += 1;
+                }
+            }
+        }
+        assert!(known > passes * 9 / 10, "{known} of {passes}");
     }
 }

@@ -85,9 +85,8 @@ impl DecodeAttention {
             longest.push(known);
         }
         let columns = context.len() - 1;
-        let cell = |b: usize, c: usize| {
-            [b, b + 1].map(|b| [c, c + 1].map(|c| ns[b * context.len() + c]))
-        };
+        let cell =
+            |b: usize, c: usize| [b, b + 1].map(|b| [c, c + 1].map(|c| ns[b * context.len() + c]));
         let cells = (0..(batch.len() - 1) * columns).map(|at| cell(at / columns, at % columns));
         let cells = cells.collect();
         let [batch, context] = [batch, context].map(Axis::new);
@@ -117,6 +116,12 @@ impl DecodeAttention {
             cell: index * self.context.gaps().len(),
             weights,
         }
+    }
+
+    /// The time of so many requests that read `kv_tokens` together, plus `other`.
+    pub(super) fn ns(&self, requests: u32, kv_tokens: f64, other: f64) -> f64 {
+        let known = self.look_up(requests, kv_tokens, other);
+        known.unwrap_or_else(|| self.stretch(self.row(requests), kv_tokens).at(kv_tokens, other))
     }
 
     /// The time of so many requests that read `kv_tokens` together, plus `other`, inside of the figures and if tables tell.

@@ -76,8 +76,7 @@ impl Measured {
         } else {
             0.0
         };
-        let kv_tokens = float(share.kv_tokens);
-        whole_ns(decode.stretch(decode.row(share.requests), kv_tokens).at(kv_tokens, other))
+        whole_ns(decode.ns(share.requests, float(share.kv_tokens), other))
     }
 }
 
