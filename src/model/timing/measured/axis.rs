@@ -157,14 +157,14 @@ impl Axis {
         // The division takes its time, which the table does not wait for.
         let (index, gap) = self.look_up(sum * inverse)?;
         let share = gap.share(sum / requests);
-        // It is below 1, and so is what it is rounded to, or it is 1.
+        // Not above 1: the mean is not above the end of the gap, and rounding keeps the order.
         Some(Place { index, share: if share > 0.0 { share } else { 0.0 } })
     }
 }
 
-/// A bit more than 1 / requests. A sum of tokens times this is below a value of an axis if and only if the sum is below
-/// the value times the requests: the product of both is below 2^40, so a sum that is less is so by a larger share than all
-/// rounding here makes.
+/// A bit more than 1 / requests: a sum of tokens times this is below a value of an axis if and only if the sum is below the
+/// value times the requests. It never is because of rounding. And a sum that is less is so by one token in 2^36 at least,
+/// the largest value times the most requests that are looked up, which is more than the bit.
 pub(super) fn inverse_above(requests: f64) -> f64 {
     (1.0 + 4.0 * f64::EPSILON) / requests
 }

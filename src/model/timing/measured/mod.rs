@@ -280,8 +280,8 @@ impl Stretch {
     }
 }
 
-#[derive(Clone, Copy)]
 /// Sums over the prefilling requests of a pass, which has `tokens` in all.
+#[derive(Clone, Copy)]
 struct Sums {
     requests: u32,
     new: f64,

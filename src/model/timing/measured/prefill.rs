@@ -40,7 +40,7 @@ struct Row {
     share: f64,
 }
 
-/// So many batch sizes are looked up and not computed, 6 kB.
+/// So many batch sizes are looked up and not computed, 8 kB.
 const ROWS_MAX: u32 = 256;
 
 impl PrefillAttention {

@@ -35,12 +35,11 @@ fn figure<const AXES: usize>(grid: &Grid<AXES>, at: [usize; AXES], factor: f64) 
 
 /// The same over decoding requests and contexts: a longer context never costs less.
 fn decode_figure(grid: &Grid<2>, [b, c]: [usize; 2], factor: f64) -> f64 {
-    let own = match grid.at([b, c]) {
-        Some(ms) => ms * 1e6 * factor,
-        None => {
-            let [requests, fewer] = [b, b - 1].map(|b| f64::from(grid.axis(0)[b]));
-            decode_figure(grid, [b - 1, c], factor) * requests / fewer
-        }
+    let own = if let Some(ms) = grid.at([b, c]) {
+        ms * 1e6 * factor
+    } else {
+        let [requests, fewer] = [b, b - 1].map(|b| f64::from(grid.axis(0)[b]));
+        decode_figure(grid, [b - 1, c], factor) * requests / fewer
     };
     if c == 0 { own } else { own.max(decode_figure(grid, [b, c - 1], factor)) }
 }
