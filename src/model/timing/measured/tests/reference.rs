@@ -5,7 +5,6 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use super::{NO_DECODE, NO_PREFILL, decode, decode_attention, prefill_attention};
-use crate::kernel::Span;
 use crate::kernel::rng::{Stream, stream};
 use crate::model::timing::measured::*;
 use crate::model::timing::{PassTimer, TimingModel};
