@@ -71,6 +71,8 @@ pub struct PassTimer {
     decode: DecodeCurve,
     prefill_speedup: f64,
     decode_speedup: f64,
+    /// Whether one of them is not 1.
+    is_scaled: bool,
 }
 
 impl PassTimer {
@@ -86,36 +88,49 @@ impl PassTimer {
             TimingModel::Polynomial(polynomial) => DecodeCurve::new(polynomial, pool_tokens as f64),
             TimingModel::Measured(_) | TimingModel::Constant { .. } => DecodeCurve::default(),
         };
-        PassTimer { model, decode, prefill_speedup, decode_speedup }
+        #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
+        let is_scaled = prefill_speedup != 1.0 || decode_speedup != 1.0;
+        PassTimer { model, decode, prefill_speedup, decode_speedup, is_scaled }
     }
 
     /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
     pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
-        let prefill_ns = match &self.model {
-            TimingModel::Measured(measured) if prefill.tokens > prefill.prefix_tokens => {
-                let part =
-                    scale(measured.prefill_ns(prefill, decode.requests), self.prefill_speedup);
-                let decode_ns = match decode.requests {
-                    0 => 0,
-                    _ => scale(measured.mixed_decode_ns(decode), self.decode_speedup),
-                };
-                return Span::from_ns(part + decode_ns);
-            }
-            TimingModel::Measured(_) => 0,
-            TimingModel::Polynomial(polynomial) => match prefill.new_tokens() {
-                0 => 0,
-                new_tokens => round_ns(polynomial.prefill_ns(new_tokens as f64)) as u64,
-            },
-            TimingModel::Constant { .. } if prefill.new_tokens() == 0 => 0,
-            TimingModel::Constant { prefill, .. } => prefill.as_ns(),
-        };
-        let mut ns = scale(prefill_ns, self.prefill_speedup);
-        if decode.requests > 0 {
-            let mut part = [0.0];
-            self.decode_run(decode, 0, &mut part);
-            ns += part[0] as u64;
+        if let TimingModel::Measured(measured) = &self.model
+            && let Some(parts) = measured.look_up(prefill, decode)
+        {
+            return self.sum(parts);
         }
-        Span::from_ns(ns)
+        self.any_pass(prefill, decode)
+    }
+
+    /// The same for any model and load. A function of its own, so that the other one needs no room on the stack.
+    #[inline(never)]
+    fn any_pass(&self, load: PrefillLoad, decode_load: DecodeLoad) -> Span {
+        let has_decode = decode_load.requests > 0;
+        self.sum(match &self.model {
+            TimingModel::Measured(measured) => measured.parts(load, decode_load),
+            TimingModel::Polynomial(polynomial) => [
+                match load.new_tokens() {
+                    0 => 0,
+                    new_tokens => whole_ns(polynomial.prefill_ns(new_tokens as f64)),
+                },
+                if has_decode { self.decode.ns(decode_load.kv_tokens as f64) as u64 } else { 0 },
+            ],
+            TimingModel::Constant { prefill, decode } => [
+                if load.new_tokens() > 0 { prefill.as_ns() } else { 0 },
+                if has_decode { decode.as_ns() } else { 0 },
+            ],
+        })
+    }
+
+    /// Both parts, in whole ns, with the speed-up ratios.
+    #[inline]
+    fn sum(&self, [prefill_ns, decode_ns]: [u64; 2]) -> Span {
+        Span::from_ns(if self.is_scaled {
+            scale(prefill_ns, self.prefill_speedup) + scale(decode_ns, self.decode_speedup)
+        } else {
+            prefill_ns + decode_ns
+        })
     }
 
     /// Whether a pass is outside of what was measured, so that its time had to be extrapolated. Never, for a formula.
@@ -180,7 +195,7 @@ impl PassTimer {
 /// Divides by a speed-up ratio and rounds to whole ns.
 fn scale(ns: u64, speedup: f64) -> u64 {
     #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
-    if speedup == 1.0 { ns } else { round_ns(ns as f64 / speedup) as u64 }
+    if speedup == 1.0 { ns } else { whole_ns(ns as f64 / speedup) }
 }
 
 /// Adding 2^52 leaves no bits for a fraction, so the sum is rounded by the FPU itself, and compilers vectorise it.
@@ -192,6 +207,22 @@ const NS_MAX: f64 = INTEGER / 2.0;
 /// The nearest whole number, ties to even; zero below zero, and at most [`NS_MAX`].
 fn round_ns(ns: f64) -> f64 {
     (ns.clamp(0.0, NS_MAX) + INTEGER) - INTEGER
+}
+
+/// The same as an integer: below the leading bits of 2^52, a whole number that was added to it is there bit by bit.
+#[inline]
+fn whole_ns(ns: f64) -> u64 {
+    // Plain comparisons are one instruction each, and make zero of NaN.
+    let ns = if ns > 0.0 { ns } else { 0.0 };
+    let ns = if ns < NS_MAX { ns } else { NS_MAX };
+    (ns + INTEGER).to_bits() - INTEGER.to_bits()
+}
+
+/// A count below 2^52 as a float. The instruction that converts would wait for what was in its register before.
+#[inline]
+fn float(count: u64) -> f64 {
+    debug_assert!(count < 1 << 52, "{count} is no count");
+    f64::from_bits(INTEGER.to_bits() | count) - INTEGER
 }
 
 #[cfg(test)]

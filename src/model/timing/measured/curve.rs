@@ -6,13 +6,13 @@
 //! above those of both neighbours, or below both; then the line of the next segment is followed back to the figure before.
 //! docs/timing.md says how much that gains.
 
-use crate::model::timing::measured::axis::Axis;
+use crate::model::timing::measured::axis::Starts;
 
 /// A curve over whole numbers of tokens, in ns.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Curve {
-    /// By segment: its first whole number.
-    starts: Axis,
+    /// The first whole number of each segment.
+    starts: Starts,
     segments: Box<[Segment]>,
     last: f64,
     first: f64,
@@ -29,6 +29,13 @@ struct Segment {
     from: f64,
     value: f64,
     slope: f64,
+}
+
+impl Segment {
+    #[inline]
+    fn ns(&self, tokens: f64) -> f64 {
+        self.value + self.slope * (tokens - self.from)
+    }
 }
 
 /// A jump is at least this share of the figure before it.
@@ -69,7 +76,7 @@ impl Curve {
     }
 
     fn of(segments: Vec<Segment>, first: f64, last: f64) -> Curve {
-        let starts = Axis::new(segments.iter().map(|segment| segment.from + 1.0));
+        let starts = Starts::new(segments.iter().map(|segment| segment.from + 1.0));
         let mut curve =
             Curve { starts, segments: segments.into(), last, first, known: Box::default() };
         curve.known = (0..KNOWN).map(|tokens| curve.ns(tokens.into())).collect();
@@ -80,7 +87,7 @@ impl Curve {
     pub(super) fn continued_by(&self, other: &Curve) -> Curve {
         let end = self.last;
         let factor = if other.ns(end) > 0.0 { self.ns(end) / other.ns(end) } else { 1.0 };
-        let next = other.starts.before(end + 1.0);
+        let next = other.starts.find(end + 1.0);
         let (own, rest) = (self.segments.len() - 1, &other.segments[next..]);
         let mut segments = self.segments[..own].to_vec();
         segments.extend(rest.iter().map(|&Segment { from, value, slope }| {
@@ -92,17 +99,26 @@ impl Curve {
     }
 
     /// The time for so many requests that decode.
-    #[inline]
     pub(super) fn decode_ns(&self, requests: u32) -> f64 {
-        let known = self.known.get(requests as usize);
-        known.copied().unwrap_or_else(|| self.ns(f64::from(requests)))
+        self.look_up_decode(requests).unwrap_or_else(|| self.ns(f64::from(requests)))
+    }
+
+    /// The same if a table tells.
+    #[inline]
+    pub(super) fn look_up_decode(&self, requests: u32) -> Option<f64> {
+        self.known.get(requests as usize).copied()
     }
 
     /// The time for so many tokens, a whole number from 1 on.
     #[inline]
     pub(super) fn ns(&self, tokens: f64) -> f64 {
-        let Segment { from, value, slope } = self.segments[self.starts.before(tokens)];
-        value + slope * (tokens - from)
+        self.segments[self.starts.find(tokens)].ns(tokens)
+    }
+
+    /// The same if a table tells.
+    #[inline]
+    pub(super) fn look_up(&self, tokens: f64) -> Option<f64> {
+        Some(self.segments[self.starts.look_up(tokens)?].ns(tokens))
     }
 
     /// Whether there are figures on both sides.

@@ -3,7 +3,7 @@
 //! Linear between the figures in both directions. A longer context never costs less: figures that say so are noise, and
 //! are raised to the one before.
 
-use crate::model::timing::measured::axis::{Axis, Place};
+use crate::model::timing::measured::axis::{Axis, Gap, Place, inverse_above};
 use crate::model::timing::measured::table::Grid;
 
 /// The grid, in ns.
@@ -11,15 +11,26 @@ use crate::model::timing::measured::table::Grid;
 pub(super) struct DecodeAttention {
     batch: Axis,
     context: Axis,
-    /// By batch, then context.
-    ns: Box<[f64]>,
+    /// By batch, then context, without the last of each.
+    cells: Box<[Cell]>,
     /// By batch: the longest context there is a figure for.
     longest: Box<[f64]>,
     /// By requests, up to [`ROWS`].
     rows: Box<[Row]>,
 }
 
-/// So many batch sizes are looked up and not computed: 32 kB, more than engines run.
+/// The figures of one batch, at the context before and the one behind, and those of the next batch.
+type Cell = [[f64; 2]; 2];
+
+impl Stretch {
+    /// What it says about so many KV tokens, plus `other`.
+    #[inline]
+    pub(super) fn at(&self, kv_tokens: f64, other: f64) -> f64 {
+        (other + self.ns) + self.slope * (kv_tokens - self.from)
+    }
+}
+
+/// So many batch sizes are looked up and not computed: 49 kB, more than engines run.
 const ROWS: u32 = 1024;
 
 /// The grid at one batch size.
@@ -28,8 +39,10 @@ pub(super) struct Row {
     requests: f64,
     /// 1 / requests.
     inverse: f64,
-    /// Where its figures begin: those of the next batch of the grid follow.
-    above: usize,
+    /// [`inverse_above`].
+    inverse_above: f64,
+    /// Its first cell.
+    cell: usize,
     /// Factors on both: the share of each, and how many times the largest batch of the grid this one is.
     weights: [f64; 2],
 }
@@ -71,10 +84,14 @@ impl DecodeAttention {
             }
             longest.push(known);
         }
-        let [batch, context] =
-            [batch, context].map(|axis| Axis::new(axis.iter().map(|&v| v.into())));
-        let (ns, longest, rows) = (ns.into(), longest.into(), Box::default());
-        let grid = DecodeAttention { batch, context, ns, longest, rows };
+        let columns = context.len() - 1;
+        let cell =
+            |b: usize, c: usize| [b, b + 1].map(|b| [c, c + 1].map(|c| ns[b * context.len() + c]));
+        let cells = (0..(batch.len() - 1) * columns).map(|at| cell(at / columns, at % columns));
+        let cells = cells.collect();
+        let [batch, context] = [batch, context].map(Axis::new);
+        let (longest, rows) = (longest.into(), Box::default());
+        let grid = DecodeAttention { batch, context, cells, longest, rows };
         let rows = (0..=ROWS).map(|requests| grid.compute_row(requests)).collect();
         DecodeAttention { rows, ..grid }
     }
@@ -95,38 +112,63 @@ impl DecodeAttention {
         Row {
             requests,
             inverse: 1.0 / requests.max(1.0),
-            above: index * self.context.len(),
+            inverse_above: inverse_above(requests.max(1.0)),
+            cell: index * self.context.gaps().len(),
             weights,
         }
+    }
+
+    /// The time of so many requests that read `kv_tokens` together, plus `other`.
+    pub(super) fn ns(&self, requests: u32, kv_tokens: f64, other: f64) -> f64 {
+        let known = self.look_up(requests, kv_tokens, other);
+        known.unwrap_or_else(|| self.stretch(self.row(requests), kv_tokens).at(kv_tokens, other))
+    }
+
+    /// The time of so many requests that read `kv_tokens` together, plus `other`, inside of the figures and if tables tell.
+    #[inline]
+    pub(super) fn look_up(&self, requests: u32, kv_tokens: f64, other: f64) -> Option<f64> {
+        let row = self.rows.get(requests as usize)?;
+        let (index, gap) = self.context.look_up(kv_tokens * row.inverse_above)?;
+        let from = gap.from * row.requests;
+        (from <= kv_tokens).then(|| self.line(row, index, gap, from).at(kv_tokens, other))
+    }
+
+    #[inline]
+    fn line(&self, row: &Row, index: usize, gap: &Gap, from: f64) -> Stretch {
+        let [ns, next] = self.figures(row, index);
+        Stretch { ns, slope: (next - ns) * (gap.inverse * row.inverse), from, to: None }
     }
 
     /// The line that `kv_tokens`, read by all requests together, are on.
     #[inline]
     pub(super) fn stretch(&self, row: Row, kv_tokens: f64) -> Stretch {
-        let edge = |index: usize| self.context.value(index) * row.requests;
-        let last = self.context.len() - 1;
-        let mut index = self.context.before(kv_tokens * row.inverse).min(last - 1);
+        let gaps = self.context.gaps();
+        let edges = |index: usize| {
+            let Gap { from, to, .. } = gaps[index];
+            [from * row.requests, to * row.requests]
+        };
+        let mut index = self.context.find(kv_tokens * row.inverse);
         // The quotient is rounded; which side of an edge the tokens are on is not.
-        while index > 0 && kv_tokens < edge(index) {
+        while index > 0 && kv_tokens < edges(index)[0] {
             index -= 1;
         }
-        while index < last - 1 && kv_tokens >= edge(index + 1) {
+        while index + 1 < gaps.len() && kv_tokens >= edges(index)[1] {
             index += 1;
         }
-        let from = edge(index);
+        let [from, to] = edges(index);
         if kv_tokens < from {
-            return Stretch { ns: self.at(row, index), slope: 0.0, from, to: Some(from) };
+            let [ns, _] = self.figures(&row, index);
+            return Stretch { ns, slope: 0.0, from, to: Some(from) };
         }
-        let (ns, next) = (self.at(row, index), self.at(row, index + 1));
-        let to = edge(index + 1);
-        let slope = (next - ns) * (self.context.inverse(index) * row.inverse);
-        Stretch { ns, slope, from, to: (index + 1 < last).then_some(to) }
+        let to = (index + 1 < gaps.len()).then_some(to);
+        Stretch { to, ..self.line(&row, index, &gaps[index], from) }
     }
 
+    /// The times at this knot of the contexts and at the next one.
     #[inline]
-    fn at(&self, Row { above, weights, .. }: Row, context: usize) -> f64 {
-        let above = above + context;
-        self.ns[above] * weights[0] + self.ns[above + self.context.len()] * weights[1]
+    fn figures(&self, Row { cell, weights, .. }: &Row, context: usize) -> [f64; 2] {
+        let [batch, next] = self.cells[cell + context];
+        [0, 1].map(|context| batch[context] * weights[0] + next[context] * weights[1])
     }
 
     /// The KV tokens, least and most, between which there are figures for so many requests.
@@ -142,6 +184,7 @@ impl DecodeAttention {
 
     /// The least value anywhere.
     pub(super) fn least(&self) -> f64 {
-        self.ns.iter().copied().fold(f64::INFINITY, f64::min)
+        let figures = self.cells.as_flattened().as_flattened();
+        figures.iter().copied().fold(f64::INFINITY, f64::min)
     }
 }

@@ -10,6 +10,7 @@
 mod axis;
 mod curve;
 mod decode;
+mod pass;
 mod prefill;
 mod split;
 mod table;
@@ -27,7 +28,7 @@ use crate::kernel::time::Span;
 use crate::model::timing::measured::curve::Curve;
 use crate::model::timing::measured::decode::{DecodeAttention, Row, Stretch};
 use crate::model::timing::measured::prefill::PrefillAttention;
-use crate::model::timing::{DecodeLoad, INTEGER, NS_MAX, PrefillLoad, round_ns};
+use crate::model::timing::{DecodeLoad, INTEGER, NS_MAX, PrefillLoad, float, round_ns};
 
 /// Factors on the parts of a pass, to calibrate a table with measurements of one's own.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -140,45 +141,8 @@ impl Measured {
         self.pass_overhead
     }
 
-    /// The prefill part of a pass with new prompt tokens, in whole ns: everything but the attention of the decoding
-    /// requests, or but all that they take.
-    pub(super) fn prefill_ns(&self, load: PrefillLoad, decoding: u32) -> u64 {
-        let Compiled { prefill_other, prefill, .. } = &*self.compiled;
-        let ns = |Means { requests, new, prefix, tokens }| {
-            prefill_other.ns(tokens) + prefill.ns(requests, new, prefix)
-        };
-        let ns = match self.split {
-            None => ns(self.means(load, decoding)),
-            Some(split) => {
-                let share = split.prefill(load);
-                let means = self.means(
-                    share.load,
-                    split.decode(DecodeLoad { requests: decoding, kv_tokens: 0 }).requests,
-                );
-                let hops = split.hops_ns(means.tokens);
-                ns(means) * share.times + hops
-            }
-        };
-        round_ns(ns) as u64
-    }
-
-    /// The decode part of a pass with new prompt tokens, in whole ns: the attention of the decoding requests, or all that
-    /// they take.
-    pub(super) fn mixed_decode_ns(&self, load: DecodeLoad) -> u64 {
-        let load = self.split.map_or(load, |split| split.decode(load));
-        let Compiled { decode_other, decode, .. } = &*self.compiled;
-        let other = match self.mixed_pass {
-            MixedPass::Fused => 0.0,
-            MixedPass::Sum => {
-                decode_other.decode_ns(load.requests) - self.pass_overhead.as_ns() as f64
-            }
-        };
-        let kv_tokens = load.kv_tokens as f64;
-        decode.stretch(decode.row(load.requests), kv_tokens).ns(kv_tokens, other) as u64
-    }
-
-    fn means(&self, load: PrefillLoad, decoding: u32) -> Means {
-        Means::of(load, if self.mixed_pass == MixedPass::Fused { decoding } else { 0 })
+    fn sums(&self, load: PrefillLoad, decoding: u32) -> Sums {
+        Sums::of(load, if self.mixed_pass == MixedPass::Fused { decoding } else { 0 })
     }
 
     /// The durations of consecutive passes that only decode, as [`super::PassTimer::decode_run`] says.
@@ -267,11 +231,12 @@ impl Measured {
         let (prefill, decode) = self
             .split
             .map_or((prefill, decode), |split| (split.prefill(prefill).load, split.decode(decode)));
-        let Means { requests, new, prefix, tokens } = self.means(prefill, decode.requests);
+        let Sums { requests, new, prefix, tokens } = self.sums(prefill, decode.requests);
+        let each = |tokens: f64| tokens / f64::from(requests);
         let kv_tokens = decode.kv_tokens as f64;
         let alone = if self.mixed_pass == MixedPass::Sum { decode.requests } else { 0 };
         let is_inside = self.compiled.prefill_other.covers(tokens)
-            && self.compiled.prefill.covers(requests, new, prefix)
+            && self.compiled.prefill.covers(f64::from(requests), each(new), each(prefix))
             && (alone == 0 || self.compiled.decode_other.covers(f64::from(alone)))
             && (decode.requests == 0
                 || self
@@ -307,27 +272,28 @@ impl Measured {
 
 impl Stretch {
     /// What it says about so many KV tokens, plus `other`: whole ns.
+    #[inline]
     fn ns(&self, kv_tokens: f64, other: f64) -> f64 {
-        let ns = (other + self.ns) + self.slope * (kv_tokens - self.from);
+        let ns = self.at(kv_tokens, other);
         let ns = if ns < NS_MAX { ns } else { NS_MAX };
         (ns + INTEGER) - INTEGER
     }
 }
 
-/// Means over the prefilling requests of a pass, which has `tokens` in all.
-struct Means {
-    requests: f64,
+/// Sums over the prefilling requests of a pass, which has `tokens` in all.
+#[derive(Clone, Copy)]
+struct Sums {
+    requests: u32,
     new: f64,
     prefix: f64,
     tokens: f64,
 }
 
-impl Means {
-    fn of(load: PrefillLoad, decoding: u32) -> Means {
-        let (requests, prefix) = (f64::from(load.requests), load.prefix_tokens as f64);
-        let new = (load.tokens - load.prefix_tokens) as f64;
-        let tokens = new + f64::from(decoding);
-        Means { requests, new: new / requests, prefix: prefix / requests, tokens }
+impl Sums {
+    fn of(load: PrefillLoad, decoding: u32) -> Sums {
+        let new = float(load.tokens - load.prefix_tokens);
+        let prefix = float(load.prefix_tokens);
+        Sums { requests: load.requests, new, prefix, tokens: new + float(decoding.into()) }
     }
 }
 

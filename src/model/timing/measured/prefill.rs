@@ -3,7 +3,7 @@
 //! Linear between the figures in all three directions. They are taken as they are: a few cached tokens can cost less than
 //! none, because another kernel takes over, and raising the figures would make everything behind wrong.
 
-use crate::model::timing::measured::axis::{Axis, Place};
+use crate::model::timing::measured::axis::{Axis, Place, inverse_above};
 use crate::model::timing::measured::table::Grid;
 
 /// The grid, in ns.
@@ -12,16 +12,36 @@ pub(super) struct PrefillAttention {
     batch: Axis,
     new: Axis,
     prefix: Axis,
-    /// By batch, then new tokens, then prefix tokens.
-    ns: Box<[f64]>,
-    /// As `ns`: whether there is a figure.
+    /// By batch, then new tokens, then prefix tokens, without the last of each.
+    cells: Box<[Cell]>,
+    /// Whether there is a figure: by batch, then new tokens, then prefix tokens.
     known: Box<[bool]>,
-    /// By requests, below [`PLACES`]: where they are on the axis.
-    places: Box<[Place]>,
+    /// By requests, up to the largest batch and below [`ROWS_MAX`].
+    rows: Box<[Row]>,
+    /// Cells along the prefix.
+    columns: usize,
 }
 
-/// So many batch sizes are looked up and not computed, 4 kB.
-const PLACES: u32 = 256;
+/// The figures around what lies between neighbours of the grid, in one line of the cache: those of one batch and the
+/// next; with the prefix before and the one behind; at fewer new tokens and at more.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[repr(align(64))]
+struct Cell([[[f64; 2]; 2]; 2]);
+
+/// The grid at one batch size.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Row {
+    requests: f64,
+    /// [`inverse_above`].
+    inverse: f64,
+    /// Its first cell.
+    cell: usize,
+    /// The share of the way to the next batch of the grid.
+    share: f64,
+}
+
+/// So many batch sizes are looked up and not computed, 8 kB.
+const ROWS_MAX: u32 = 256;
 
 impl PrefillAttention {
     /// The figures of the grid times `factor`. Missing ones are those of the next smaller batch, request by request.
@@ -40,37 +60,52 @@ impl PrefillAttention {
                 ));
             }
         }
-        let [batch, new, prefix] =
-            [batch, new, prefix].map(|axis| Axis::new(axis.iter().map(|&value| value.into())));
-        let places = (0..PLACES).map(|requests| batch.place(requests.into())).collect();
-        PrefillAttention { batch, new, prefix, ns: ns.into(), known: known.into(), places }
+        let (batches, lines, columns) = (batch.len() - 1, new.len() - 1, prefix.len() - 1);
+        let at = |b: usize, n: usize, p: usize| ns[b * plane + n * prefix.len() + p];
+        let pair = |b, n, p| [at(b, n, p), at(b + 1, n, p)];
+        let cell = |b, n, p| Cell([n, n + 1].map(|n| [pair(b, n, p), pair(b, n, p + 1)]));
+        let cells = (0..batches * lines * columns)
+            .map(|at| cell(at / columns / lines, at / columns % lines, at % columns))
+            .collect();
+        let [batch, new, prefix] = [batch, new, prefix].map(Axis::new);
+        let (known, rows) = (known.into(), Box::default());
+        let grid = PrefillAttention { batch, new, prefix, cells, known, rows, columns };
+        let last = (grid.batch.last() as u32).min(ROWS_MAX - 1);
+        let rows = (0..=last).map(|requests| grid.compute_row(requests.into())).collect();
+        PrefillAttention { rows, ..grid }
     }
 
-    /// The time for so many requests, each computing `new` tokens with `prefix` tokens before them.
+    fn compute_row(&self, requests: f64) -> Row {
+        let Place { index, share } = self.batch.place(requests);
+        let cell = index * self.new.gaps().len() * self.columns;
+        Row { requests, inverse: inverse_above(requests), cell, share }
+    }
+
+    /// The time for so many requests, which compute `new` tokens with `prefix` tokens before them, all together.
+    pub(super) fn ns(&self, requests: u32, new: f64, prefix: f64) -> f64 {
+        let requests = f64::from(requests);
+        self.beyond(requests, new / requests, prefix / requests)
+    }
+
+    /// The same inside of the figures, if tables tell.
     #[inline]
-    pub(super) fn ns(&self, requests: f64, new: f64, prefix: f64) -> f64 {
-        if requests <= self.batch.last() && new <= self.new.last() && prefix <= self.prefix.last() {
-            self.inside(requests, new, prefix)
-        } else {
-            self.beyond(requests, new, prefix)
-        }
+    pub(super) fn look_up(&self, requests: u32, new: f64, prefix: f64) -> Option<f64> {
+        let row = self.rows.get(requests as usize)?;
+        let place = |axis: &Axis, sum| axis.look_up_place(sum, row.requests, row.inverse);
+        let (new, prefix) = (place(&self.new, new)?, place(&self.prefix, prefix)?);
+        Some(self.between(row, new, prefix))
     }
 
     /// Linear between the figures; outside of them as at the nearest point of the grid.
-    fn inside(&self, requests: f64, new: f64, prefix: f64) -> f64 {
-        let b = self.places.get(requests as u32 as usize).copied();
-        let b = b.unwrap_or_else(|| self.batch.place(requests));
-        let [n, p] = [self.new.place(new), self.prefix.place(prefix)];
-        let row = self.prefix.len();
-        let plane = row * self.new.len();
-        let cell = b.index * plane + n.index * row + p.index;
-        let along_prefix = |cell: usize| {
-            let (from, to) = (self.ns[cell], self.ns[cell + 1]);
-            from * (1.0 - p.share) + to * p.share
-        };
-        let along_new =
-            |cell: usize| along_prefix(cell) * (1.0 - n.share) + along_prefix(cell + row) * n.share;
-        along_new(cell) * (1.0 - b.share) + along_new(cell + plane) * b.share
+    #[inline]
+    fn between(&self, row: &Row, new: Place, prefix: Place) -> f64 {
+        let Cell(corners) = &self.cells[row.cell + new.index * self.columns + prefix.index];
+        let [fewer, more] = [0, 1].map(|line| {
+            let [before, behind] = corners[line];
+            between(before, behind, prefix.share)
+        });
+        let [batch, next] = between(fewer, more, new.share);
+        batch * (1.0 - row.share) + next * row.share
     }
 
     /// As the work grows with requests and new tokens, each of which looks at all that come before it; and with the
@@ -79,11 +114,13 @@ impl PrefillAttention {
         let work = |requests: f64, new: f64| requests * new * (prefix + new / 2.0);
         let nearest = work(requests.min(self.batch.last()), new.min(self.new.last()));
         let times = (work(requests, new) / nearest).max(1.0);
-        let mut ns = self.inside(requests, new, prefix);
+        let (row, new) = (self.compute_row(requests), self.new.place(new));
+        let at = |prefix: f64| self.between(&row, new, self.prefix.place(prefix));
+        let mut ns = at(prefix);
         let last = self.prefix.last();
         if prefix > last {
-            let before = self.prefix.value(self.prefix.len() - 2);
-            let growth = ns - self.inside(requests, new, before);
+            let before = self.prefix.gaps()[self.columns - 1].from;
+            let growth = ns - at(before);
             ns += growth.max(0.0) / (last - before) * (prefix - last);
         }
         ns * times
@@ -99,7 +136,8 @@ impl PrefillAttention {
         // The smaller batches have every figure that the larger ones have.
         let batch = b.index + usize::from(b.share > 0.0);
         let corner = |new: usize, prefix: usize| {
-            self.known[(batch * self.new.len() + new) * self.prefix.len() + prefix]
+            let (lines, columns) = (self.new.gaps().len() + 1, self.columns + 1);
+            self.known[(batch * lines + new) * columns + prefix]
         };
         let ends = |index: usize, share: f64| [index, index + usize::from(share > 0.0)];
         ends(n.index, n.share)
@@ -109,6 +147,13 @@ impl PrefillAttention {
 
     /// The least value anywhere.
     pub(super) fn least(&self) -> f64 {
-        self.ns.iter().copied().fold(f64::INFINITY, f64::min)
+        let figures = self.cells.iter().flat_map(|cell| cell.0.as_flattened().as_flattened());
+        figures.copied().fold(f64::INFINITY, f64::min)
     }
+}
+
+/// What is at this share of the way from one to the other, for two batches.
+#[inline]
+fn between(from: [f64; 2], to: [f64; 2], share: f64) -> [f64; 2] {
+    [0, 1].map(|batch| from[batch] * (1.0 - share) + to[batch] * share)
 }

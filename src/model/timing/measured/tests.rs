@@ -8,6 +8,8 @@ use super::*;
 use crate::kernel::rng::{Stream, stream};
 use crate::model::timing::{PassTimer, TimingModel};
 
+mod reference;
+
 fn timer(table: Table, scales: Scales, overhead: Span, speedup: f64) -> PassTimer {
     let measured = Measured::new(Arc::new(table), scales, overhead);
     PassTimer::new(TimingModel::Measured(measured), 1, speedup, speedup * 1.5)
