@@ -57,7 +57,7 @@ fn scaling_studies_the_run_that_run_runs() {
     assert_eq!(study["digest"], report["digest"]);
     assert!(report["goodput_completed_requests"].is_number());
     assert_eq!(study["points"][2]["threads"], 64);
-    for key in ["coordinator_share", "index_share", "reading_share"] {
+    for key in ["coordinator_share", "reading_share"] {
         assert!((0.0..1.0).contains(&study[key].as_f64().unwrap()), "{key} of {study}");
     }
     for key in ["span_bound", "coordinator_bound", "phases", "parallel_alone_ratio"] {
