@@ -319,7 +319,7 @@ fn every_shipped_configuration_resolves() {
         loaded.resolve().unwrap_or_else(|error| panic!("{error}"));
         if text.contains("\n[sweep]\n") {
             // All combinations and all plots.
-            Plan::new(&loaded, &[], &[]).unwrap_or_else(|error| panic!("{error}"));
+            Plan::new(&loaded, &[], &[], "auto").unwrap_or_else(|error| panic!("{error}"));
         }
     }
 }

@@ -246,7 +246,7 @@ pub(super) struct RunOptions {
 }
 
 /// Options of `fleetsim sweep`.
-#[derive(clap::Args, Default, Debug)]
+#[derive(clap::Args, Debug)]
 pub(super) struct SweepOptions {
     #[command(flatten)]
     pub workload: WorkloadOptions,
@@ -254,6 +254,10 @@ pub(super) struct SweepOptions {
     /// Vary a key over values, such as router.policy=kv,random; repeatable, the last key varies fastest.
     #[arg(long, value_name = "KEY=V1,V2")]
     pub vary: Vec<String>,
+
+    /// Let N runs go on at once, or `auto` for as many as the cores are good for; each needs its own memory.
+    #[arg(long, value_name = "N", default_value = "auto", allow_negative_numbers = true)]
+    pub jobs: String,
 
     /// Plot a column of sweep.csv over the last varied key with numbers or times; repeatable.
     #[arg(long, value_name = "COLUMN")]

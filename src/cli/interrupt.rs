@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM: the run stops at its next poll and leaves nothing behind.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -8,6 +9,11 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub(super) fn listen() {
     // Relaxed: the flag carries no data, and the poll only has to see it soon.
     let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
+}
+
+/// Whether a run may go on.
+pub(super) fn poll() -> ControlFlow<()> {
+    if is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Whether the user has asked to stop.

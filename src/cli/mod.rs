@@ -2,6 +2,7 @@
 
 mod args;
 mod catalog;
+mod crowd;
 mod exit;
 mod interrupt;
 mod progress;

@@ -3,8 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use parking_lot::Mutex;
 
 use crate::kernel::Time;
@@ -13,12 +12,31 @@ use crate::kernel::Time;
 const DELAY: Duration = Duration::from_millis(500);
 
 /// Between two changes of the line.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
-/// Parts of the work that the bar tells apart.
-const PARTS: u64 = 1000;
+/// Parts of the work of a run that the bar tells apart.
+pub(super) const PARTS: u64 = 1000;
 
-/// A progress line that appears when a run takes long enough to wonder.
+/// A line that shows so many parts of work, and goes away when it is dropped. Only on a terminal, and not if `quiet`.
+pub(super) fn line(quiet: bool, parts: u64) -> Option<ProgressBar> {
+    let visible = !quiet && std::io::stderr().is_terminal();
+    visible.then(|| {
+        let target = ProgressDrawTarget::stderr_with_hz(5);
+        let style = ProgressStyle::with_template("{bar:30} {percent} %, {msg}, ETA {eta}");
+        ProgressBar::with_draw_target(Some(parts), target)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_finish(ProgressFinish::AndClear)
+    })
+}
+
+/// The share of a run that is done, in [`PARTS`], if it is known: `ended` of its requests have ended, `fraction` has
+/// arrived.
+pub(super) fn parts_done(ended: u64, requests: Option<u64>, fraction: Option<f64>) -> Option<u64> {
+    let share = requests.map(|requests| ended as f64 / requests as f64).or(fraction);
+    share.map(|share| (share.min(1.0) * PARTS as f64) as u64)
+}
+
+/// A progress line that appears when a run takes long enough to wonder, and goes away when it is dropped.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     start: Instant,
@@ -31,15 +49,8 @@ impl Progress {
     /// Shown only on a terminal, and not if `quiet`.
     #[expect(clippy::disallowed_methods, reason = "progress is about wall-clock time")]
     pub(super) fn new(quiet: bool, requests: Option<u64>) -> Progress {
-        let visible = !quiet && std::io::stderr().is_terminal();
         let now = Instant::now();
-        let bar = visible.then(|| {
-            let target = ProgressDrawTarget::stderr_with_hz(5);
-            let bar = ProgressBar::with_draw_target(Some(PARTS), target);
-            let style = ProgressStyle::with_template("{bar:30} {percent} %, {msg}, ETA {eta}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
+        let bar = line(quiet, PARTS);
         Progress { bar, start: now, updated: Mutex::new(now), requests }
     }
 
@@ -59,16 +70,8 @@ impl Progress {
         *updated = wall;
         let rate = ended as f64 / elapsed.as_secs_f64();
         bar.set_message(format!("{:.0} s of virtual time, {rate:.0} requests/s", now.as_secs()));
-        let share = self.requests.map(|requests| ended as f64 / requests as f64);
-        if let Some(share) = share.or(fraction) {
-            bar.set_position((share.min(1.0) * PARTS as f64) as u64);
-        }
-    }
-
-    /// Takes the line away.
-    pub(super) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        if let Some(parts) = parts_done(ended, self.requests, fraction) {
+            bar.set_position(parts);
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let policy =
         job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
     let outcome = fleet::run(&spec, source, policy, &sink);
-    sink.progress.finish();
+    drop(sink.progress);
     let unwritten = |error: &io::Error| {
         let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(ROWS);
         Exit::Output(format!("{}: cannot be written: {error}", path.display()))
@@ -166,7 +166,7 @@ impl Sink for RunSink {
     fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
         self.progress.update(now, ended, fraction);
         self.watchdog.beat(now);
-        if interrupt::is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        interrupt::poll()
     }
 
     fn watch(&self, activity: Activity) {

@@ -27,10 +27,7 @@ pub(super) fn scaling(options: &ScalingOptions) -> Result<(), Exit> {
         None => None,
     };
     interrupt::listen();
-    let mut screen = Screen::new(options.output.quiet);
-    let scaling = plan.run(&mut screen);
-    screen.clear();
-    let scaling = scaling?;
+    let scaling = plan.run(&Screen::new(options.output.quiet))?;
     let path = match results {
         Some(results) => Some(store(results, &plan, &scaling)?),
         None => None,

@@ -1,20 +1,18 @@
 //! `fleetsim sweep`
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::SweepOptions;
+use crate::cli::crowd::Crowd;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::run::{RUNS, out_dir, say};
 use crate::cli::screen::Screen;
-use crate::experiment;
-use crate::experiment::sweep::{Plan, Watch};
+use crate::experiment::Watch;
+use crate::experiment::sweep::Plan;
 use crate::io::config::{self, Loaded};
 use crate::io::files::ResultDir;
-use crate::kernel::Time;
 use crate::report::{SweepRun, SweepWriter, sweep_to_json, write_sweep_table};
 
 /// The file of the results: also what tells a directory that may be replaced.
@@ -22,7 +20,7 @@ const RESULTS: &str = "sweep.csv";
 
 pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides())?;
-    let plan = Plan::new(&loaded, &options.vary, &options.plot)?;
+    let plan = Plan::new(&loaded, &options.vary, &options.plot, &options.jobs)?;
     let results = match out_dir(options.output.out.as_deref(), "sweep") {
         Some(path) => Some(ResultDir::create(&path, RESULTS, options.output.force)?),
         None => None,
@@ -35,24 +33,30 @@ pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
         let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(RESULTS);
         Exit::Output(format!("{}: cannot be written: {error}", path.display()))
     };
-    let mut screen = SweepScreen {
-        screen: Screen::new(options.output.quiet),
-        lines: match &results {
-            Some(results) => {
-                let lines = SweepWriter::new(results.file(RESULTS)?, &plan.keys(), plan.has_slo());
-                Some(lines.map_err(|error| unwritten(&error))?)
-            }
-            None => None,
-        },
+    let mut lines = match &results {
+        Some(results) => {
+            let lines = SweepWriter::new(results.file(RESULTS)?, &plan.keys(), plan.has_slo());
+            Some(lines.map_err(|error| unwritten(&error))?)
+        }
+        None => None,
     };
-    let runs = plan.run(&mut screen);
-    screen.screen.clear();
-    let runs = runs?;
+    let runs = plan.run(&*screen(options.output.quiet, &plan), &mut |run| {
+        lines.as_mut().map_or(Ok(()), |lines| lines.add(run))
+    })?;
+    drop(lines);
     let path = match results {
         Some(results) => Some(store(results, &loaded, &plan, &runs)?),
         None => None,
     };
     print(options, &plan, &runs, path.as_deref()).map_err(|error| Exit::stdout(&error))
+}
+
+/// One line for all runs, if several go on at once.
+fn screen(quiet: bool, plan: &Plan) -> Box<dyn Watch> {
+    match plan.at_once() {
+        1 => Box::new(Screen::new(quiet)),
+        _ => Box::new(Crowd::new(quiet, plan.sweep().runs())),
+    }
 }
 
 fn store(
@@ -88,29 +92,4 @@ fn print(
         }
     }
     out.flush()
-}
-
-/// What the terminal shows, and what is stored while the sweep goes on.
-struct SweepScreen {
-    screen: Screen,
-    lines: Option<SweepWriter<BufWriter<File>>>,
-}
-
-impl experiment::Watch for SweepScreen {
-    fn start(&mut self, name: &str, requests: Option<u64>) {
-        self.screen.start(name, requests);
-    }
-
-    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
-        self.screen.progress(now, ended, fraction)
-    }
-}
-
-impl Watch for SweepScreen {
-    fn finish(&mut self, run: &SweepRun) -> io::Result<()> {
-        match &mut self.lines {
-            Some(lines) => lines.add(run),
-            None => Ok(()),
-        }
-    }
 }

@@ -49,12 +49,13 @@ pub enum Cause {
 /// Who looks on while an experiment goes on.
 pub trait Watch: Sync {
     /// A run starts: its name, such as `run 3 of 30: router.policy=kv`, and how many requests it will have, if it is
-    /// known.
-    fn start(&mut self, name: &str, requests: Option<u64>);
-
-    /// See [`Sink::progress`]; a break ends the experiment.
-    fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()>;
+    /// known. What is returned hears how far the run comes, and is dropped when the run has ended. Runs may start on any
+    /// thread, and several may go on at once.
+    fn start(&self, name: &str, requests: Option<u64>) -> Box<OnProgress<'_>>;
 }
+
+/// See [`Sink::progress`]; a break ends the experiment.
+pub type OnProgress<'a> = dyn Fn(Time, u64, Option<f64>) -> ControlFlow<()> + Sync + 'a;
 
 impl fmt::Display for ExperimentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,13 +104,17 @@ pub fn foresee<'a>(traffic: &Traffic, spec: &'a FleetSpec) -> Result<Cow<'a, Fle
 }
 
 /// Runs the job as `spec` says, and tells how long the simulation took. No rows are stored.
-fn simulate(job: &Job, spec: &FleetSpec, watch: &dyn Watch) -> Result<(Outcome, Duration), Cause> {
+fn simulate(
+    job: &Job,
+    spec: &FleetSpec,
+    progress: &OnProgress,
+) -> Result<(Outcome, Duration), Cause> {
     let spec = &*foresee(&job.traffic, spec)?;
     let source = job.traffic.open(spec.seed).map_err(Cause::Trace)?;
     let policy = job.router.build(spec.workers(), spec.layout(), spec.router_stream());
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
     let start = Instant::now();
-    let outcome = fleet::run(spec, source, policy, &Unstored(watch)).map_err(Cause::Run)?;
+    let outcome = fleet::run(spec, source, policy, &Unstored(progress)).map_err(Cause::Run)?;
     let wall = start.elapsed();
     if outcome.recorder.totals.arrived == 0 {
         return Err(Cause::NoRequests(job.traffic.describe()));
@@ -117,8 +122,13 @@ fn simulate(job: &Job, spec: &FleetSpec, watch: &dyn Watch) -> Result<(Outcome, 
     Ok((outcome, wall))
 }
 
+/// A whole number from 1 to `most`.
+fn whole(text: &str, most: usize) -> Option<usize> {
+    text.trim().parse().ok().filter(|number| (1..=most).contains(number))
+}
+
 /// Shows progress and stores no rows.
-struct Unstored<'a>(&'a dyn Watch);
+struct Unstored<'a>(&'a OnProgress<'a>);
 
 impl Sink for Unstored<'_> {
     fn rows(&self, _: &[Row]) -> io::Result<()> {
@@ -126,6 +136,6 @@ impl Sink for Unstored<'_> {
     }
 
     fn progress(&self, now: Time, ended: u64, fraction: Option<f64>) -> ControlFlow<()> {
-        self.0.progress(now, ended, fraction)
+        (self.0)(now, ended, fraction)
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
-use crate::experiment::{Cause, ExperimentError, Watch, simulate};
+use crate::experiment::{Cause, ExperimentError, OnProgress, Watch, simulate, whole};
 use crate::fleet::{Execution, ExecutionOptions, FleetSpec, Outcome, Threads};
 use crate::io::config::Job;
 use crate::kernel::{Account, Occupancy};
@@ -103,7 +103,7 @@ impl Plan {
     ///
     /// # Errors
     /// If a run does not end well, cannot be parallel, or differs from the others.
-    pub fn run(&self, watch: &mut dyn Watch) -> Result<Scaling, ExperimentError> {
+    pub fn run(&self, watch: &dyn Watch) -> Result<Scaling, ExperimentError> {
         let ways = self.ways();
         let mut least = vec![Duration::MAX; ways.len()];
         let mut books = Books::default();
@@ -111,8 +111,8 @@ impl Plan {
         for repetition in 1..=self.repeat {
             for (&way, least) in ways.iter().zip(&mut least) {
                 let name = format!("repetition {repetition} of {}: {}", self.repeat, way.name());
-                watch.start(&name, self.job.traffic.requests());
-                let (outcome, wall) = self.run_one(way, digest, watch).map_err(|cause| {
+                let progress = watch.start(&name, self.job.traffic.requests());
+                let (outcome, wall) = self.run_one(way, digest, &*progress).map_err(|cause| {
                     // What cannot be parallel is nothing about this one run.
                     let run = (!matches!(cause, Cause::Option(_))).then_some(name);
                     ExperimentError { run, cause }
@@ -142,13 +142,13 @@ impl Plan {
         &self,
         way: Way,
         digest: Option<u128>,
-        watch: &dyn Watch,
+        progress: &OnProgress,
     ) -> Result<(Outcome, Duration), Cause> {
         let mut spec = self.job.fleet.clone();
         spec.execution = way.execution(spec.execution.pin);
         let (outcome, wall) = match way {
-            Way::Crowd(runs) => self.run_crowd(&spec, runs, watch)?,
-            _ => simulate(&self.job, &spec, watch)?,
+            Way::Crowd(runs) => self.run_crowd(&spec, runs, progress)?,
+            _ => simulate(&self.job, &spec, progress)?,
         };
         if let Some(first) = digest
             && first != outcome.digest
@@ -171,10 +171,10 @@ impl Plan {
         &self,
         spec: &FleetSpec,
         runs: usize,
-        watch: &dyn Watch,
+        progress: &OnProgress,
     ) -> Result<(Outcome, Duration), Cause> {
         let all: Vec<_> = thread::scope(|scope| {
-            let one = || scope.spawn(|| simulate(&self.job, spec, watch));
+            let one = || scope.spawn(|| simulate(&self.job, spec, progress));
             let running: Vec<_> = (0..runs).map(|_| one()).collect();
             running.into_iter().map(|run| run.join().expect("panics are caught in a run")).collect()
         });
@@ -275,11 +275,6 @@ fn costs(account: &Account) -> Costs {
         span_s: account.span() * 1e-9,
         phases: account.phases() as u64,
     }
-}
-
-/// A whole number from 1 to `most`.
-fn whole(text: &str, most: usize) -> Option<usize> {
-    text.trim().parse().ok().filter(|number| (1..=most).contains(number))
 }
 
 /// The numbers of a list such as `1,2,4`, in ascending order.

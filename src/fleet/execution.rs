@@ -17,6 +17,8 @@ pub enum Threads {
     Auto,
     /// So many, but no more than there are usable cores.
     Count(usize),
+    /// One: other runs go on beside it, which gain more from the other cores.
+    Beside,
 }
 
 /// How a run is to be simulated.
@@ -91,6 +93,7 @@ impl Execution {
                 executed(cores, "all usable cores: more were asked for")
             }
             Threads::Count(threads) => executed(threads, "as asked for"),
+            Threads::Beside => executed(1, "several runs go on at once"),
             Threads::Auto if cores == 1 => executed(1, "one usable core"),
             Threads::Auto if workers == 1 => executed(1, "one worker"),
             Threads::Auto if !has_feedback => {

@@ -276,6 +276,18 @@ fn an_interrupt_leaves_nothing_behind() {
         &["trace", "generate", "x.jsonl", "-c", "long.toml"],
         &["trace", "stats", "-c", "long.toml"],
         &["sweep", "-c", "long.toml", "--vary", "fleet.workers=8", "--out", "x", "--quiet"],
+        &[
+            "sweep",
+            "-c",
+            "long.toml",
+            "--vary",
+            "run.seed=1,2,3",
+            "--jobs",
+            "2",
+            "-q",
+            "--out",
+            "x",
+        ],
         &["scaling", "-c", "long.toml", "--out", "x", "--quiet"],
     ] {
         let child = fleetsim(folder.path(), args).stderr(Stdio::piped()).spawn().unwrap();

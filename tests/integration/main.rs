@@ -18,6 +18,7 @@ mod scaling;
 mod sessions;
 mod sessions_cli;
 mod support;
+mod sweeps;
 mod theory;
 mod timing;
 mod traces;

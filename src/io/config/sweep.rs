@@ -1,4 +1,4 @@
-//! `[sweep]` and `--vary`: which keys of the configuration take which values, one run after the other.
+//! `[sweep]` and `--vary`: which keys of the configuration take which values in which run.
 //!
 //! ```toml
 //! [sweep]

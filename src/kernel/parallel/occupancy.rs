@@ -49,6 +49,6 @@ mod tests {
         both.add(&one);
         both.add(&other);
         assert_eq!((both.spokes, both.waiting()), (45.0, 40.0));
-        assert_eq!(Occupancy { length: 10.0, ..both }.waiting(), 0.0, "clocks are not exact");
+        assert!(Occupancy { length: 10.0, ..both }.waiting() <= 0.0, "clocks are not exact");
     }
 }
