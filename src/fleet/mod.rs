@@ -42,16 +42,14 @@ use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
 use crate::fleet::intake::Intake;
 use crate::fleet::message::{Message, worker_at};
-use crate::fleet::scaler::Scaler;
 use crate::fleet::worker::Worker;
 use crate::kernel::{
     self, Account, Context, Finished, Lp, Occupancy, ParallelOptions, Span, Stopped, Time,
 };
-use crate::model::engine::Engine;
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
-use crate::model::router::{Admitted, Policy, Reads};
-use crate::model::workload::{Demand, ReadAhead, SourceError};
+use crate::model::router::{Policy, Reads};
+use crate::model::workload::{Demand, SourceError};
 
 /// The workers are split into so many groups per thread, unless there are very few or very many: enough to share evenly,
 /// few enough to look through in every phase.
@@ -182,8 +180,9 @@ pub fn run(
         recorder.merge(other);
     }
     recorder.series = drain.finish().map_err(RunError::Sink)?;
-    let skipped = lps.first_mut().map_or(0, FleetLp::skipped);
-    if let Some(error) = lps.first_mut().and_then(FleetLp::source_error) {
+    let coordinator = lps.first_mut().and_then(FleetLp::coordinator).expect("it is the first LP");
+    let skipped = coordinator.intake().skipped();
+    if let Some(error) = coordinator.intake().error() {
         return Err(RunError::Source(error));
     }
     let finished = result.map_err(|stopped| match stopped {
@@ -194,17 +193,16 @@ pub fn run(
         }
         Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
     })?;
-    let workers = lps.iter().filter_map(FleetLp::engine).map(|engine| *engine.work()).collect();
-    let scaled = lps.first_mut().and_then(FleetLp::take_scaler);
-    let scaled = scaled.map(|scaler| scaler.finish(finished.end));
-    let visited = lps.first_mut().and_then(FleetLp::visited);
-    let admitted = lps.first_mut().and_then(FleetLp::admitted);
+    let scaled = coordinator.take_scaler().map(|scaler| scaler.finish(finished.end));
+    let visited = coordinator.intake().finish();
+    let admitted = coordinator.admitted();
+    let workers = || lps.iter().filter_map(FleetLp::worker);
     // The executor counts more of them.
-    let events = recorder.totals.arrived + lps.iter().map(FleetLp::events).sum::<u64>();
+    let events = recorder.totals.arrived + workers().map(Worker::events).sum::<u64>();
     let (digest, end) = (recorder.digest.value(), finished.end);
     let outcome = Outcome {
         recorder,
-        workers,
+        workers: workers().map(|worker| *worker.engine().work()).collect(),
         scaled,
         visited,
         admitted,
@@ -216,7 +214,7 @@ pub fn run(
         account: books.account.map(Mutex::into_inner),
         occupancy: books.occupancy.map(Mutex::into_inner),
     };
-    match laws::broken(&outcome, lps.iter().filter_map(FleetLp::engine)) {
+    match laws::broken(&outcome, workers().map(Worker::engine)) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
     }
@@ -267,7 +265,7 @@ fn execute(
     {
         return kernel::run_sequential(lps, recorder, drain);
     }
-    let ahead = lps[0].read_ahead();
+    let ahead = lps[0].coordinator().and_then(|lp| lp.intake().read_ahead());
     let workers = spec.workers() as usize;
     let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
     let groups = if is_alone {
@@ -298,63 +296,17 @@ enum FleetLp {
 }
 
 impl FleetLp {
-    fn engine(&self) -> Option<&Engine> {
+    fn coordinator(&mut self) -> Option<&mut Coordinator> {
         match self {
-            FleetLp::Worker(worker) => Some(worker.engine()),
-            _ => None,
-        }
-    }
-
-    /// Events of the model that a worker has handled.
-    fn events(&self) -> u64 {
-        match self {
-            FleetLp::Worker(worker) => worker.events(),
-            _ => 0,
-        }
-    }
-
-    fn take_scaler(&mut self) -> Option<Box<Scaler>> {
-        match self {
-            FleetLp::Coordinator(lp) => lp.take_scaler(),
-            _ => None,
-        }
-    }
-
-    fn visited(&mut self) -> Option<Visited> {
-        match self {
-            FleetLp::Coordinator(lp) => lp.intake().finish(),
-            _ => None,
-        }
-    }
-
-    fn admitted(&mut self) -> Option<Admitted> {
-        match self {
-            FleetLp::Coordinator(lp) => lp.admitted(),
-            _ => None,
-        }
-    }
-
-    /// How many bad entries the source of the run has left out.
-    fn skipped(&mut self) -> u64 {
-        match self {
-            FleetLp::Coordinator(lp) => lp.intake().skipped(),
-            FleetLp::Worker(_) => 0,
-        }
-    }
-
-    /// Why the source of the run ended before its end, if it did.
-    fn source_error(&mut self) -> Option<SourceError> {
-        match self {
-            FleetLp::Coordinator(lp) => lp.intake().error(),
+            FleetLp::Coordinator(coordinator) => Some(coordinator),
             FleetLp::Worker(_) => None,
         }
     }
 
-    /// A hand to read ahead with.
-    fn read_ahead(&mut self) -> Option<Arc<dyn ReadAhead>> {
+    fn worker(&self) -> Option<&Worker> {
         match self {
-            FleetLp::Coordinator(lp) => lp.intake().read_ahead(),
-            FleetLp::Worker(_) => None,
+            FleetLp::Worker(worker) => Some(worker),
+            FleetLp::Coordinator(_) => None,
         }
     }
 }

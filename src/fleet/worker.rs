@@ -144,7 +144,7 @@ impl Lp for Worker {
                     self.send(context.now(), feedback, context);
                 }
             }
-            other => unreachable!("{other:?} does not reach a worker"),
+            Message::Feedback(_) => unreachable!("feedback reaches the coordinator"),
         }
     }
 
