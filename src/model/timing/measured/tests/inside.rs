@@ -126,7 +126,7 @@ fn a_formula_is_never_extrapolated() {
     let model = TimingModel::Polynomial(Polynomial::default());
     let timer = PassTimer::new(model, 16_384, 1.0, 1.0);
     let prefill = PrefillLoad { requests: 1, tokens: 1 << 30, prefix_tokens: 1 };
-    let timed = timer.timed_pass(prefill, decode(5000, 1 << 40));
-    assert_eq!(timed.duration, timer.pass(prefill, decode(5000, 1 << 40)));
-    assert!(!timed.is_extrapolated);
+    let answer = timer.timed_pass(prefill, decode(5000, 1 << 40));
+    assert_eq!(answer.duration, timer.pass(prefill, decode(5000, 1 << 40)));
+    assert!(!answer.is_extrapolated);
 }
