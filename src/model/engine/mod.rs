@@ -35,7 +35,7 @@ use crate::model::kv::{CacheChanges, KvPool};
 use crate::model::metrics::{DecodeRun, Recorder, Status, Work};
 use crate::model::planner::{PassLoad, Traffic, WorkerLoad};
 use crate::model::request::{Mention, Mentions, Request, WorkerId};
-use crate::model::timing::{DecodeLoad, PassTimer};
+use crate::model::timing::{DecodeLoad, PassTimer, TimedPass};
 
 /// What one pass means to the outside; known when it starts, true when it ends.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -264,9 +264,11 @@ impl Engine {
         let end = (self.batch.size() > 0 || pass.computed > 0).then(|| {
             // A pass that only computes output again has no part that the timing model prices.
             let decode = self.decode_load(&pass);
-            let duration = self.timer.pass(pass.prefill, decode).max(self.shortest_pass);
+            let TimedPass { duration, is_extrapolated } =
+                self.timer.timed_pass(pass.prefill, decode);
+            let duration = duration.max(self.shortest_pass);
             let end = now + duration;
-            if self.timer.is_extrapolated(pass.prefill, decode) {
+            if is_extrapolated {
                 self.work.extrapolated_passes += 1;
                 self.work.extrapolated_ns += duration.as_ns();
             }

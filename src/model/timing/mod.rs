@@ -64,6 +64,15 @@ pub enum TimingModel {
     },
 }
 
+/// What a timing model says of one pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimedPass {
+    /// How long it takes.
+    pub duration: Span,
+    /// Whether it is outside of what was measured, so that its time had to be extrapolated. Never, for a formula.
+    pub is_extrapolated: bool,
+}
+
 /// A timing model compiled for one engine shape.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PassTimer {
@@ -95,12 +104,27 @@ impl PassTimer {
 
     /// The duration of one pass: prefill part plus decode part, each zero when there is nothing of its kind.
     pub fn pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Span {
-        if let TimingModel::Measured(measured) = &self.model
-            && let Some(parts) = measured.look_up(prefill, decode)
-        {
-            return self.sum(parts);
+        self.look_up(prefill, decode).unwrap_or_else(|| self.any_pass(prefill, decode))
+    }
+
+    /// The same, and whether the time had to be extrapolated.
+    pub fn timed_pass(&self, prefill: PrefillLoad, decode: DecodeLoad) -> TimedPass {
+        if let Some(duration) = self.look_up(prefill, decode) {
+            return TimedPass { duration, is_extrapolated: false };
         }
-        self.any_pass(prefill, decode)
+        let duration = self.any_pass(prefill, decode);
+        TimedPass { duration, is_extrapolated: self.is_extrapolated(prefill, decode) }
+    }
+
+    /// The duration of a pass inside of what was measured, if tables tell.
+    #[inline]
+    fn look_up(&self, prefill: PrefillLoad, decode: DecodeLoad) -> Option<Span> {
+        match &self.model {
+            TimingModel::Measured(measured) => {
+                measured.look_up(prefill, decode).map(|parts| self.sum(parts))
+            }
+            TimingModel::Polynomial(_) | TimingModel::Constant { .. } => None,
+        }
     }
 
     /// The same for any model and load. A function of its own, so that the other one needs no room on the stack.
@@ -133,8 +157,8 @@ impl PassTimer {
         })
     }
 
-    /// Whether a pass is outside of what was measured, so that its time had to be extrapolated. Never, for a formula.
-    pub fn is_extrapolated(&self, prefill: PrefillLoad, decode: DecodeLoad) -> bool {
+    /// Whether a pass is outside of what was measured.
+    fn is_extrapolated(&self, prefill: PrefillLoad, decode: DecodeLoad) -> bool {
         match &self.model {
             TimingModel::Measured(measured) => measured.is_outside(prefill, decode),
             TimingModel::Polynomial(_) | TimingModel::Constant { .. } => false,

@@ -398,9 +398,10 @@ impl NaiveEngine {
             return None;
         }
         let timer = self.config.pass_timer();
-        let duration: Span = timer.pass(prefill, decode).max(timer.floor());
+        let pass = timer.timed_pass(prefill, decode);
+        let duration: Span = pass.duration.max(timer.floor());
         let end = now + duration;
-        self.outcome.count(timer.is_extrapolated(prefill, decode), duration);
+        self.outcome.count(pass.is_extrapolated, duration);
         self.outcome.changes.push((end, std::mem::take(&mut self.pool.changes)));
         let mut index = 0;
         while index < self.running.len() {

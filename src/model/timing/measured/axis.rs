@@ -150,7 +150,7 @@ impl Axis {
         Place { index, share: self.gaps[index].share(x).clamp(0.0, 1.0) }
     }
 
-    /// The same for `sum / requests`, if the table tells: not at the end of the axis. The inverse is that of
+    /// The same for `sum / requests`, if it is on the axis and the table tells: not at the end. The inverse is that of
     /// [`inverse_above`].
     #[inline]
     pub(super) fn look_up_place(&self, sum: f64, requests: f64, inverse: f64) -> Option<Place> {
@@ -158,7 +158,7 @@ impl Axis {
         let (index, gap) = self.look_up(sum * inverse)?;
         let share = gap.share(sum / requests);
         // Not above 1: the mean is not above the end of the gap, and rounding keeps the order.
-        Some(Place { index, share: if share > 0.0 { share } else { 0.0 } })
+        (share >= 0.0).then_some(Place { index, share })
     }
 }
 

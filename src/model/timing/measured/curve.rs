@@ -6,6 +6,7 @@
 //! above those of both neighbours, or below both; then the line of the next segment is followed back to the figure before.
 //! docs/timing.md says how much that gains.
 
+use crate::model::timing::float;
 use crate::model::timing::measured::axis::Starts;
 
 /// A curve over whole numbers of tokens, in ns.
@@ -100,13 +101,15 @@ impl Curve {
 
     /// The time for so many requests that decode.
     pub(super) fn decode_ns(&self, requests: u32) -> f64 {
-        self.look_up_decode(requests).unwrap_or_else(|| self.ns(f64::from(requests)))
+        let known = self.known.get(requests as usize).copied();
+        known.unwrap_or_else(|| self.ns(f64::from(requests)))
     }
 
-    /// The same if a table tells.
+    /// The same inside of the figures, if a table tells.
     #[inline]
     pub(super) fn look_up_decode(&self, requests: u32) -> Option<f64> {
-        self.known.get(requests as usize).copied()
+        let known = self.known.get(requests as usize).copied()?;
+        self.covers(float(requests.into())).then_some(known)
     }
 
     /// The time for so many tokens, a whole number from 1 on.
@@ -115,13 +118,15 @@ impl Curve {
         self.segments[self.starts.find(tokens)].ns(tokens)
     }
 
-    /// The same if a table tells.
+    /// The same inside of the figures, if a table tells.
     #[inline]
     pub(super) fn look_up(&self, tokens: f64) -> Option<f64> {
-        Some(self.segments[self.starts.look_up(tokens)?].ns(tokens))
+        let segment = &self.segments[self.starts.look_up(tokens)?];
+        self.covers(tokens).then(|| segment.ns(tokens))
     }
 
     /// Whether there are figures on both sides.
+    #[inline]
     pub(super) fn covers(&self, tokens: f64) -> bool {
         tokens >= self.first && tokens <= self.last
     }

@@ -30,7 +30,7 @@ impl Stretch {
     }
 }
 
-/// So many batch sizes are looked up and not computed: 49 kB, more than engines run.
+/// So many batch sizes are looked up and not computed: 57 kB, more than engines run.
 const ROWS: u32 = 1024;
 
 /// The grid at one batch size.
@@ -45,6 +45,8 @@ pub(super) struct Row {
     cell: usize,
     /// Factors on both: the share of each, and how many times the largest batch of the grid this one is.
     weights: [f64; 2],
+    /// The most KV tokens that there are figures for; below zero if there are none for so many requests.
+    most: f64,
 }
 
 /// The line `ns + slope * (kv_tokens - from)`, which holds for `from <= kv_tokens < to`.
@@ -104,6 +106,7 @@ impl DecodeAttention {
     }
 
     fn compute_row(&self, requests: u32) -> Row {
+        let most = self.covered(requests).map_or(f64::NEG_INFINITY, |(_, most)| most);
         let requests = f64::from(requests);
         let last = self.batch.last();
         let times = if requests > last { requests / last } else { 1.0 };
@@ -115,6 +118,7 @@ impl DecodeAttention {
             inverse_above: inverse_above(requests.max(1.0)),
             cell: index * self.context.gaps().len(),
             weights,
+            most,
         }
     }
 
@@ -130,7 +134,8 @@ impl DecodeAttention {
         let row = self.rows.get(requests as usize)?;
         let (index, gap) = self.context.look_up(kv_tokens * row.inverse_above)?;
         let from = gap.from * row.requests;
-        (from <= kv_tokens).then(|| self.line(row, index, gap, from).at(kv_tokens, other))
+        let is_inside = from <= kv_tokens && kv_tokens <= row.most;
+        is_inside.then(|| self.line(row, index, gap, from).at(kv_tokens, other))
     }
 
     #[inline]

@@ -223,7 +223,9 @@ impl Measured {
         )
     }
 
-    /// Whether some part of a pass is outside of the figures.
+    /// Whether some part of a pass is outside of the figures. A function of its own, so that who asks after
+    /// [`Measured::look_up`] needs no room on the stack.
+    #[inline(never)]
     pub(super) fn is_outside(&self, prefill: PrefillLoad, decode: DecodeLoad) -> bool {
         if prefill.tokens <= prefill.prefix_tokens {
             return decode.requests > 0 && self.passes_inside(decode, 0, 1) == 0;

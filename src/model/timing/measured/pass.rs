@@ -1,7 +1,8 @@
 //! The time of one pass, in two parts.
 //!
-//! Nearly all passes are inside of the figures, and there tables tell where. That way has no calls: whatever the tables
-//! do not tell leaves it, and starts again on the general one, to the same result.
+//! Nearly all passes are inside of the figures, and there tables tell where. That way has no calls, and who gets a time
+//! on it need not ask whether the pass is outside. Whatever the tables do not tell leaves it, and starts again on the
+//! general one, to the same result.
 
 use crate::model::timing::measured::split::Split;
 use crate::model::timing::measured::{Compiled, Measured, MixedPass, Sums};
@@ -24,7 +25,9 @@ impl Measured {
         [prefill_ns, decode_ns]
     }
 
-    /// The same if batches are not split, passes of both kinds are one, and tables tell.
+    /// The same if batches are not split, passes of both kinds are one, and tables tell: of no pass that [`is_outside`].
+    ///
+    /// [`is_outside`]: Measured::is_outside
     #[inline]
     pub(in crate::model::timing) fn look_up(
         &self,

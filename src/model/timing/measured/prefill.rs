@@ -16,6 +16,8 @@ pub(super) struct PrefillAttention {
     cells: Box<[Cell]>,
     /// Whether there is a figure: by batch, then new tokens, then prefix tokens.
     known: Box<[bool]>,
+    /// Whether there are figures all around: by batch, then the gaps of new tokens and of prefix tokens.
+    is_whole: Box<[bool]>,
     /// By requests, up to the largest batch and below [`ROWS_MAX`].
     rows: Box<[Row]>,
     /// Cells along the prefix.
@@ -38,6 +40,9 @@ struct Row {
     cell: usize,
     /// The share of the way to the next batch of the grid.
     share: f64,
+    /// Where [`PrefillAttention::is_whole`] begins, of the larger batch: there is a figure of the smaller ones wherever it
+    /// has one. Absent if no batch is larger, or none is smaller.
+    whole: Option<usize>,
 }
 
 /// So many batch sizes are looked up and not computed, 8 kB.
@@ -67,9 +72,14 @@ impl PrefillAttention {
         let cells = (0..batches * lines * columns)
             .map(|at| cell(at / columns / lines, at / columns % lines, at % columns))
             .collect();
+        let is_known = |b: usize, n: usize, p: usize| known[b * plane + n * prefix.len() + p];
+        let is_whole = (0..batch.len() * lines * columns)
+            .map(|at| (at / columns / lines, at / columns % lines, at % columns))
+            .map(|(b, n, p)| [n, n + 1].iter().all(|&n| is_known(b, n, p) && is_known(b, n, p + 1)))
+            .collect();
         let [batch, new, prefix] = [batch, new, prefix].map(Axis::new);
         let (known, rows) = (known.into(), Box::default());
-        let grid = PrefillAttention { batch, new, prefix, cells, known, rows, columns };
+        let grid = PrefillAttention { batch, new, prefix, cells, known, is_whole, rows, columns };
         let last = (grid.batch.last() as u32).min(ROWS_MAX - 1);
         let rows = (0..=last).map(|requests| grid.compute_row(requests.into())).collect();
         PrefillAttention { rows, ..grid }
@@ -77,8 +87,10 @@ impl PrefillAttention {
 
     fn compute_row(&self, requests: f64) -> Row {
         let Place { index, share } = self.batch.place(requests);
-        let cell = index * self.new.gaps().len() * self.columns;
-        Row { requests, inverse: inverse_above(requests), cell, share }
+        let cells = self.new.gaps().len() * self.columns;
+        let larger = index + usize::from(share > 0.0);
+        let whole = self.batch.covers(requests).then_some(larger * cells);
+        Row { requests, inverse: inverse_above(requests), cell: index * cells, share, whole }
     }
 
     /// The time for so many requests, which compute `new` tokens with `prefix` tokens before them, all together.
@@ -93,7 +105,8 @@ impl PrefillAttention {
         let row = self.rows.get(requests as usize)?;
         let place = |axis: &Axis, sum| axis.look_up_place(sum, row.requests, row.inverse);
         let (new, prefix) = (place(&self.new, new)?, place(&self.prefix, prefix)?);
-        Some(self.between(row, new, prefix))
+        let is_inside = self.is_whole[row.whole? + new.index * self.columns + prefix.index];
+        is_inside.then(|| self.between(row, new, prefix))
     }
 
     /// Linear between the figures; outside of them as at the nearest point of the grid.

@@ -8,6 +8,7 @@ use super::*;
 use crate::kernel::rng::{Stream, stream};
 use crate::model::timing::{PassTimer, TimingModel};
 
+mod inside;
 mod reference;
 
 fn timer(table: Table, scales: Scales, overhead: Span, speedup: f64) -> PassTimer {
