@@ -6,12 +6,12 @@ use std::thread::available_parallelism;
 const WORKERS_WORTH_SHARING: u32 = 512;
 
 /// With feedback, more threads than this wait for the coordinator, and cost it more than they do; see docs/performance.md.
-const THREADS_WITH_FEEDBACK: usize = 4;
+const THREADS_WITH_FEEDBACK: usize = 8;
 
 /// How many threads a run asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Threads {
-    /// As many as gain: all that this process may use if nobody waits for feedback, at most 4 if the coordinator has to hear
+    /// As many as gain: all that this process may use if nobody waits for feedback, at most 8 if the coordinator has to hear
     /// of everything, one if the fleet is small then.
     #[default]
     Auto,
@@ -105,7 +105,7 @@ impl Execution {
             ),
             Threads::Auto if cores > THREADS_WITH_FEEDBACK => executed(
                 THREADS_WITH_FEEDBACK,
-                "with feedback, more than 4 threads wait for the coordinator",
+                "with feedback, more than 8 threads wait for the coordinator",
             ),
             Threads::Auto => executed(cores, "all usable cores"),
         }
