@@ -139,7 +139,7 @@ impl Model {
         self.phase.store(phase + 1, Ordering::Relaxed);
         // Of one task less than there are, the gate expects one less. The last slot says 0 already, which is the hub.
         let counted = TASKS.len() - 1 + self.leaders() as usize;
-        self.gate.open(&TASKS[..counted], &ENDS, 0);
+        self.gate.open(&TASKS[..counted], &ENDS);
         true
     }
 }

@@ -1,4 +1,4 @@
-//! The KV-aware router against a look at every worker, and against itself in parts.
+//! The KV-aware router against a look at every worker.
 
 use std::sync::Arc;
 
