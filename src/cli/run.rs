@@ -11,13 +11,13 @@ use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 use crate::cli::watchdog::Watchdog;
-use crate::experiment::{self, ExperimentError};
+use crate::experiment::{self, ExperimentError, context};
 use crate::fleet::{self, Activity, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
 use crate::io::files::{ResultDir, numbered};
 use crate::kernel::Time;
 use crate::model::metrics::Row;
-use crate::report::{self, Context, RowWriter, Summary};
+use crate::report::{self, RowWriter, Summary};
 
 /// The file of the per-request rows.
 const ROWS: &str = "requests.csv";
@@ -75,15 +75,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     if let Some(rows) = sink.rows {
         rows.finish().map_err(|error| unwritten(&error))?;
     }
-    let context = Context {
-        fleet: job.fleet.clone(),
-        policy: job.router.name().to_owned(),
-        workload: job.traffic.describe(),
-        notes: job.notes.clone(),
-        foreseen: job.foreseen.clone(),
-        wall: start.elapsed(),
-    };
-    let summary = Summary::new(context, &outcome);
+    let summary = Summary::new(context(&job, start.elapsed()), &outcome);
     let path = match results {
         Some(results) => Some(store(results, &job, &summary, &outcome)?),
         None => None,

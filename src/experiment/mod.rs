@@ -17,6 +17,7 @@ use crate::kernel::Time;
 use crate::model::metrics::Row;
 use crate::model::planner::predict::Foresight;
 use crate::model::workload::Demand;
+use crate::report::Context;
 
 /// Why an experiment ended.
 #[derive(Debug)]
@@ -101,6 +102,18 @@ pub fn foresee<'a>(traffic: &Traffic, spec: &'a FleetSpec) -> Result<Cow<'a, Fle
         scaling.planner.foresee(&foresight);
     }
     Ok(Cow::Owned(spec))
+}
+
+/// What a report says of a job beside its results, when the simulation took so long.
+pub fn context(job: &Job, wall: Duration) -> Context {
+    Context {
+        fleet: job.fleet.clone(),
+        policy: job.router.name().to_owned(),
+        workload: job.traffic.describe(),
+        notes: job.notes.clone(),
+        foreseen: job.foreseen.clone(),
+        wall,
+    }
 }
 
 /// Runs the job as `spec` says, and tells how long the simulation took. No rows are stored.

@@ -16,11 +16,11 @@ use std::thread::available_parallelism;
 use serde_json::Value;
 
 use crate::experiment::sweep::work::Work;
-use crate::experiment::{Cause, ExperimentError, OnProgress, Watch, simulate, whole};
+use crate::experiment::{Cause, ExperimentError, OnProgress, Watch, context, simulate, whole};
 use crate::fleet::Threads;
 use crate::io::config::{Job, Loaded, Sweep};
 use crate::report::plot::Chart;
-use crate::report::{Context, Summary, SweepAxis, SweepRun, sweep_chart, sweep_columns, to_json};
+use crate::report::{Summary, SweepAxis, SweepRun, sweep_chart, sweep_columns, to_json};
 
 /// The most runs at once that can be asked for.
 const AT_ONCE_MAX: usize = 1024;
@@ -151,15 +151,7 @@ impl Plan {
     fn run_one(&self, run: usize, progress: &OnProgress) -> Result<SweepRun, Cause> {
         let job = &self.jobs[run];
         let (outcome, wall) = simulate(job, &job.fleet, progress)?;
-        let context = Context {
-            fleet: job.fleet.clone(),
-            policy: job.router.name().to_owned(),
-            workload: job.traffic.describe(),
-            notes: job.notes.clone(),
-            foreseen: job.foreseen.clone(),
-            wall,
-        };
-        let summary = Summary::new(context, &outcome);
+        let summary = Summary::new(context(job, wall), &outcome);
         let values = self.sweep.values(run).into_iter().map(ToString::to_string).collect();
         match to_json(&summary, &outcome) {
             Value::Object(report) => Ok(SweepRun { values, report }),
