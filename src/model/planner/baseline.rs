@@ -126,7 +126,7 @@ pub struct TargetUtilisation {
 impl TargetUtilisation {
     /// For a mean load of `target`, above 0.
     pub fn new(metric: HpaMetric, target: f64, config: StabiliserConfig) -> TargetUtilisation {
-        TargetUtilisation { metric, target, stabiliser: Stabiliser::new(config) }
+        TargetUtilisation { metric, target, stabiliser: Stabiliser::of_kubernetes(config) }
     }
 }
 
@@ -168,7 +168,7 @@ pub struct QueueLength {
 impl QueueLength {
     /// So many waiting requests per worker, above 0.
     pub fn new(per_worker: f64, config: StabiliserConfig) -> QueueLength {
-        QueueLength { per_worker, stabiliser: Stabiliser::new(config) }
+        QueueLength { per_worker, stabiliser: Stabiliser::of_kubernetes(config) }
     }
 }
 

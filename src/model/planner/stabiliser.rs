@@ -38,12 +38,20 @@ pub struct Stabiliser {
     config: StabiliserConfig,
     /// Recommendations that some later window may still have to look at: later ones are lower.
     recent: VecDeque<(Time, u32)>,
+    /// Whether the number of workers at the first look is to count as recommended then.
+    counts_first: bool,
 }
 
 impl Stabiliser {
     /// Nothing recommended so far.
     pub fn new(config: StabiliserConfig) -> Stabiliser {
-        Stabiliser { config, recent: VecDeque::new() }
+        Stabiliser { config, recent: VecDeque::new(), counts_first: false }
+    }
+
+    /// As in Kubernetes: the number of workers at the first look counts as recommended then, if there is a window.
+    pub fn of_kubernetes(config: StabiliserConfig) -> Stabiliser {
+        let counts_first = config.down_window > Span::ZERO;
+        Stabiliser { counts_first, ..Stabiliser::new(config) }
     }
 
     /// Whether a ratio of load to target is close enough to 1.
@@ -53,6 +61,9 @@ impl Stabiliser {
 
     /// What comes of recommending `wanted` workers when `current` were asked for last.
     pub fn settle(&mut self, now: Time, current: u32, wanted: u32) -> u32 {
+        if std::mem::take(&mut self.counts_first) {
+            self.recent.push_back((now, current));
+        }
         while self.recent.back().is_some_and(|&(_, lower)| lower <= wanted) {
             self.recent.pop_back();
         }
@@ -89,6 +100,18 @@ mod tests {
         assert_eq!(stabiliser.settle(at(501), 5, 2), 2, "the 5 has left");
     }
 
+    /// Eight workers and nothing to do: the first look takes none away, the first one after the window does.
+    #[test]
+    fn the_window_begins_with_the_workers_of_the_first_look() {
+        let mut stabiliser = Stabiliser::of_kubernetes(StabiliserConfig::default());
+        for secs in (15..=315).step_by(15) {
+            assert_eq!(stabiliser.settle(at(secs), 8, 1), 8, "after {secs} s");
+        }
+        assert_eq!(stabiliser.settle(at(330), 8, 1), 1);
+        let hasty = StabiliserConfig { down_window: Span::ZERO, ..StabiliserConfig::default() };
+        assert_eq!(Stabiliser::of_kubernetes(hasty).settle(at(15), 8, 1), 1, "there is no window");
+    }
+
     #[test]
     fn going_up_is_bounded() {
         let mut stabiliser = Stabiliser::new(StabiliserConfig::default());
@@ -106,11 +129,14 @@ mod tests {
         use rand::RngExt;
         let mut rng = crate::kernel::rng::stream(3, 0);
         let config = StabiliserConfig { up_workers_max: u32::MAX, ..StabiliserConfig::default() };
-        let mut stabiliser = Stabiliser::new(config);
+        let mut stabiliser = Stabiliser::of_kubernetes(config);
         let (mut all, mut now, mut current) = (Vec::new(), 0, 10);
-        for _ in 0..2000 {
+        for look in 0..2000 {
             now += rng.random_range(1..120);
             let wanted = rng.random_range(0..30);
+            if look == 0 {
+                all.push((now, current));
+            }
             all.push((now, wanted));
             let recent = all.iter().filter(|&&(then, _)| now - then <= 300);
             let highest = recent.map(|&(_, wanted)| wanted).max().unwrap();

@@ -46,7 +46,9 @@ fn utilisation_is_brought_to_its_target() {
     // 0.56 / 0.5 x 3 = 3.36.
     assert_eq!(hpa(0.5).propose(&at(0, 3, &busy(&[56, 56, 56]))).workers, Some(4));
     assert_eq!(hpa(0.5).propose(&at(0, 3, &busy(&[54, 54, 54]))).workers, Some(3), "within 10 %");
-    assert_eq!(hpa(0.5).propose(&at(0, 4, &busy(&[20; 4]))).workers, Some(2));
+    let mut calm = hpa(0.5);
+    let mut idle = |secs| calm.propose(&at(secs, 4, &busy(&[20; 4]))).workers;
+    assert_eq!([15, 315, 330].map(&mut idle), [Some(4), Some(4), Some(2)], "the window is 300 s");
     assert_eq!(hpa(0.5).propose(&at(0, 4, &[])).workers, None);
 }
 
@@ -75,4 +77,7 @@ fn queues_are_divided_among_workers() {
     assert_eq!(policy.propose(&at(15, 3, &[queued(16), queued(0)])).workers, Some(3), "6.7 % more");
     assert_eq!(policy.propose(&at(30, 3, &[queued(0)])).workers, Some(3), "not yet");
     assert_eq!(policy.propose(&at(331, 3, &[queued(0)])).workers, Some(0));
+    let mut fresh = QueueLength::new(5.0, StabiliserConfig::default());
+    let mut quiet = |secs| fresh.propose(&at(secs, 8, &[queued(0); 8])).workers;
+    assert_eq!([15, 315, 330].map(&mut quiet), [Some(8), Some(8), Some(0)], "no fall at the start");
 }
