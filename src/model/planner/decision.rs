@@ -112,6 +112,20 @@ pub enum Reason {
         /// The worker that would be overloaded: its place among those that reported.
         place: usize,
     },
+    /// Fewer workers would do for what they have, but requests wait in front of the fleet.
+    Front {
+        /// How many.
+        waiting: u64,
+    },
+    /// The time to first token behind those that wait in front of the fleet is above its target.
+    FrontAbove {
+        /// How many wait.
+        waiting: u64,
+        /// That time, on the worker that decides, ms.
+        ttft_ms: f64,
+        /// The target, ms.
+        target_ms: f64,
+    },
     /// The mean load against its target.
     Utilisation {
         /// Mean load.
@@ -138,6 +152,34 @@ pub enum Reason {
         /// Workers.
         workers: u32,
     },
+}
+
+impl Reason {
+    /// What kind of reason it is, without its numbers: what decisions are counted by.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Reason::NoData(Missing::Traffic) => "no traffic seen yet",
+            Reason::NoData(Missing::Loads) => "not every ready worker has reported",
+            Reason::NoData(Missing::Workers) => "no worker is ready",
+            Reason::Fixed => "the number is fixed",
+            Reason::Schedule { .. } => "the schedule",
+            Reason::Demand { meets: true, .. } => "expected traffic",
+            Reason::Demand { meets: false, .. } => "expected traffic, no rate keeps the targets",
+            Reason::NoCapacity { .. } => "no worker can serve such requests",
+            Reason::AllAbove { latency: Latency::Ttft, .. } => "every worker above the TTFT target",
+            Reason::AllAbove { latency: Latency::Itl, .. } => "every worker above the ITL target",
+            Reason::OneAbove { .. } => "a worker above the upper threshold",
+            Reason::Respread { .. } => "the load fits on fewer",
+            Reason::Within => "the load is within its bounds",
+            Reason::RespreadRefused { .. } => "the load would not fit on fewer",
+            Reason::Front { .. } => "requests wait in front of the fleet",
+            Reason::FrontAbove { .. } => "the wait in front is above the TTFT target",
+            Reason::Utilisation { .. } => "the mean load",
+            Reason::Queue { .. } => "the queues",
+            Reason::Pending { .. } => "an earlier action is pending",
+            Reason::Bound { .. } => "a lower bound for the load-based policy",
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -171,6 +213,14 @@ impl fmt::Display for Reason {
             Reason::RespreadRefused { place } => {
                 write!(f, "ready worker no. {place} could not take its share of a smaller fleet")
             }
+            Reason::Front { waiting } => {
+                write!(f, "{waiting} requests wait in front of the fleet")
+            }
+            Reason::FrontAbove { waiting, ttft_ms, target_ms } => write!(
+                f,
+                "behind the {waiting} requests in front of the fleet the TTFT is {ttft_ms:.1} ms, above the target \
+                 of {target_ms:.1} ms"
+            ),
             Reason::Utilisation { load, target } => {
                 write!(f, "the mean load is {load:.3} and should be {target:.3}")
             }
@@ -324,6 +374,8 @@ mod tests {
             Reason::Respread { step: 1 },
             Reason::Within,
             Reason::RespreadRefused { place: 0 },
+            Reason::Front { waiting: 11 },
+            Reason::FrontAbove { waiting: 11, ttft_ms: 1504.0, target_ms: 500.0 },
             Reason::Utilisation { load: 0.9, target: 0.6 },
             Reason::Queue { queued: 40, per_worker: 5.0 },
             Reason::Bound { workers: 3 },

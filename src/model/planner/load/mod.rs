@@ -10,14 +10,16 @@
 //!
 //! The load that thresholds look at is, for aggregated workers, (scheduled KV + queued KV + queued prompt tokens) / pool;
 //! for decode workers the same without prompt tokens; for prefill workers queued prompt tokens / context length. `sla.rs`
-//! has the latency estimates.
+//! has the latency estimates, `front.rs` what requests in front of the fleet change.
 
 mod extremes;
+mod front;
 mod sla;
 
 use crate::model::planner::ScalingPolicy;
 use crate::model::planner::capacity::{EngineModel, Role, Targets};
 use crate::model::planner::decision::{Figures, Missing, Proposal, Reason};
+use crate::model::planner::load::front::Front;
 use crate::model::planner::load::sla::SlaRule;
 use crate::model::planner::observation::{Observation, WorkerLoad};
 
@@ -118,6 +120,8 @@ pub struct LoadPolicy {
     config: LoadConfig,
     engine: EngineModel,
     sla: Option<SlaRule>,
+    /// The mean prompt of the last window that had one.
+    isl: Option<f64>,
 }
 
 /// What a rule finds.
@@ -137,7 +141,7 @@ impl LoadPolicy {
             }
             LoadTarget::Thresholds(_) => None,
         };
-        LoadPolicy { config, engine, sla }
+        LoadPolicy { config, engine, sla, isl: None }
     }
 
     /// What thresholds look at.
@@ -154,6 +158,39 @@ impl LoadPolicy {
     /// Whether a load is above the upper threshold. A prefill queue already is when it reaches it.
     fn is_above(&self, load: f64, up: f64) -> bool {
         if self.config.role == Role::Prefill { load >= up } else { load > up }
+    }
+
+    /// What is to be done, those in front of the fleet included; nothing before there is anything to go by.
+    fn judge(
+        &self,
+        observation: &Observation<'_>,
+        step: u32,
+        figures: &mut Figures,
+    ) -> Option<(Verdict, Reason)> {
+        let (loads, front) = (observation.loads, Front::new(observation));
+        let mut found = match (self.config.target, &front, self.isl) {
+            (LoadTarget::Sla { .. }, ..) => self.sla.as_ref()?.judge(loads, step, figures)?,
+            (LoadTarget::Thresholds(thresholds), Some(front), Some(isl)) => {
+                self.by_thresholds(&front.spread(loads, isl), thresholds, step)
+            }
+            (LoadTarget::Thresholds(thresholds), ..) => self.by_thresholds(loads, thresholds, step),
+        };
+        let Some(front) = front else { return Some(found) };
+        let Front { waiting, .. } = front;
+        if let (LoadTarget::Sla { targets, .. }, Some(worker_ms)) =
+            (self.config.target, figures.ttft_ms)
+        {
+            let (ttft_ms, is_above) = front.ttft(worker_ms, targets.ttft);
+            figures.ttft_ms = Some(ttft_ms);
+            if is_above && !matches!(found.0, Verdict::Up) {
+                let target_ms = targets.ttft.as_ms();
+                return Some((Verdict::Up, Reason::FrontAbove { waiting, ttft_ms, target_ms }));
+            }
+        }
+        if matches!(found.0, Verdict::Down) {
+            found = (Verdict::Stay, Reason::Front { waiting });
+        }
+        Some(found)
     }
 
     fn by_thresholds(
@@ -195,6 +232,7 @@ impl ScalingPolicy for LoadPolicy {
         if let Some(sla) = &mut self.sla {
             sla.observe(observation);
         }
+        self.isl = observation.window.isl().or(self.isl);
         if ready == 0 {
             // Nothing to measure. Without this, a fleet that was scaled to zero would never come back.
             let waiting = observation.window.traffic.requests > 0;
@@ -207,15 +245,8 @@ impl ScalingPolicy for LoadPolicy {
         }
         let down = self.config.down.of(ready).min(ready.saturating_sub(1).max(1));
         let mut figures = Figures::default();
-        let (verdict, reason) = match (&self.sla, self.config.target) {
-            (Some(sla), _) => match sla.judge(observation.loads, down, &mut figures) {
-                Some(found) => found,
-                None => return Proposal::abstain(Reason::NoData(Missing::Traffic)),
-            },
-            (None, LoadTarget::Thresholds(thresholds)) => {
-                self.by_thresholds(observation.loads, thresholds, down)
-            }
-            (None, LoadTarget::Sla { .. }) => unreachable!("such a policy has a rule"),
+        let Some((verdict, reason)) = self.judge(observation, down, &mut figures) else {
+            return Proposal::abstain(Reason::NoData(Missing::Traffic));
         };
         // From what was asked for: while an action is pending, this is not what is there.
         let workers = match verdict {

@@ -7,6 +7,7 @@ use crate::kernel::rng::stream;
 use crate::kernel::time::Span;
 use crate::model::lifecycle::Counts;
 use crate::model::planner::decision::Latency;
+use crate::model::planner::observation::Traffic;
 use crate::model::planner::passes::UsualPass;
 use crate::model::planner::testing::{constant, look, polynomial, traffic};
 
@@ -264,4 +265,65 @@ fn a_look_at_the_extremes_is_enough() {
         verdicts[verdict] += 1;
     }
     assert!(verdicts.iter().all(|&count| count > 100), "{verdicts:?}");
+}
+
+/// A look at workers while `waiting` requests of 1,000 tokens wait in front of them; ten a second get their first token.
+fn behind(waiting: u64, loads: &[WorkerLoad]) -> Observation<'_> {
+    let traffic = Traffic { first_tokens: 600, ..traffic(600, 1000, 100) };
+    Observation { waiting, ..look(traffic, loads) }
+}
+
+/// Idle workers of which one could go, were it not for the queue.
+#[test]
+fn nobody_goes_while_requests_wait_in_front() {
+    let loads = using(&[0.1, 0.1]);
+    let mut policies = [
+        by_thresholds(Role::Aggregated, Thresholds::throughput(Role::Aggregated)),
+        by_sla(Role::Aggregated, 5000, 50),
+    ];
+    for policy in &mut policies {
+        let proposal = policy.propose(&behind(0, &loads));
+        assert_eq!((proposal.workers, proposal.reason), (Some(1), Reason::Respread { step: 1 }));
+        let proposal = policy.propose(&behind(1, &loads));
+        assert_eq!((proposal.workers, proposal.reason), (Some(2), Reason::Front { waiting: 1 }));
+    }
+}
+
+/// Ten a second: 100 ms for everyone in front. A prompt of 1,000 tokens then takes one pass of 30 ms.
+#[test]
+fn the_wait_in_front_is_part_of_the_ttft() {
+    let loads = using(&[0.1, 0.1]);
+    let mut policy = by_sla(Role::Aggregated, 500, 50);
+    let mut at = |waiting| {
+        let proposal = policy.propose(&behind(waiting, &loads));
+        (proposal.workers, proposal.reason, proposal.figures.ttft_ms.unwrap().round() as u64)
+    };
+    assert_eq!(at(4), (Some(2), Reason::Front { waiting: 4 }, 430));
+    let (workers, reason, ttft_ms) = at(5);
+    assert_eq!((workers, ttft_ms), (Some(3), 530));
+    let text = "behind the 5 requests in front of the fleet the TTFT is 530.0 ms, above the target of 500.0 ms";
+    assert_eq!(reason.to_string(), text);
+    // The workers' own loads come first, and nothing changes without a queue.
+    assert!(matches!(
+        policy.propose(&behind(9, &queueing(&[32_000; 2]))).reason,
+        Reason::AllAbove { .. }
+    ));
+    let without = Observation { waiting: 0, ..behind(0, &loads) };
+    assert!((policy.propose(&without).figures.ttft_ms.unwrap() - 30.0).abs() < 1e-9);
+    // No first token for a minute: the one that waits may wait as long again.
+    let stuck = Observation { waiting: 1, ..look(traffic(600, 1000, 100), &loads) };
+    assert_eq!(policy.propose(&stuck).figures.ttft_ms, Some(60_030.0));
+}
+
+/// 67,200 tokens fit into a pool, half of which is used.
+#[test]
+fn those_in_front_count_as_queues_of_all_workers() {
+    let mut policy = by_thresholds(Role::Aggregated, Thresholds::throughput(Role::Aggregated));
+    let loads = using(&[0.5, 0.5]);
+    let mut at = |waiting| policy.propose(&behind(waiting, &loads)).workers;
+    assert_eq!([at(0), at(67), at(68)], [Some(1), Some(2), Some(3)], "33,600 tokens more each");
+    // Before the first arrival is heard of, nobody knows how long prompts are.
+    let mut policy = by_thresholds(Role::Aggregated, Thresholds::throughput(Role::Aggregated));
+    let unheard = Observation { waiting: 900, ..look(Traffic::default(), &loads) };
+    assert_eq!(policy.propose(&unheard).workers, Some(2));
 }
