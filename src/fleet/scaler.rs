@@ -43,6 +43,8 @@ pub struct Scaled {
     pub started: u64,
     /// Of these, those that were over before the end of the run. Some may have been cancelled.
     pub arrived: u64,
+    /// Workers with lower numbers than this were there at some time, the others never.
+    pub used: u32,
     /// The GPU time of the whole run, by the books of the lifecycle.
     pub(super) gpu_time: GpuTime,
 }
@@ -76,6 +78,7 @@ pub(super) struct Scaler {
     history: History,
     started: u64,
     arrived: u64,
+    used: u32,
 }
 
 impl Scaler {
@@ -107,6 +110,7 @@ impl Scaler {
             last: (Time::ZERO, Traffic::default()),
             ticks: Vec::new(),
             history: History::new(gpus_per_worker, lifecycle.counts()),
+            used: lifecycle.counts().present(),
             started: started as u64,
             arrived: 0,
             lifecycle,
@@ -213,6 +217,7 @@ impl Scaler {
             for change in changes {
                 let worker = change.worker;
                 self.started += u64::from(change.from == State::Gone);
+                self.used = self.used.max(worker.0 + 1);
                 self.arrived += u64::from(matches!(
                     (change.from, change.to),
                     (State::Starting | State::Gone, State::Warm)
@@ -245,6 +250,7 @@ impl Scaler {
             history: self.history,
             started: self.started,
             arrived: self.arrived,
+            used: self.used,
         }
     }
 }

@@ -78,7 +78,7 @@ fn pick<T: Copy>(rng: &mut Stream, values: &[T]) -> T {
 }
 
 fn timed(policy: ScalingSpec, interval: Span) -> TimedSpec {
-    TimedSpec { policy, interval, while_pending: WhilePending::Act }
+    TimedSpec { policy, interval, window: interval, while_pending: WhilePending::Act }
 }
 
 fn stabiliser(rng: &mut Stream) -> StabiliserConfig {
@@ -150,6 +150,7 @@ fn scaling(rng: &mut Stream, most: u32, engine: &EngineConfig) -> Scaling {
         1 => WhilePending::Observe { limit: None },
         _ => WhilePending::Observe { limit: Some(Span::from_ms(200)) },
     };
+    let window = interval * pick(rng, &[1, 1, 3]);
     let stage = |time| Stage { name: "a stage".to_owned(), time };
     let stages = match rng.random_range(0..4) {
         0 => Vec::new(),
@@ -163,7 +164,7 @@ fn scaling(rng: &mut Stream, most: u32, engine: &EngineConfig) -> Scaling {
     Scaling {
         planner: PlannerSpec {
             name: "random",
-            policy: TimedSpec { policy, interval, while_pending },
+            policy: TimedSpec { policy, interval, window, while_pending },
             floor: floor.take().map(|floor| timed(floor, Span::from_ms(pick(rng, &[30, 140])))),
             limits: Limits::new(1, most, 2, None, None).unwrap(),
             advisory: rng.random_bool(0.1),

@@ -399,6 +399,7 @@ fn held(workers: u32, seed: u64) -> FleetSpec {
             policy: TimedSpec {
                 policy: ScalingSpec::Fixed(workers),
                 interval: Span::from_secs(60),
+                window: Span::from_secs(60),
                 while_pending: WhilePending::Act,
             },
             floor: None,

@@ -1,26 +1,52 @@
 //! What can be said of a run before it starts.
 
-use crate::fleet::{FleetSpec, Load};
+use crate::fleet::{FleetSpec, Load, Scaling};
 use crate::io::traffic::Traffic;
+use crate::kernel::Span;
 
 /// Sentences for the reader, before the run.
 pub(super) fn foreseen(fleet: &FleetSpec, traffic: &Traffic) -> Vec<String> {
-    late_startups(fleet, traffic).into_iter().collect()
+    let Some(scaling) = &fleet.scaling else { return Vec::new() };
+    let is_open =
+        matches!(fleet.load, Load::Open) && fleet.client.is_none_or(|client| client.retries == 0);
+    let end = traffic.arrivals_end().filter(|_| is_open);
+    let late = end.and_then(|end| late_look(scaling, end).or_else(|| late_startups(scaling, end)));
+    cold_reserve(scaling).into_iter().chain(late).collect()
+}
+
+/// A first look after the last arrival.
+fn late_look(scaling: &Scaling, end: Span) -> Option<String> {
+    let first = scaling.planner.first_look();
+    (end <= first).then(|| {
+        format!(
+            "the Planner looks for the first time after {first}, and all requests arrive within {end}: what it \
+             decides changes little or nothing, see the intervals in [planner]"
+        )
+    })
 }
 
 /// Start-ups that last until after the last arrival. The Planner looks for the first time when some of it has passed, so
 /// what it starts comes even later. Warm workers are there at once.
-fn late_startups(fleet: &FleetSpec, traffic: &Traffic) -> Option<String> {
-    let lifecycle = &fleet.scaling.as_ref()?.lifecycle;
-    let startup = lifecycle.startup.shortest();
-    let is_open =
-        matches!(fleet.load, Load::Open) && fleet.client.is_none_or(|client| client.retries == 0);
-    let end = traffic.arrivals_end().filter(|&end| is_open && end <= startup)?;
-    (lifecycle.warm == 0).then(|| {
+fn late_startups(scaling: &Scaling, end: Span) -> Option<String> {
+    let startup = scaling.lifecycle.startup.shortest();
+    (end <= startup && scaling.lifecycle.warm == 0).then(|| {
         format!(
             "a start-up takes {startup}, and all requests arrive within {end}: workers that the Planner \
              starts cost GPU time and get no request but those that wait in the router until then, \
              see [lifecycle]"
+        )
+    })
+}
+
+/// Warm workers for which there is no place beside those that serve at the start.
+fn cold_reserve(scaling: &Scaling) -> Option<String> {
+    let (initial, most) = (scaling.planner.initial, scaling.lifecycle.workers_max);
+    let (warm, room) = (scaling.lifecycle.warm, most.saturating_sub(initial));
+    (warm > room).then(|| {
+        format!(
+            "lifecycle.warm is {warm}, but beside the {initial} workers of the start there is room for {room} of \
+             the {most} there can be (planner.workers_max, planner.gpus_max): until fewer are asked for, no more \
+             are kept warm"
         )
     })
 }

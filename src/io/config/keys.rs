@@ -78,6 +78,7 @@ fn complete_planner() -> Planner {
         predictor_period: count,
         load_up: Some(1.0),
         load_down: Some(1.0),
+        metric_window: time,
         pending_limit: time,
         backlog_clear: time,
         fixed_workers: count,

@@ -168,6 +168,7 @@ const THROUGHPUT_KEYS: &[&str] = &[
 ];
 const LOAD_KEYS: &[&str] = &[
     "load_interval",
+    "metric_window",
     "load_target",
     "load_up",
     "load_down",

@@ -40,6 +40,7 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "planner.ttft"
         | "planner.itl"
         | "planner.pending_limit"
+        | "planner.metric_window"
         | "planner.schedule_period"
         | "planner.backlog_clear" => LONGER_THAN_ZERO,
         "planner.load_up" | "planner.hpa_target" | "planner.keda_queue" => POSITIVE,
@@ -73,6 +74,7 @@ pub(super) fn ranges(config: &Config, ranges: &mut Ranges) {
         ("planner.ttft", planner.ttft.0),
         ("planner.itl", planner.itl.0),
         ("planner.pending_limit", pending),
+        ("planner.metric_window", planner.metric_window.map_or(Span::FOREVER, |window| window.0)),
         ("planner.schedule_period", period),
         ("planner.backlog_clear", planner.backlog_clear.map_or(Span::FOREVER, |time| time.0)),
     ] {
@@ -197,6 +199,17 @@ fn contradictions(config: &Config) -> Result<(), Violation> {
             return refuse("planner.predictor", reason);
         }
     }
+    if let Some(window) = planner.metric_window
+        && has_load
+        && window.0 < planner.load_interval.0
+    {
+        let (window, interval) = (window.0, planner.load_interval.0);
+        let reason = format!(
+            "is \"{window}\", but has to be planner.load_interval, \"{interval}\", or longer: every look sees at \
+             least what came since the one before"
+        );
+        return refuse("planner.metric_window", &reason);
+    }
     if has_load && planner.load_target == text::LoadTarget::Load {
         match (planner.load_up, planner.load_down) {
             (Some(up), Some(down)) if down < up => {}
@@ -292,7 +305,8 @@ fn policies(config: &Config, pool: &PoolSpec) -> (TimedSpec, Option<TimedSpec>) 
             period: planner.schedule_period.map(|period| period.0),
         },
     };
-    (TimedSpec { policy, interval: planner.interval.0, while_pending: act }, None)
+    let interval = planner.interval.0;
+    (TimedSpec { policy, interval, window: interval, while_pending: act }, None)
 }
 
 fn throughput(planner: &Planner) -> TimedSpec {
@@ -309,6 +323,7 @@ fn throughput(planner: &Planner) -> TimedSpec {
     TimedSpec {
         policy: ScalingSpec::Throughput(config, targets(planner)),
         interval: planner.throughput_interval.0,
+        window: planner.throughput_interval.0,
         while_pending: WhilePending::Act,
     }
 }
@@ -363,6 +378,7 @@ fn load(planner: &Planner, pool: &PoolSpec) -> TimedSpec {
     TimedSpec {
         policy: ScalingSpec::Load(config),
         interval: planner.load_interval.0,
+        window: planner.metric_window.unwrap_or(planner.load_interval).0,
         while_pending: match planner.while_pending {
             text::WhilePending::Act => WhilePending::Act,
             text::WhilePending::Observe => {

@@ -42,12 +42,22 @@ impl History {
         gpu_time
     }
 
+    /// The counts that held at some time between two instants.
+    fn within(&self, from: Time, until: Time) -> impl Iterator<Item = Counts> {
+        let later = self.steps.iter().filter(move |(since, _)| (from..=until).contains(since));
+        std::iter::once(self.at(from)).chain(later.map(|&(_, counts)| counts))
+    }
+
     /// The fewest and the most ready workers between two instants.
     pub fn ready_range(&self, from: Time, until: Time) -> (u32, u32) {
-        let within = self.steps.iter().filter(|(since, _)| (from..=until).contains(since));
-        let ready = within.map(|(_, counts)| counts.ready);
         let first = self.at(from).ready;
+        let ready = self.within(from, until).map(|counts| counts.ready);
         ready.fold((first, first), |(least, most), ready| (least.min(ready), most.max(ready)))
+    }
+
+    /// The most workers that held GPUs at once between two instants.
+    pub fn present_max(&self, from: Time, until: Time) -> u32 {
+        self.within(from, until).map(|counts| counts.present()).max().unwrap_or(0)
     }
 }
 
@@ -79,5 +89,21 @@ mod tests {
         assert_eq!(secs(35, 35), [0, 0]);
         assert_eq!([history.at(at(9)).ready, history.at(at(10)).ready], [1, 2]);
         assert_eq!(history.ready_range(at(15), at(99)), (2, 3));
+    }
+
+    #[test]
+    fn workers_that_start_or_drain_hold_gpus() {
+        let counts = |starting, warm, ready, draining| Counts {
+            starting,
+            warm,
+            ready,
+            draining,
+            waiting: 7,
+        };
+        let mut history = History::new(2, counts(0, 0, 4, 0));
+        history.push(at(10), counts(3, 1, 2, 4));
+        history.push(at(20), counts(0, 1, 5, 0));
+        let most = |from, until| history.present_max(at(from), at(until));
+        assert_eq!([most(0, 9), most(0, 10), most(15, 99), most(20, 99)], [4, 10, 10, 6]);
     }
 }

@@ -73,8 +73,10 @@ impl ScalingSpec {
 pub struct TimedSpec {
     /// The policy.
     pub policy: ScalingSpec,
-    /// How often it looks, above zero, and how far back.
+    /// How often it looks, above zero.
     pub interval: Span,
+    /// How far back it looks: rounded up to whole intervals, at least one.
+    pub window: Span,
     /// What it does while an earlier action is pending.
     pub while_pending: WhilePending,
 }
@@ -108,6 +110,12 @@ impl PlannerSpec {
         })
     }
 
+    /// When it looks for the first time.
+    pub fn first_look(&self) -> Span {
+        let floor = self.floor.as_ref().map_or(Span::FOREVER, |floor| floor.interval);
+        self.policy.interval.min(floor)
+    }
+
     /// The interval of a policy that is to know the future, if there is one.
     pub fn foresight_interval(&self) -> Option<Span> {
         let mut policies = std::iter::once(&self.policy).chain(&self.floor);
@@ -133,7 +141,7 @@ impl PlannerSpec {
     pub fn build(&self, engine: &EngineConfig) -> Planner {
         let timed = |spec: &TimedSpec| {
             let policy = spec.policy.build(engine);
-            Timed::new(policy, spec.interval, spec.interval, spec.while_pending)
+            Timed::new(policy, spec.interval, spec.window, spec.while_pending)
         };
         Planner::new(PlannerConfig {
             policy: timed(&self.policy),

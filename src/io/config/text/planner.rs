@@ -17,6 +17,9 @@ pub struct Planner {
     pub throughput_interval: Duration,
     /// `load`, `both`: how often the load-based part looks.
     pub load_interval: Duration,
+    /// `load`, `both`: over which time the load-based part takes its means; `load_interval` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric_window: Option<Duration>,
     /// The fewest workers.
     pub workers_min: u32,
     /// The most workers, those that drain or are kept warm included.
@@ -101,6 +104,7 @@ impl Default for Planner {
             interval: secs(15),
             throughput_interval: secs(180),
             load_interval: secs(5),
+            metric_window: None,
             workers_min: 1,
             workers_max: 64,
             gpus_min: None,
@@ -197,7 +201,7 @@ pub enum LoadTarget {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LoadBasis {
-    /// The mean request since the last look.
+    /// The mean request of the window.
     Requests,
     /// The mean of the last 64 passes.
     Passes,
