@@ -6,7 +6,7 @@ use crate::fleet::Outcome;
 use crate::report::pools::PoolFigures;
 use crate::report::sessions;
 use crate::report::summary::{Metric, PERCENTILES, Summary};
-use crate::report::{admission, classes};
+use crate::report::{admission, classes, decisions};
 
 /// The report as JSON, keys in alphabetical order.
 pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
@@ -16,6 +16,7 @@ pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
     about(&mut report, summary, outcome);
     report.extend(outcome.visited.iter().flat_map(sessions::to_json));
     report.extend(outcome.admitted.iter().flat_map(admission::to_json));
+    report.extend(decisions::to_json(outcome).map(|list| ("decisions".to_owned(), list)));
     let classes = classes::to_json(&summary.context.fleet, outcome);
     report.extend(classes.map(|classes| ("classes".to_owned(), classes)));
     for metric in &summary.metrics {

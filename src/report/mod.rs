@@ -6,6 +6,7 @@ mod admission;
 mod busy;
 mod catalog;
 mod classes;
+mod decisions;
 mod json;
 mod number;
 mod planner;

@@ -112,6 +112,10 @@ pub struct ScalingFigures {
     pub arrived: u64,
     /// The fewest and the most ready workers between the first arrival and the end of the last request.
     pub ready_range: (u32, u32),
+    /// The most workers that held GPUs at once, within the same bounds.
+    pub present_max: u32,
+    /// Workers that were there at some time of the run: those with the lowest numbers.
+    pub used: u32,
     /// GPU time within the same bounds.
     pub gpu_time: GpuTime,
     /// GPUs in each worker.
@@ -135,6 +139,8 @@ impl ScalingFigures {
             started: scaled.started,
             arrived: scaled.arrived,
             ready_range: scaled.history.ready_range(start, end),
+            present_max: scaled.history.present_max(start, end),
+            used: scaled.used,
             gpu_time: outcome.gpu_time()?,
             gpus_per_worker: scaling.lifecycle.gpus_per_worker,
             duration: outcome.duration(),
@@ -145,6 +151,12 @@ impl ScalingFigures {
     pub fn ready_mean(&self) -> Option<f64> {
         let ns = self.duration.as_ns() as f64 * f64::from(self.gpus_per_worker);
         (ns > 0.0).then(|| self.gpu_time.ready as f64 / ns)
+    }
+
+    /// GPUs that were paid for, averaged over time; absent for a run that took no time or had no worker.
+    pub fn gpus_mean(&self) -> Option<f64> {
+        let (paid, ns) = (self.gpu_time.total(), self.duration.as_ns());
+        (paid > 0 && ns > 0).then(|| paid as f64 / ns as f64)
     }
 
     /// Time of all workers, paid for, seconds.
@@ -165,6 +177,7 @@ impl ScalingFigures {
             ("min_ready_workers", json!(self.ready_range.0)),
             ("max_ready_workers", json!(self.ready_range.1)),
             ("mean_ready_workers", json!(self.ready_mean())),
+            ("max_present_workers", json!(self.present_max)),
             ("starting_gpu_hours", hours(starting)),
             ("warm_gpu_hours", hours(warm)),
             ("ready_gpu_hours", hours(ready)),

@@ -180,9 +180,13 @@ impl Summary {
         }
     }
 
-    /// Output tokens per virtual second and GPU.
+    /// Output tokens per virtual second and GPU; of workers that come and go, per second of GPU time.
     pub fn output_per_gpu(&self) -> Option<f64> {
-        self.output_throughput_tok_s.map(|rate| rate / self.context.fleet.gpus() as f64)
+        let gpus = match &self.scaling {
+            Some(scaling) => scaling.gpus_mean()?,
+            None => self.context.fleet.gpus() as f64,
+        };
+        self.output_throughput_tok_s.map(|rate| rate / gpus)
     }
 
     /// What a million tokens cost, US dollars, if all cost that there was is put on these.

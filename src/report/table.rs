@@ -5,22 +5,21 @@ use std::io::{self, Write};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
-use crate::fleet::{Executed, Outcome, PoolSpec};
+use crate::fleet::{Executed, Outcome};
 use crate::model::metrics::Work;
 use crate::report::admission;
 use crate::report::classes::class_table;
+use crate::report::decisions::decision_table;
 use crate::report::number::{count, decimal, percent};
 use crate::report::planner::ScalingFigures;
 use crate::report::pools::pool_table;
 use crate::report::sessions;
 use crate::report::summary::{Figures, Summary};
+use crate::report::workers::worker_table;
 
 /// Columns of a terminal that the report may use.
 const TABLE_WIDTH: u16 = 140;
 const TITLE_WIDTH: ColumnConstraint = ColumnConstraint::UpperBoundary(Width::Fixed(38));
-
-/// Fleets up to this size get a line per worker.
-const WORKERS_SHOWN: usize = 16;
 
 /// Writes the report for a terminal.
 ///
@@ -30,21 +29,14 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     let context = &summary.context;
     let version = env!("CARGO_PKG_VERSION");
     writeln!(out, "fleetsim {version} | LLM Metrics")?;
-    writeln!(
-        out,
-        "{} on {}{} workers ({} GPUs), {} router, {} timing, seed {}",
-        context.workload,
-        if summary.scaling.is_some() { "up to " } else { "" },
-        count(u64::from(context.fleet.workers())),
-        count(context.fleet.gpus()),
-        context.policy,
-        summary.timing_source(),
-        context.fleet.seed,
-    )?;
+    writeln!(out, "{}", headline(summary))?;
     writeln!(out, "{}", metrics(summary, outcome))?;
     let work = outcome.work();
     for line in fleet_lines(summary, outcome, &work) {
         writeln!(out, "{line}")?;
+    }
+    if let Some(decisions) = decision_table(outcome) {
+        writeln!(out, "{decisions}")?;
     }
     if !summary.pools.is_empty() {
         writeln!(out, "{}", pool_table(&summary.pools))?;
@@ -52,11 +44,32 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     if let Some(classes) = class_table(&context.fleet, outcome) {
         writeln!(out, "{classes}")?;
     }
-    writeln!(out, "{}", workers(summary, outcome))?;
+    writeln!(out, "{}", worker_table(summary, outcome))?;
     for warning in context.notes.iter().cloned().chain(warnings(summary, outcome, &work)) {
         writeln!(out, "note: {warning}")?;
     }
     Ok(())
+}
+
+/// What ran on what.
+fn headline(summary: &Summary) -> String {
+    let context = &summary.context;
+    // Of workers that come and go, the most that there were at once.
+    let (up_to, workers, gpus) = match summary.scaling {
+        Some(ScalingFigures { present_max, gpus_per_worker, .. }) => {
+            ("up to ", present_max, u64::from(present_max) * u64::from(gpus_per_worker))
+        }
+        None => ("", context.fleet.workers(), context.fleet.gpus()),
+    };
+    format!(
+        "{} on {up_to}{} workers ({} GPUs), {} router, {} timing, seed {}",
+        context.workload,
+        count(u64::from(workers)),
+        count(gpus),
+        context.policy,
+        summary.timing_source(),
+        context.fleet.seed,
+    )
 }
 
 /// An empty table: names on the left, numbers on the right.
@@ -185,71 +198,6 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// One line per worker, or for a large fleet the least, the middle and the most of every figure.
-fn workers(summary: &Summary, outcome: &Outcome) -> Table {
-    let mut table = table(&[
-        "Worker",
-        "Requests",
-        "Utilization",
-        "Mean batch",
-        "Output tokens",
-        "Prefix reuse",
-        "Preemptions",
-        "KV use max",
-    ]);
-    let duration_ns = summary.duration.as_ns() as f64;
-    let pools = || summary.context.fleet.pool_of_each();
-    let figures = |work: &Work, pool: &PoolSpec| {
-        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
-        [
-            work.requests as f64,
-            share(work.busy_ns as f64, duration_ns),
-            share(work.running_ns as f64, work.busy_ns as f64),
-            work.output_tokens as f64,
-            share(work.reused_tokens as f64, work.prompt_tokens as f64),
-            work.preemptions as f64,
-            share(f64::from(work.pinned_blocks_max), f64::from(pool.engine.num_gpu_blocks)),
-        ]
-    };
-    let cells = |figures: [f64; 7]| {
-        let [requests, utilization, batch, output, reuse, preemptions, kv] = figures;
-        [
-            count(requests as u64),
-            percent(utilization),
-            decimal(batch),
-            count(output as u64),
-            percent(reuse),
-            count(preemptions as u64),
-            percent(kv),
-        ]
-    };
-    if outcome.workers.len() <= WORKERS_SHOWN {
-        for ((worker, work), pool) in (0..).zip(&outcome.workers).zip(pools()) {
-            let name = match &pool.name {
-                Some(name) => format!("{worker} ({name})"),
-                None => worker.to_string(),
-            };
-            table.add_row([name].into_iter().chain(cells(figures(work, pool))));
-        }
-        return table;
-    }
-    let mut sorted: [Vec<f64>; 7] = Default::default();
-    for (work, pool) in outcome.workers.iter().zip(pools()) {
-        for (column, value) in sorted.iter_mut().zip(figures(work, pool)) {
-            column.push(value);
-        }
-    }
-    for column in &mut sorted {
-        column.sort_by(f64::total_cmp);
-    }
-    let last = outcome.workers.len() - 1;
-    for (name, index) in [("min", 0), ("p50", last.div_ceil(2)), ("max", last)] {
-        let figures = std::array::from_fn(|column| sorted[column][index]);
-        table.add_row([name.to_owned()].into_iter().chain(cells(figures)));
-    }
-    table
-}
-
 /// What the reader should know: what was seen, why it matters, what to try.
 fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
     let totals = outcome.recorder.totals;
@@ -289,6 +237,14 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
         warnings.push(format!(
             "no worker that was started got ready within the {} of the run: start-ups take long for \
              it, see [lifecycle]",
+            duration(run.as_secs())
+        ));
+    }
+    if let Some(ScalingFigures { ticks: 0, duration: run, .. }) = summary.scaling
+        && summary.context.foreseen.is_empty()
+    {
+        warnings.push(format!(
+            "the Planner never looked: the run took {}, and its first look comes later, see the intervals in [planner]",
             duration(run.as_secs())
         ));
     }

@@ -1,9 +1,17 @@
-//! `workers.csv`: what each worker did.
+//! What each worker did: `workers.csv`, and the table of the terminal.
 
 use std::io::{self, Write};
 
-use crate::fleet::Outcome;
+use comfy_table::Table;
+
+use crate::fleet::{Outcome, PoolSpec};
+use crate::model::metrics::Work;
 use crate::report::Summary;
+use crate::report::number::{count, decimal, percent};
+use crate::report::table::table;
+
+/// Fleets up to this size get a line per worker.
+const WORKERS_SHOWN: usize = 16;
 
 pub(super) const HEADER: [&str; 12] = [
     "worker",
@@ -50,4 +58,73 @@ pub fn write_workers(out: impl Write, summary: &Summary, outcome: &Outcome) -> i
         ])?;
     }
     out.flush()
+}
+
+/// One line per worker, or for a large fleet the least, the middle and the most of every figure. Workers that never came
+/// are left out.
+pub(super) fn worker_table(summary: &Summary, outcome: &Outcome) -> Table {
+    let used = summary.scaling.map_or(outcome.workers.len(), |scaling| scaling.used as usize);
+    let works = &outcome.workers[..used];
+    let over = summary.scaling.map(|_| format!("Of {} workers", count(used as u64)));
+    let mut table = table(&[
+        over.as_deref().filter(|_| used > WORKERS_SHOWN).unwrap_or("Worker"),
+        "Requests",
+        "Utilization",
+        "Mean batch",
+        "Output tokens",
+        "Prefix reuse",
+        "Preemptions",
+        "KV use max",
+    ]);
+    let duration_ns = summary.duration.as_ns() as f64;
+    let pools = || summary.context.fleet.pool_of_each();
+    let figures = |work: &Work, pool: &PoolSpec| {
+        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        [
+            work.requests as f64,
+            share(work.busy_ns as f64, duration_ns),
+            share(work.running_ns as f64, work.busy_ns as f64),
+            work.output_tokens as f64,
+            share(work.reused_tokens as f64, work.prompt_tokens as f64),
+            work.preemptions as f64,
+            share(f64::from(work.pinned_blocks_max), f64::from(pool.engine.num_gpu_blocks)),
+        ]
+    };
+    let cells = |figures: [f64; 7]| {
+        let [requests, utilization, batch, output, reuse, preemptions, kv] = figures;
+        [
+            count(requests as u64),
+            percent(utilization),
+            decimal(batch),
+            count(output as u64),
+            percent(reuse),
+            count(preemptions as u64),
+            percent(kv),
+        ]
+    };
+    if used <= WORKERS_SHOWN {
+        for ((worker, work), pool) in (0..).zip(works).zip(pools()) {
+            let name = match &pool.name {
+                Some(name) => format!("{worker} ({name})"),
+                None => worker.to_string(),
+            };
+            table.add_row([name].into_iter().chain(cells(figures(work, pool))));
+        }
+        return table;
+    }
+    let mut sorted: [Vec<f64>; 7] = Default::default();
+    for (work, pool) in works.iter().zip(pools()) {
+        for (column, value) in sorted.iter_mut().zip(figures(work, pool)) {
+            column.push(value);
+        }
+    }
+    for column in &mut sorted {
+        column.sort_by(f64::total_cmp);
+    }
+    let last = used - 1;
+    for (name, index) in [("min", 0), ("p50", last.div_ceil(2)), ("max", last)] {
+        let figures = std::array::from_fn(|column| sorted[column][index]);
+        table.add_row([name.to_owned()].into_iter().chain(cells(figures)));
+    }
+    table
 }

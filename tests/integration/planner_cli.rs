@@ -34,7 +34,7 @@ fn every_decision_is_written_down() {
     let output = run(folder.path(), &args(&LOAD, "a"));
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
     let table = text(&output.stdout);
-    assert!(table.contains("on up to 6 workers") && table.contains("planner (load)"), "{table}");
+    assert!(table.contains("planner (load)"), "{table}");
     let a = folder.path().join("a");
     assert!(names(&a).contains(&"planner.csv".to_owned()));
     let csv = fs::read_to_string(a.join("planner.csv")).unwrap();
@@ -45,6 +45,15 @@ fn every_decision_is_written_down() {
     let figures = report(&a);
     assert_eq!(figures["planner_ticks"], csv.lines().count() as u64 - 1);
     assert_eq!((&figures["planner_policy"], &figures["workers"]), (&"load".into(), &6.into()));
+    let sum = |key: &str| {
+        let list = figures["decisions"].as_array().unwrap().iter();
+        list.map(|decision| decision[key].as_u64().unwrap()).sum::<u64>()
+    };
+    let all = [sum("up"), sum("down"), sum("up") + sum("down") + sum("stay")];
+    let keys = ["scale_up_events", "scale_down_events", "planner_ticks"];
+    assert_eq!(all, keys.map(|key| figures[key].as_u64().unwrap()));
+    assert!(sum("up") > 0 && table.contains("Decisions of the Planner"), "{table}");
+    assert!(table.contains("an earlier action is pending"), "{table}");
     let hours = |key: &str| figures[&format!("{key}gpu_hours")].as_f64().unwrap();
     let parts = hours("starting_") + hours("warm_") + hours("ready_") + hours("draining_");
     assert!((hours("") - parts).abs() < 1e-9 && hours("ready_") > 0.0);
@@ -136,8 +145,184 @@ fn startups_longer_than_the_traffic_are_known_before() {
     assert!(notes.contains("a start-up takes 20h"), "{notes}");
 }
 
+/// How many workers there could be is nothing that anybody pays for.
+#[test]
+fn figures_per_gpu_are_of_gpus_paid_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let under = |most: &str| {
+        let most = format!("planner.workers_max={most}");
+        let set = [LOAD[0], LOAD[1], LOAD[3], LOAD[4], &most, "fleet.gpus_per_worker=2"];
+        let output = run(folder.path(), &args(&set, "a"));
+        let figures = report(&folder.path().join("a"));
+        fs::remove_dir_all(folder.path().join("a")).unwrap();
+        (figures, text(&output.stdout))
+    };
+    let ((few, table), (many, many_table)) = (under("7"), under("500"));
+    assert_eq!(few["digest"], many["digest"]);
+    let number = |key: &str| few[key].as_f64().unwrap();
+    let per_gpu = number("total_output_tokens") / (number("gpu_hours") * 3600.0);
+    assert!((number("output_throughput_tok_s_per_gpu") / per_gpu - 1.0).abs() < 1e-9);
+    for key in ["output_throughput_tok_s_per_gpu", "max_present_workers", "gpu_hours"] {
+        assert_eq!(few[key], many[key], "{key}");
+    }
+    let most = few["max_present_workers"].as_u64().unwrap();
+    assert!((2..=7).contains(&most), "{most}");
+    for table in [table, many_table] {
+        assert!(
+            table.contains(&format!(" on up to {most} workers ({} GPUs), ", 2 * most)),
+            "{table}"
+        );
+        // A line for every worker that ever was, and for no other.
+        let last = table.lines().filter(|line| line.starts_with(&format!("│ {} ", most - 1)));
+        assert_eq!(last.count(), 1, "{table}");
+        assert!(!table.contains(&format!("\n│ {most} ")) && !table.contains("│ p50 "), "{table}");
+    }
+    // Twenty of a thousand: the smallest share of the requests is not nothing.
+    let set = ["planner.policy=fixed", "planner.workers_max=1000", "fleet.workers=20"];
+    let table = text(&run(folder.path(), &args(&set, "none")).stdout);
+    assert!(table.contains(" on up to 20 workers (20 GPUs)") && table.contains("│ Of 20 workers "));
+    assert!(table.contains("│ min           ┆       30 "), "{table}");
+}
+
+/// A Planner that holds the number of workers is paid for as a fleet of that size, to the last rounding.
+#[test]
+fn a_number_that_is_held_costs_what_a_fixed_fleet_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let per_gpu = |set: &[&str]| {
+        let output = run(folder.path(), &[&args(set, "none")[..], &["--json"]].concat());
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let keys = ["output_throughput_tok_s_per_gpu", "gpu_hours", "decode_worker_seconds"];
+        keys.map(|key| report[key].as_f64().unwrap())
+    };
+    let fixed = per_gpu(&["fleet.workers=3"]);
+    let held = per_gpu(&["fleet.workers=3", "planner.policy=fixed"]);
+    for (fixed, held) in fixed.into_iter().zip(held) {
+        assert!((held / fixed - 1.0).abs() < 1e-9, "{fixed} {held}");
+    }
+}
+
+/// Eight idle workers of an autoscaler: as in Kubernetes, none goes within 300 s of the first look.
+#[test]
+fn autoscalers_begin_with_the_workers_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    for policy in ["keda", "hpa"] {
+        let policy_key = format!("planner.policy={policy}");
+        let set = [&policy_key, "fleet.workers=8", "workload.until=6m"];
+        let output = run(
+            folder.path(),
+            &[&["run", "-q", "--out", policy], &*set.map(|key| ["--set", key]).concat()].concat(),
+        );
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let csv = fs::read_to_string(folder.path().join(policy).join("planner.csv")).unwrap();
+        let falls = csv.lines().find(|line| line.contains("goes from 8 to ")).unwrap();
+        let at: f64 = falls.split(',').next().unwrap().parse().unwrap();
+        assert!(at > 315.0, "{policy}: {falls}");
+    }
+}
+
+/// A limit keeps the workers idle, and the queue grows in front of them.
+#[test]
+fn nobody_is_sent_home_while_requests_wait_in_front() {
+    let folder = tempfile::tempdir().unwrap();
+    for target in ["sla", "throughput"] {
+        let load_target = format!("planner.load_target={target}");
+        let set = [
+            "planner.policy=load",
+            "planner.load_interval=2s",
+            "planner.workers_max=6",
+            "fleet.workers=4",
+            "admission.max_in_flight=8",
+            &load_target,
+        ];
+        let output = run(folder.path(), &args(&set, target));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let mut rows =
+            csv::Reader::from_path(folder.path().join(target).join("planner.csv")).unwrap();
+        let header = rows.headers().unwrap().clone();
+        let place = |name: &str| header.iter().position(|column| column == name).unwrap();
+        let [waiting, before, after, decision] =
+            ["waiting", "before", "target", "decision"].map(place);
+        let (mut held, mut grown) = (0, 0);
+        for row in rows.records().map(Result::unwrap) {
+            let number = |column: usize| row[column].parse::<u64>().unwrap();
+            if number(waiting) > 0 {
+                assert!(number(after) >= number(before), "{target}: {}", &row[decision]);
+                held += u64::from(row[decision].ends_with(" requests wait in front of the fleet"));
+                grown += u64::from(row[decision].contains(": behind the "));
+            }
+        }
+        assert!(held > 0 || grown > 0, "{target}");
+        assert_eq!(grown > 0, target == "sla", "{target}");
+    }
+}
+
+/// Means over a minute in place of a second: the same as ever if it is the interval, another estimate if not.
+#[test]
+fn means_are_taken_over_the_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let told =
+        [None, Some("planner.metric_window=2s"), Some("planner.metric_window=59s")].map(|window| {
+            let out = window.map_or("none-set", |window| &window[22..]);
+            let mut set = LOAD.to_vec();
+            set.extend(window);
+            let output = run(folder.path(), &args(&set, out));
+            assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+            let digest = report(&folder.path().join(out))["digest"].clone();
+            let mut rows =
+                csv::Reader::from_path(folder.path().join(out).join("planner.csv")).unwrap();
+            let place = rows.headers().unwrap().iter().position(|column| column == "expected_osl");
+            let osl: Vec<String> =
+                rows.records().map(|row| row.unwrap()[place.unwrap()].to_owned()).collect();
+            (digest, osl)
+        });
+    assert_eq!(told[0], told[1]);
+    assert_ne!(told[0].1, told[2].1);
+    let steps = |osl: &[String]| {
+        let osl: Vec<f64> = osl.iter().filter_map(|osl| osl.parse().ok()).collect();
+        let steps = osl.windows(2).map(|pair| (pair[1] - pair[0]).abs());
+        steps.sum::<f64>() / osl.len() as f64
+    };
+    assert!(steps(&told[2].1) < steps(&told[0].1) / 2.0, "the mean is calmer");
+}
+
+/// What can be told of warm workers and of the first look before the run is told then, and what cannot, after it.
+#[test]
+fn a_planner_that_has_no_say_is_pointed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |set: &[&str]| {
+        let output = run(folder.path(), &args(set, "none"));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let after =
+            text(&output.stdout).matches("note: the Planner never looked: the run took ").count();
+        (text(&output.stderr), after)
+    };
+    let late = "note: the Planner looks for the first time after 2h, and all requests arrive within 59m: what it \
+                decides changes little or nothing, see the intervals in [planner]\n";
+    let load = ["planner.policy=load", "planner.load_interval=2h"];
+    assert_eq!(said(&[&load[..], &["lifecycle.startup=3h"]].concat()), (late.to_owned(), 0));
+    // The bound looks every three minutes; a closed loop has no last arrival that is known.
+    assert_eq!(said(&["planner.policy=both", load[1]]).0, "");
+    assert_eq!(said(&[&load[..], &["workload.concurrency=8"]].concat()), (String::new(), 1));
+    let warm = |most: &'static str| {
+        said(&["planner.policy=fixed", "fleet.workers=8", "lifecycle.warm=8", most]).0
+    };
+    let note = "note: lifecycle.warm is 8, but beside the 8 workers of the start there is room for 1 of the 9 there \
+                can be (planner.workers_max, planner.gpus_max): until fewer are asked for, no more are kept warm\n";
+    assert_eq!(warm("planner.workers_max=9"), note);
+    assert_eq!(warm("planner.workers_max=16"), "");
+}
+
 /// Keys, and what stderr says.
-const MISTAKES: [(&[&str], &str); 20] = [
+const MISTAKES: [(&[&str], &str); 22] = [
+    (
+        &["planner.policy=load", "planner.metric_window=4s"],
+        "planner.metric_window is \"4s\", but has to be planner.load_interval, \"5s\", or longer: every look sees at \
+         least what came since the one before",
+    ),
+    (
+        &["planner.metric_window=0s"],
+        "planner.metric_window is \"0s\", but has to be a time above 0",
+    ),
     (
         &["planner.policy=lod"],
         "planner.policy is \"lod\", but has to be one of none, throughput, load, both, hpa, keda, fixed, schedule; did you mean load?",
