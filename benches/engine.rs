@@ -9,7 +9,7 @@ use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, Engine, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Recorder, Slo};
-use fleetsim::model::request::{Prompt, Request, RequestId, WorkerId};
+use fleetsim::model::request::{Prompt, Request, RequestId, Ticket, WorkerId};
 use fleetsim::model::timing::{Polynomial, TimingModel};
 
 const PASSES: u32 = 256;
@@ -40,6 +40,7 @@ fn recorder() -> Recorder {
 fn request(id: u64, prompt: Prompt, output_tokens: u32) -> Request {
     Request {
         id: RequestId(id),
+        ticket: Ticket::default(),
         trace_line: id,
         arrival: Time::ZERO,
         prompt,

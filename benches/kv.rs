@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fleetsim::kernel::rng::stream;
 use fleetsim::model::kv::{BlockLayout, Holding, KvPool};
-use fleetsim::model::request::Prompt;
+use fleetsim::model::request::{Prompt, Ticket};
 use rand::RngExt;
 
 const TRACE_BLOCK: u32 = 512;
@@ -34,7 +34,7 @@ fn serve(pool: &mut KvPool, prompt: &Prompt, request: u64) -> u32 {
     let mut holding = Holding::default();
     pool.pin(hit, &mut holding);
     pool.take(layout.blocks(prompt.tokens) - hit.blocks, &mut holding);
-    pool.publish(prompt, layout.full_blocks(prompt.tokens), &mut holding);
+    pool.publish(prompt, Ticket(0), layout.full_blocks(prompt.tokens), &mut holding);
     pool.release(prompt.tokens, None, &mut holding);
     hit.blocks
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fleetsim::kernel::rng::stream;
 use fleetsim::model::kv::{BlockLayout, CacheChange};
-use fleetsim::model::request::{Request, RequestId, WorkerId};
+use fleetsim::model::request::{Request, RequestId, Ticket, WorkerId};
 use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec};
 use fleetsim::model::workload::generate;
 
@@ -25,7 +25,7 @@ struct Rig {
     requests: Vec<Request>,
     next: u64,
     workers: usize,
-    in_flight: VecDeque<(WorkerId, RequestId)>,
+    in_flight: VecDeque<(WorkerId, Ticket)>,
     caches: Vec<VecDeque<CacheChange>>,
 }
 
@@ -48,9 +48,11 @@ impl Rig {
     fn step(&mut self) {
         let mut request = self.requests[self.next as usize % self.requests.len()].clone();
         request.id = RequestId(self.next);
+        // As many as can be in flight, and the one that comes.
+        request.ticket = Ticket((self.next % (IN_FLIGHT * self.workers + 1) as u64) as u32);
         self.next += 1;
         let worker = self.policy.choose(request.visible());
-        self.in_flight.push_back((worker, request.id));
+        self.in_flight.push_back((worker, request.ticket));
         if self.policy.reads().cache {
             self.cache(worker, &request);
         }
@@ -70,8 +72,8 @@ impl Rig {
     fn cache(&mut self, worker: WorkerId, request: &Request) {
         let cache = &mut self.caches[worker.index()];
         let end = LAYOUT.full_blocks(request.prompt.tokens);
-        let whole =
-            CacheChange { stored: true, chain: request.prompt.chain.clone(), first: 0, end };
+        let (stored, chain) = (Some(request.ticket), request.prompt.chain.clone());
+        let whole = CacheChange { stored, chain, first: 0, end };
         let mut changes = Vec::new();
         if let Some(old) = cache.iter_mut().find(|old| old.chain[0] == whole.chain[0]) {
             let known = LAYOUT.common_blocks(&old.chain, &whole.chain, 0, old.end.min(end).max(1));
@@ -83,7 +85,7 @@ impl Rig {
             changes.push(whole.clone());
             cache.push_back(whole);
             let old = if cache.len() > CACHED { cache.pop_front() } else { None };
-            changes.extend(old.map(|old| CacheChange { stored: false, ..old }));
+            changes.extend(old.map(|old| CacheChange { stored: None, ..old }));
         }
         if !changes.is_empty() {
             self.policy.cache_changed(worker, &changes);

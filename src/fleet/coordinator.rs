@@ -1,5 +1,7 @@
 //! The coordinator LP: requests come in, the router sends them out, workers come and go.
 
+use slab::Slab;
+
 use crate::fleet::door::Door;
 use crate::fleet::intake::{Intake, Next};
 use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, worker_lp};
@@ -8,13 +10,15 @@ use crate::fleet::spec::{FleetSpec, Latency, Load};
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, Span, Time};
 use crate::model::metrics::{Recorder, Row, Status};
-use crate::model::request::Request;
+use crate::model::request::{Request, Ticket};
 use crate::model::router::{Admitted, Policy, QueueOrder, RouterQueue};
 
 /// The front end of a fleet.
 pub(super) struct Coordinator {
     intake: Intake,
     policy: Box<dyn Policy>,
+    /// Who is in the fleet, if the policy hears of their ends.
+    tickets: Option<Slab<()>>,
     /// Whoever waits until a worker has room for it, or is there at all.
     queue: Option<RouterQueue>,
     /// Who lets requests in and turns them away, if anybody does.
@@ -40,6 +44,7 @@ impl Coordinator {
         let order = spec.router_queue.or(has_queue.then(QueueOrder::default));
         Coordinator {
             intake,
+            tickets: policy.reads().finished.then(Slab::new),
             policy,
             queue: order.map(RouterQueue::new),
             door: Door::new(spec),
@@ -194,7 +199,10 @@ impl Coordinator {
         }
     }
 
-    fn route(&mut self, request: Request, context: &mut Context<'_, Message, Recorder>) {
+    fn route(&mut self, mut request: Request, context: &mut Context<'_, Message, Recorder>) {
+        if let Some(tickets) = &mut self.tickets {
+            request.ticket = Ticket(tickets.insert(()) as u32);
+        }
         let worker = self.policy.choose(request.visible());
         if let Some(scaler) = &mut self.scaler {
             scaler.route(worker);
@@ -214,10 +222,13 @@ impl Coordinator {
             self.policy.cache_changed(worker, &feedback.changes);
         }
         for request in &feedback.prefilled {
-            self.policy.prefilled(worker, request.id);
+            self.policy.prefilled(worker, request.ticket);
         }
         for request in &feedback.finished {
-            self.policy.finished(worker, request.id);
+            self.policy.finished(worker, request.ticket);
+            if let Some(tickets) = &mut self.tickets {
+                tickets.remove(request.ticket.index());
+            }
         }
         // Without a closed loop, limits, sessions, a Planner or a policy that asks, workers do not say who has finished.
         self.in_flight -= feedback.finished.len() as u64;

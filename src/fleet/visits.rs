@@ -17,7 +17,7 @@ use crate::kernel::Time;
 use crate::kernel::rng::Stream;
 use crate::model::class::{ClassId, Lots};
 use crate::model::metrics::{Distribution, Recorder};
-use crate::model::request::{Mention, Request, RequestId};
+use crate::model::request::{Mention, Request, RequestId, Ticket};
 use crate::model::session::{
     self, CallId, ClientCounts, ClientSpec, Opening, Progress, SessionCounts, Sessions,
 };
@@ -185,6 +185,7 @@ impl Visits {
         let tries = call.client.tries();
         let mut request = Request {
             id: number,
+            ticket: Ticket::default(),
             trace_line: call.ask.trace_line,
             arrival: now,
             prompt: call.ask.prompt(),

@@ -13,6 +13,18 @@ use crate::model::class::ClassId;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct RequestId(pub u64);
 
+/// Where a router keeps what it knows of a request, as long as it is in the fleet: a small number, free again when the
+/// request has ended. Workers hand it back in their reports, so that nothing has to be searched for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Ticket(pub u32);
+
+impl Ticket {
+    /// Its index in a list of all requests in the fleet.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The number of a worker: 0, 1, 2, …
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct WorkerId(pub u32);
@@ -84,6 +96,8 @@ impl Chain {
 pub struct Request {
     /// Its number.
     pub id: RequestId,
+    /// Its place in the router's books; the first until it is routed.
+    pub ticket: Ticket,
     /// Where it stood in the trace, counted from 0; copies of a trace repeat it.
     pub trace_line: u64,
     /// When it reached the front end; in a closed loop, when it was dispatched.
@@ -107,6 +121,8 @@ pub struct Request {
 pub struct Mention {
     /// Its number.
     pub id: RequestId,
+    /// Its place in the router's books.
+    pub ticket: Ticket,
     /// Whether it ended without all its tokens: rejected, aborted or turned away.
     pub has_failed: bool,
 }
@@ -117,7 +133,7 @@ pub type Mentions = SmallVec<[Mention; 1]>;
 impl Request {
     /// How a worker speaks of it.
     pub fn mention(&self) -> Mention {
-        Mention { id: self.id, has_failed: false }
+        Mention { id: self.id, ticket: self.ticket, has_failed: false }
     }
 }
 
@@ -126,6 +142,8 @@ impl Request {
 pub struct Visible<'a> {
     /// Its number.
     pub id: RequestId,
+    /// Its place in the router's books.
+    pub ticket: Ticket,
     /// When it reached the front end.
     pub arrival: Time,
     /// Its prompt.
@@ -137,7 +155,13 @@ pub struct Visible<'a> {
 impl Request {
     /// What a router may know of it.
     pub fn visible(&self) -> Visible<'_> {
-        Visible { id: self.id, arrival: self.arrival, prompt: &self.prompt, session: self.session }
+        Visible {
+            id: self.id,
+            ticket: self.ticket,
+            arrival: self.arrival,
+            prompt: &self.prompt,
+            session: self.session,
+        }
     }
 }
 

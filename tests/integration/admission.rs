@@ -7,7 +7,7 @@ use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Row, Slo, Status};
-use fleetsim::model::request::{Prompt, Request, RequestId};
+use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
 use fleetsim::model::router::{AdmissionSpec, PolicySpec, QueueOrder};
 use fleetsim::model::timing::TimingModel;
 use fleetsim::model::workload::Demand;
@@ -161,6 +161,7 @@ pub(crate) fn one_server() -> FleetSpec {
 pub(crate) fn arrivals(ms: &[u64]) -> Demand {
     let request = |(line, &ms)| Request {
         id: RequestId(0),
+        ticket: Ticket::default(),
         trace_line: line,
         arrival: Time::ZERO + Span::from_ms(ms),
         prompt: Prompt::unique(100),

@@ -13,7 +13,7 @@ use fleetsim::kernel::Span;
 use fleetsim::kernel::rng::mix64;
 use fleetsim::model::kv::CacheChange;
 use fleetsim::model::metrics::Row;
-use fleetsim::model::request::{Request, RequestId, Visible, WorkerId};
+use fleetsim::model::request::{Request, Ticket, Visible, WorkerId};
 use fleetsim::model::router::{Policy, Reads};
 use fleetsim::model::workload::{Demand, Source, SourceError};
 use fleetsim::report::{self, Context, Summary};
@@ -124,11 +124,11 @@ impl Policy for Bomb {
         self.policy.left(worker);
     }
 
-    fn prefilled(&mut self, worker: WorkerId, request: RequestId) {
+    fn prefilled(&mut self, worker: WorkerId, request: Ticket) {
         self.policy.prefilled(worker, request);
     }
 
-    fn finished(&mut self, worker: WorkerId, request: RequestId) {
+    fn finished(&mut self, worker: WorkerId, request: Ticket) {
         self.policy.finished(worker, request);
     }
 

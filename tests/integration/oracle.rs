@@ -9,7 +9,7 @@ use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, Engine, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Distribution, Recorder, Row, Slo};
-use fleetsim::model::request::{Prompt, Request, RequestId, WorkerId};
+use fleetsim::model::request::{Prompt, Request, RequestId, Ticket, WorkerId};
 use fleetsim::model::timing::{Polynomial, TimingModel};
 use rand::RngExt;
 
@@ -84,6 +84,7 @@ fn workload(rng: &mut Stream, config: &EngineConfig) -> Vec<(Request, Vec<u64>)>
         }
         let request = Request {
             id: RequestId(id),
+            ticket: Ticket::default(),
             trace_line: id,
             arrival: now,
             prompt,
@@ -132,7 +133,10 @@ fn run(config: &EngineConfig, arrivals: &[(Request, Vec<u64>)], notify: bool) ->
                 let mut labels = Vec::new();
                 for change in &outcome.changes {
                     for block in change.first..change.end {
-                        labels.push((change.stored, config.layout.key(&change.chain, block)));
+                        labels.push((
+                            change.stored.is_some(),
+                            config.layout.key(&change.chain, block),
+                        ));
                     }
                 }
                 if !labels.is_empty() {

@@ -21,7 +21,7 @@ use fleetsim::model::planner::{
     ScheduleEntry, StabiliserConfig, Step, Targets, Thresholds, ThroughputConfig, TimedSpec,
     WhilePending,
 };
-use fleetsim::model::request::{Prompt, Request, RequestId};
+use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
 use fleetsim::model::router::{KvRouterConfig, PolicySpec};
 use fleetsim::model::timing::TimingModel;
 use fleetsim::report::{self, Context, Summary};
@@ -267,6 +267,7 @@ fn at(secs: u64) -> Time {
 fn request(secs: u64, output_tokens: u32) -> Request {
     Request {
         id: RequestId(0),
+        ticket: Ticket::default(),
         trace_line: 0,
         arrival: at(secs),
         prompt: Prompt::named(1024, [1, 2].into_iter(), 0),

@@ -10,7 +10,7 @@ use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::Span;
 use fleetsim::model::kv::CacheChange;
 use fleetsim::model::metrics::Row;
-use fleetsim::model::request::{RequestId, Visible, WorkerId};
+use fleetsim::model::request::{Ticket, Visible, WorkerId};
 use fleetsim::model::router::{KvAware, KvRouterConfig, Policy, PolicySpec, Reads, TieBreak};
 use fleetsim::report::{Context, Summary, to_json};
 
@@ -152,11 +152,11 @@ impl Policy for Recorded {
         self.costs.left(worker);
     }
 
-    fn prefilled(&mut self, worker: WorkerId, request: RequestId) {
+    fn prefilled(&mut self, worker: WorkerId, request: Ticket) {
         self.costs.prefilled(worker, request);
     }
 
-    fn finished(&mut self, worker: WorkerId, request: RequestId) {
+    fn finished(&mut self, worker: WorkerId, request: Ticket) {
         self.costs.finished(worker, request);
     }
 

@@ -16,7 +16,7 @@ use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, Startup, Victims};
 use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::planner::{Limits, PlannerSpec, ScalingSpec, TimedSpec, WhilePending};
-use fleetsim::model::request::{Prompt, Request, RequestId};
+use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
 use fleetsim::model::router::{AdmissionSpec, KvRouterConfig, PolicySpec, QueueOrder};
 use fleetsim::model::timing::TimingModel;
 use rand::RngExt;
@@ -101,6 +101,7 @@ fn poisson(
         });
         Request {
             id: RequestId(line),
+            ticket: Ticket::default(),
             trace_line: line,
             arrival: now,
             prompt: Prompt::unique(PROMPT),

@@ -11,7 +11,7 @@ use super::*;
 use crate::kernel::rng::stream;
 use crate::kernel::time::{Span, Time};
 use crate::model::class::ClassId;
-use crate::model::request::{Prompt, RequestId};
+use crate::model::request::{Prompt, RequestId, Ticket};
 use crate::model::workload::{Shape, Shaped, generate};
 
 /// Counts up to a limit; panics where it is told to.
@@ -215,6 +215,7 @@ impl Source for Erratic {
             1000.. => Ok(None),
             _ => Ok(Some(Request {
                 id: RequestId(number),
+                ticket: Ticket::default(),
                 trace_line: number,
                 arrival: Time::from_ns(number),
                 prompt: Prompt::named(1, (0..number as u32 % 7).map(u64::from), number),
@@ -251,6 +252,7 @@ fn batches_are_bounded_in_bytes() {
     let prompt = Prompt::named(1, (0..1_u32 << 16).map(u64::from), 0);
     let request = move |number| Request {
         id: RequestId(number),
+        ticket: Ticket::default(),
         trace_line: number,
         arrival: Time::ZERO,
         prompt: prompt.clone(),

@@ -40,7 +40,7 @@ use crate::io::trace::chunks::{CHUNK, Chunks, Parsed, Parser};
 use crate::io::trace::lines::{Lines, Position};
 use crate::kernel::Time;
 use crate::model::class::ClassId;
-use crate::model::request::{Prompt, Request, RequestId};
+use crate::model::request::{Prompt, Request, RequestId, Ticket};
 use crate::model::workload::{ReadAhead, Source, SourceError};
 
 /// One request as a line of a trace describes it.
@@ -199,6 +199,7 @@ impl TraceReader {
         self.records += 1;
         Ok(Request {
             id: RequestId(trace_line),
+            ticket: Ticket::default(),
             trace_line,
             arrival: Time::from_ns(arrival_ns),
             prompt: record.prompt,

@@ -206,7 +206,7 @@ mod tests {
     use crate::io::trace::{Format, TraceOptions, TraceReader};
     use crate::kernel::rng::stream;
     use crate::model::class::ClassId;
-    use crate::model::request::{Prompt, RequestId};
+    use crate::model::request::{Prompt, RequestId, Ticket};
     use rand::RngExt;
 
     const BLOCK: u32 = 16;
@@ -214,6 +214,7 @@ mod tests {
     fn request(line: u64, ns: u64, prompt: Prompt, session: Option<u64>) -> Request {
         Request {
             id: RequestId(line),
+            ticket: Ticket::default(),
             trace_line: line,
             arrival: Time::from_ns(ns),
             prompt,

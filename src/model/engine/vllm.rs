@@ -11,7 +11,7 @@ use crate::model::engine::{Engine, PreemptionMode};
 use crate::model::kv::Hit;
 use crate::model::metrics::{Recorder, Status};
 use crate::model::planner::PassLoad;
-use crate::model::request::Mention;
+use crate::model::request::{Mention, Request};
 use crate::model::timing::{DecodeLoad, PrefillLoad};
 
 /// A pass while it is composed.
@@ -132,10 +132,10 @@ impl Engine {
     fn compute_prompt(&mut self, slot: u32, tokens: u32, pass: &mut Pass) {
         let sequence = &mut self.sequences[slot as usize];
         sequence.computed += tokens;
-        let prompt = &sequence.request.prompt;
+        let Request { prompt, ticket, .. } = &*sequence.request;
         let named = sequence.computed.min(prompt.shared_tokens);
         let end = self.config.layout.full_blocks(named);
-        self.pool.publish(prompt, end, &mut sequence.holding);
+        self.pool.publish(prompt, *ticket, end, &mut sequence.holding);
         if sequence.computed == sequence.known() {
             self.prefilling = None;
             pass.completing.push(slot);

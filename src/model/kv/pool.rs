@@ -13,13 +13,13 @@ use smallvec::SmallVec;
 use crate::kernel::rng::mix64;
 use crate::model::kv::extent::{Extent, Extents, NONE, Owner};
 use crate::model::kv::layout::{BlockLayout, own_key};
-use crate::model::request::Prompt;
+use crate::model::request::{Prompt, Ticket};
 
 /// A change of what a worker could serve from its prefix cache, as a router would be told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CacheChange {
-    /// Whether the blocks have appeared or gone.
-    pub stored: bool,
+    /// For whom the blocks have appeared: a request in the fleet that has them in its prompt; none if they have gone.
+    pub stored: Option<Ticket>,
     /// The chain that identifies them.
     pub chain: Arc<[u64]>,
     /// The first block.
@@ -212,16 +212,19 @@ impl KvPool {
         holding.private = holding.private.max(blocks - holding.shared);
     }
 
-    /// Makes the leading blocks up to `end` visible to others, now that they are computed. They end within the part
-    /// of the prompt that the trace names.
-    pub fn publish(&mut self, prompt: &Prompt, end: u32, holding: &mut Holding) {
+    /// Makes the leading blocks of a request's prompt up to `end` visible to others, now that they are computed. They end
+    /// within the part of the prompt that the trace names.
+    pub fn publish(&mut self, prompt: &Prompt, ticket: Ticket, end: u32, holding: &mut Holding) {
         if !self.caching || end <= holding.shared {
             return;
         }
         debug_assert!(end <= self.layout.full_blocks(prompt.shared_tokens));
         holding.private -= end - holding.shared;
         let owner = Owner::Prompt(Arc::clone(&prompt.chain));
-        self.insert(&owner, holding.shared, end, 1, &mut holding.extents);
+        let fresh = self.insert(&owner, holding.shared, end, 1, &mut holding.extents);
+        if fresh < end {
+            self.note(Some(ticket), &owner, fresh, end);
+        }
         holding.shared = end;
     }
 
@@ -270,19 +273,26 @@ impl KvPool {
         }
     }
 
-    /// Enters the blocks `first..end` of a sequence, each with so many references, and lists their extents.
-    fn insert(&mut self, owner: &Owner, first: u32, end: u32, references: u32, ids: &mut Vec<u32>) {
+    /// Enters the blocks `first..end` of a sequence, each with so many references, and lists their extents. Says which is
+    /// the first block that was not there before; `end` if there is none.
+    fn insert(
+        &mut self,
+        owner: &Owner,
+        first: u32,
+        end: u32,
+        references: u32,
+        ids: &mut Vec<u32>,
+    ) -> u32 {
         let mut at = first;
         while at < end {
             let key = self.identity(owner, at).expect("blocks of nobody are never entered");
             let Some(&found) = self.index.get(&key) else {
-                self.note(true, owner, at, end);
                 if !self.grow(owner, at, end, ids.last().copied()) {
                     let id = self.extents.insert(Extent::new(owner.clone(), at, end, references));
                     self.index.insert(key, id);
                     ids.push(id);
                 }
-                return;
+                return at;
             };
             // Somebody has computed the same blocks: this is a second copy, cut where the first one is cut.
             let extent = self.extents.get(found);
@@ -298,6 +308,7 @@ impl KvPool {
             ids.push(id);
             at = matched;
         }
+        end
     }
 
     /// The next chunk of a prompt: the extent of the last one grows, if it is still this sequence's alone.
@@ -374,7 +385,7 @@ impl KvPool {
                 let extent = self.extents.get_mut(victim);
                 extent.end -= blocks;
                 let (owner, end) = (extent.owner.clone(), extent.end);
-                self.note(false, &owner, end, end + blocks);
+                self.note(None, &owner, end, end + blocks);
                 return;
             }
             blocks -= extent.blocks();
@@ -397,7 +408,7 @@ impl KvPool {
         {
             if newer == NONE {
                 self.index.remove(&key);
-                self.note(false, &extent.owner, extent.first, extent.end);
+                self.note(None, &extent.owner, extent.first, extent.end);
             } else {
                 self.index.insert(key, newer);
             }
@@ -422,7 +433,7 @@ impl KvPool {
         }
     }
 
-    fn note(&mut self, stored: bool, owner: &Owner, first: u32, end: u32) {
+    fn note(&mut self, stored: Option<Ticket>, owner: &Owner, first: u32, end: u32) {
         if let (Some(changes), Owner::Prompt(chain)) = (&mut self.changes, owner) {
             changes.push(CacheChange { stored, chain: Arc::clone(chain), first, end });
         }

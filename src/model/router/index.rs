@@ -61,6 +61,13 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Trail([u32; TRAIL]);
 
 impl Trail {
+    /// Nobody knows where.
+    pub(super) const NONE: Trail = Trail([NONE; TRAIL]);
+
+    fn nodes(&self) -> impl DoubleEndedIterator<Item = u32> {
+        self.0.into_iter().filter(|&id| id != NONE)
+    }
+
     fn push(&mut self, node: u32) {
         let free = self.0.iter().position(|&id| id == NONE);
         self.0[free.unwrap_or(TRAIL - 1)] = node;
@@ -73,18 +80,23 @@ impl PrefixIndex {
         PrefixIndex { layout, nodes: Slab::new(), index: FxHashMap::default() }
     }
 
-    /// A worker holds the blocks `first..end` of a sequence (once more). Says how many it did not hold before.
-    pub fn add(
+    /// A worker holds the blocks `first..end` of a sequence that left this trail (once more). Says how many it did not
+    /// hold before.
+    pub(super) fn add(
         &mut self,
         book: Book,
         worker: u32,
-        chain: &Arc<[u64]>,
+        (chain, trail): (&Arc<[u64]>, Trail),
         first: u32,
         end: u32,
     ) -> u32 {
         let (mut at, mut fresh) = (first, 0);
         while at < end {
-            let Some(&id) = self.index.get(&self.layout.key(chain, at)) else {
+            // What is new to a worker is the end of the trail, and seldom anything else.
+            let starts_here = |&id: &u32| self.nodes[id as usize].first == at;
+            let by_trail = trail.nodes().rev().find(starts_here);
+            let by_key = || self.index.get(&self.layout.key(chain, at)).copied();
+            let Some(id) = by_trail.or_else(by_key) else {
                 self.insert(book, worker, chain, at, end);
                 return fresh + end - at;
             };
@@ -150,14 +162,13 @@ impl PrefixIndex {
 
     /// As [`PrefixIndex::remove`], for a sequence of `end` blocks that left this trail.
     pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail, end: u32) -> u32 {
-        let named = trail.0.iter().take_while(|&&id| id != NONE);
-        let Some(&final_node) = named.last() else { return 0 };
-        let mut named = trail.0.iter().copied();
+        let mut named = trail.nodes();
+        let Some(final_node) = trail.nodes().next_back() else { return 0 };
         let mut next = named.next();
         let (mut at, mut lost) = (0, 0);
         while at < end {
             let id = match next {
-                Some(id) if id != NONE && self.nodes[id as usize].first == at => {
+                Some(id) if self.nodes[id as usize].first == at => {
                     next = named.next();
                     id
                 }

@@ -27,7 +27,7 @@ use loads::KvLoads;
 
 use crate::kernel::rng::Stream;
 use crate::model::kv::{BlockLayout, CacheChange};
-use crate::model::request::{RequestId, Visible, WorkerId};
+use crate::model::request::{Ticket, Visible, WorkerId};
 use crate::model::router::index::Book;
 use crate::model::router::overlaps::Overlaps;
 use crate::model::router::{Policy, Reads};
@@ -103,7 +103,7 @@ impl KvAware {
         let assigned = self.loads.assign(request, &self.overlaps, worker);
         // Sets that are shared with it would be copied when they change.
         self.overlaps.clear();
-        let fresh_blocks = self.books.assign(request.id, request.prompt, assigned);
+        let fresh_blocks = self.books.assign(request.ticket, request.prompt, assigned);
         debug_assert_eq!(
             fresh_blocks, assigned.fresh_blocks,
             "what a worker holds is closed under prefixes"
@@ -131,13 +131,13 @@ impl Policy for KvAware {
         self.loads.left(worker);
     }
 
-    fn prefilled(&mut self, _: WorkerId, request: RequestId) {
+    fn prefilled(&mut self, _: WorkerId, request: Ticket) {
         if let Some((worker, tokens)) = self.books.prefilled(request) {
             self.loads.prefilled(worker, tokens);
         }
     }
 
-    fn finished(&mut self, _: WorkerId, request: RequestId) {
+    fn finished(&mut self, _: WorkerId, request: Ticket) {
         if let Some(ended) = self.books.finished(request) {
             self.loads.finished(ended.worker, ended.prefill_tokens, ended.lost_blocks);
         }

@@ -5,7 +5,7 @@ use rand::{Rng, RngExt};
 
 use crate::kernel::rng::{Stream, mix64};
 use crate::kernel::tree::WinnerTree;
-use crate::model::request::{RequestId, Visible, WorkerId};
+use crate::model::request::{Ticket, Visible, WorkerId};
 use crate::model::router::members::Members;
 use crate::model::router::{Policy, Reads};
 
@@ -78,7 +78,7 @@ impl Policy for PowerOfTwo {
         self.members.remove(worker);
     }
 
-    fn finished(&mut self, worker: WorkerId, _request: RequestId) {
+    fn finished(&mut self, worker: WorkerId, _request: Ticket) {
         self.loads[worker.index()] -= 1;
     }
 }
@@ -123,7 +123,7 @@ impl Policy for LeastLoaded {
         self.loads.set(worker.0, self.loads.get(worker.0) | AWAY);
     }
 
-    fn finished(&mut self, worker: WorkerId, _request: RequestId) {
+    fn finished(&mut self, worker: WorkerId, _request: Ticket) {
         self.loads.set(worker.0, self.loads.get(worker.0) - 1);
     }
 }
@@ -192,12 +192,13 @@ mod tests {
     use crate::kernel::time::Time;
     use crate::model::class::ClassId;
     use crate::model::kv::BlockLayout;
-    use crate::model::request::{Prompt, Request};
+    use crate::model::request::{Prompt, Request, RequestId};
     use crate::model::router::{KvRouterConfig, PolicySpec, TieBreak};
 
     fn request(id: u64, session: Option<u64>) -> Request {
         Request {
             id: RequestId(id),
+            ticket: Ticket(id as u32),
             trace_line: id,
             arrival: Time::ZERO,
             prompt: Prompt::unique(1),
@@ -215,7 +216,7 @@ mod tests {
         let chosen: Vec<u32> =
             (0..6).map(|id| policy.choose(request(id, None).visible()).0).collect();
         assert_eq!(chosen, [0, 1, 2, 0, 1, 2]);
-        policy.finished(WorkerId(1), RequestId(1));
+        policy.finished(WorkerId(1), Ticket(1));
         assert_eq!(policy.choose(request(6, None).visible()), WorkerId(1));
     }
 
@@ -294,8 +295,8 @@ mod tests {
                 open.push((worker, id));
                 while open.len() > 20 {
                     let (worker, id) = open.swap_remove(rng.random_range(0..open.len()));
-                    policy.prefilled(worker, RequestId(id));
-                    policy.finished(worker, RequestId(id));
+                    policy.prefilled(worker, Ticket(id as u32));
+                    policy.finished(worker, Ticket(id as u32));
                 }
             }
             assert!(chosen.iter().all(|&count| count > 50), "{spec:?}: {chosen:?}");

@@ -21,7 +21,7 @@ pub use round_robin::RoundRobin;
 pub use spec::PolicySpec;
 
 use crate::model::kv::CacheChange;
-use crate::model::request::{RequestId, Visible, WorkerId};
+use crate::model::request::{Ticket, Visible, WorkerId};
 
 /// What a policy needs to hear back from the workers. Whoever reads nothing lets the workers run independently.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -54,10 +54,10 @@ pub trait Policy: Send {
     fn left(&mut self, worker: WorkerId);
 
     /// The first token of a request is out.
-    fn prefilled(&mut self, _worker: WorkerId, _request: RequestId) {}
+    fn prefilled(&mut self, _worker: WorkerId, _request: Ticket) {}
 
     /// A request has ended.
-    fn finished(&mut self, _worker: WorkerId, _request: RequestId) {}
+    fn finished(&mut self, _worker: WorkerId, _request: Ticket) {}
 
     /// A worker's prefix cache has changed.
     fn cache_changed(&mut self, _worker: WorkerId, _changes: &[CacheChange]) {}

@@ -130,12 +130,13 @@ mod tests {
     use crate::kernel::rng::stream;
     use crate::kernel::time::Span;
     use crate::model::class::ClassId;
-    use crate::model::request::Prompt;
+    use crate::model::request::{Prompt, Ticket};
     use rand::RngExt;
 
     fn request(id: u64, tokens: u32, priority_jump: f64, strict_priority: i32) -> Request {
         Request {
             id: RequestId(id),
+            ticket: Ticket::default(),
             trace_line: id,
             arrival: Time::ZERO + Span::from_secs(id),
             prompt: Prompt::unique(tokens),

@@ -42,13 +42,18 @@ impl Policy for RoundRobin {
 mod tests {
     use super::*;
     use crate::kernel::time::Time;
-    use crate::model::request::{Prompt, RequestId};
+    use crate::model::request::{Prompt, RequestId, Ticket};
 
     #[test]
     fn the_order_survives_who_comes_and_goes() {
         let prompt = Prompt::unique(1);
-        let request =
-            Visible { id: RequestId(0), arrival: Time::ZERO, prompt: &prompt, session: None };
+        let request = Visible {
+            id: RequestId(0),
+            ticket: Ticket(0),
+            arrival: Time::ZERO,
+            prompt: &prompt,
+            session: None,
+        };
         let mut policy = RoundRobin::new(4);
         let next = |policy: &mut RoundRobin| policy.choose(request).0;
         assert_eq!([next(&mut policy), next(&mut policy)], [0, 1]);

@@ -166,13 +166,14 @@ pub(super) fn scale(ns: u64, speedup: f64) -> Time {
 mod tests {
     use super::*;
     use crate::model::class::ClassId;
-    use crate::model::request::{Prompt, RequestId};
+    use crate::model::request::{Prompt, RequestId, Ticket};
 
     fn shaped(arrivals: &[u64], shape: Shape) -> Vec<Request> {
         let requests: Vec<Request> = (0..)
             .zip(arrivals)
             .map(|(line, &arrival)| Request {
                 id: RequestId(line),
+                ticket: Ticket::default(),
                 trace_line: line,
                 arrival: Time::from_ns(arrival),
                 prompt: Prompt::named(700, [0, line].into_iter(), 0),

@@ -246,11 +246,12 @@ impl Moments {
 mod tests {
     use super::*;
     use crate::model::class::ClassId;
-    use crate::model::request::RequestId;
+    use crate::model::request::{RequestId, Ticket};
 
     fn request(secs: u64, prompt: Prompt, output_tokens: u32, session: Option<u64>) -> Request {
         Request {
             id: RequestId(0),
+            ticket: Ticket::default(),
             trace_line: 0,
             arrival: Time::ZERO + Span::from_secs(secs),
             prompt,

@@ -9,7 +9,7 @@ use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::Slo;
-use fleetsim::model::request::{Prompt, Request, RequestId};
+use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
 use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec, QueueOrder, TieBreak};
 use fleetsim::model::timing::{Polynomial, TimingModel};
 use fleetsim::model::workload::{Shape, Shaped, Source};
@@ -202,6 +202,7 @@ fn requests(rng: &mut Stream, engine: &EngineConfig) -> Vec<Request> {
             }
             Request {
                 id: RequestId(0),
+                ticket: Ticket::default(),
                 trace_line: line,
                 arrival: now,
                 prompt,

@@ -21,7 +21,7 @@ use crate::io::trace::number;
 use crate::io::trace::sessions::graph::Node;
 use crate::kernel::Time;
 use crate::model::class::ClassId;
-use crate::model::request::{Request, RequestId};
+use crate::model::request::{Request, RequestId, Ticket};
 use crate::model::session::Ask;
 
 /// The name of the schema.
@@ -176,6 +176,7 @@ pub(super) fn requests(mut rows: Vec<Row>) -> Vec<Request> {
     let first = rows.first().map_or(0, |row| row.start_ms);
     let request = |(place, row): (u64, Row)| Request {
         id: RequestId(place),
+        ticket: Ticket::default(),
         trace_line: place,
         arrival: at(row.start_ms, first),
         prompt: row.ask.prompt(),

@@ -7,7 +7,7 @@ use super::*;
 use crate::kernel::rng::stream;
 use crate::model::class::ClassId;
 use crate::model::planner::predict::arima::Fit;
-use crate::model::request::{Prompt, Request, RequestId};
+use crate::model::request::{Prompt, Request, RequestId, Ticket};
 
 fn ahead(steps: u32) -> Ahead {
     Ahead { now: Time::ZERO, interval: Span::from_secs(60), steps }
@@ -227,6 +227,7 @@ fn an_oracle_knows() {
 fn arriving(secs: u64, prompt_tokens: u32, output_tokens: u32) -> Request {
     Request {
         id: RequestId(0),
+        ticket: Ticket::default(),
         trace_line: 0,
         arrival: Time::ZERO + Span::from_secs(secs),
         prompt: Prompt::unique(prompt_tokens),

@@ -99,7 +99,7 @@ impl Rig {
             held.trail = Some(trail);
             fresh
         } else {
-            self.index.add(book, worker, chain, held.first, end)
+            self.index.add(book, worker, (chain, Trail::NONE), held.first, end)
         };
         assert_eq!(fresh, expected);
         self.held.push(held);

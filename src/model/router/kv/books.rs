@@ -1,9 +1,7 @@
 //! What the caches of the workers hold, and what their active requests do: the router's index, and the requests in it.
 
-use rustc_hash::FxHashMap;
-
 use crate::model::kv::{BlockLayout, CacheChange};
-use crate::model::request::{Prompt, RequestId, WorkerId};
+use crate::model::request::{Prompt, Ticket, WorkerId};
 use crate::model::router::index::{Book, Path, PrefixIndex, Trail};
 use crate::model::router::kv::loads::Assigned;
 use crate::model::router::overlaps::Overlaps;
@@ -35,7 +33,8 @@ pub(super) struct Ended {
 pub(super) struct KvBooks {
     layout: BlockLayout,
     index: PrefixIndex,
-    in_flight: FxHashMap<RequestId, InFlight>,
+    /// By ticket.
+    in_flight: Vec<Option<InFlight>>,
     /// The nodes along the prompt last looked up.
     path: Path,
 }
@@ -43,7 +42,7 @@ pub(super) struct KvBooks {
 impl KvBooks {
     /// Empty caches, and no requests.
     pub(super) fn new(layout: BlockLayout) -> KvBooks {
-        let (index, in_flight) = (PrefixIndex::new(layout), FxHashMap::default());
+        let (index, in_flight) = (PrefixIndex::new(layout), Vec::new());
         KvBooks { layout, index, in_flight, path: Path::new() }
     }
 
@@ -56,27 +55,30 @@ impl KvBooks {
 
     /// Counts a request as a worker's; its prompt was looked up last, and nothing has changed since. Says how many blocks of
     /// it no other active request of the worker holds.
-    pub(super) fn assign(&mut self, id: RequestId, prompt: &Prompt, assigned: Assigned) -> u32 {
+    pub(super) fn assign(&mut self, ticket: Ticket, prompt: &Prompt, assigned: Assigned) -> u32 {
         let named_blocks = self.layout.full_blocks(prompt.shared_tokens);
         let own_blocks = self.layout.full_blocks(prompt.tokens) - named_blocks;
         let Assigned { worker, prefill_tokens, .. } = assigned;
         let named = (&prompt.chain, named_blocks);
         let (fresh, trail) = self.index.add_along(Book::Active, worker.0, named, &self.path);
         let in_flight = InFlight { worker, trail, named_blocks, own_blocks, prefill_tokens };
-        self.in_flight.insert(id, in_flight);
+        if ticket.index() >= self.in_flight.len() {
+            self.in_flight.resize_with(ticket.index() + 1, || None);
+        }
+        self.in_flight[ticket.index()] = Some(in_flight);
         fresh + own_blocks
     }
 
     /// The first token of a request is out: says who serves it, and how many prompt tokens are computed by that.
-    pub(super) fn prefilled(&mut self, request: RequestId) -> Option<(WorkerId, u32)> {
-        let in_flight = self.in_flight.get_mut(&request)?;
+    pub(super) fn prefilled(&mut self, request: Ticket) -> Option<(WorkerId, u32)> {
+        let in_flight = self.in_flight.get_mut(request.index())?.as_mut()?;
         Some((in_flight.worker, std::mem::take(&mut in_flight.prefill_tokens)))
     }
 
     /// A request has ended.
-    pub(super) fn finished(&mut self, request: RequestId) -> Option<Ended> {
+    pub(super) fn finished(&mut self, request: Ticket) -> Option<Ended> {
         let InFlight { worker, trail, named_blocks, own_blocks, prefill_tokens } =
-            self.in_flight.remove(&request)?;
+            self.in_flight.get_mut(request.index())?.take()?;
         let lost = self.index.remove_along(Book::Active, worker.0, trail, named_blocks);
         Some(Ended { worker, prefill_tokens, lost_blocks: lost + own_blocks })
     }
@@ -84,16 +86,18 @@ impl KvBooks {
     /// The prefix cache of a worker has changed.
     pub(super) fn cache_changed(&mut self, worker: WorkerId, change: &CacheChange) {
         let CacheChange { stored, chain, first, end } = change;
-        if *stored {
-            self.index.add(Book::Cached, worker.0, chain, *first, *end);
-        } else {
+        let Some(ticket) = stored else {
             self.index.remove(Book::Cached, worker.0, chain, *first, *end);
-        }
+            return;
+        };
+        let in_flight = self.in_flight.get(ticket.index()).and_then(Option::as_ref);
+        let trail = in_flight.map_or(Trail::NONE, |in_flight| in_flight.trail);
+        self.index.add(Book::Cached, worker.0, (chain, trail), *first, *end);
     }
 
     /// Whether nobody holds anything.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.index.is_empty() && self.in_flight.is_empty()
+        self.index.is_empty() && self.in_flight.iter().all(Option::is_none)
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::kernel::rng::stream;
 use crate::kernel::time::Time;
 use crate::model::class::ClassId;
-use crate::model::request::{Prompt, Request};
+use crate::model::request::{Prompt, Request, RequestId, Ticket};
 use rand::RngExt;
 
 fn request(rng: &mut Stream, id: u64) -> Request {
@@ -22,6 +22,7 @@ fn request(rng: &mut Stream, id: u64) -> Request {
     }
     Request {
         id: RequestId(id),
+        ticket: Ticket(id as u32),
         trace_line: id,
         arrival: Time::ZERO,
         prompt,
@@ -71,7 +72,8 @@ fn the_search_finds_what_a_full_scan_finds() {
             let blocks = layout.full_blocks(request.prompt.shared_tokens);
             if blocks > 0 && rng.random_bool(0.8) {
                 let chain = Arc::clone(&request.prompt.chain);
-                let change = CacheChange { stored: true, chain, first: 0, end: blocks };
+                let change =
+                    CacheChange { stored: Some(request.ticket), chain, first: 0, end: blocks };
                 policy.books.look_up(&request.prompt, &mut policy.overlaps);
                 let known = policy.overlaps.of(Book::Cached).on(worker.0);
                 if known < blocks {
@@ -83,18 +85,18 @@ fn the_search_finds_what_a_full_scan_finds() {
             open.push((worker, request));
             if rng.random_bool(0.5) {
                 let (worker, request) = &open[rng.random_range(0..open.len())];
-                policy.prefilled(*worker, request.id);
+                policy.prefilled(*worker, request.ticket);
             }
             while open.len() > workers as usize * 2 || rng.random_bool(0.45) && !open.is_empty() {
                 let (worker, request) = open.swap_remove(rng.random_range(0..open.len()));
-                policy.finished(worker, request.id);
+                policy.finished(worker, request.ticket);
             }
         }
         for (worker, request) in open {
-            policy.finished(worker, request.id);
+            policy.finished(worker, request.ticket);
         }
         for (worker, change) in cached.into_iter().rev() {
-            let change = CacheChange { stored: false, ..change };
+            let change = CacheChange { stored: None, ..change };
             policy.cache_changed(worker, &[change]);
         }
         (0..workers).for_each(|worker| policy.joined(WorkerId(worker)));
@@ -115,10 +117,10 @@ fn temperature_prefers_the_cheap_without_insisting() {
     policy.assign(busy.visible(), WorkerId(0));
     let mut counts = [0; 2];
     for id in 1..2000 {
-        let request = Request { id: RequestId(id), ..busy.clone() };
+        let request = Request { id: RequestId(id), ticket: Ticket(id as u32), ..busy.clone() };
         let worker = policy.choose(request.visible());
         counts[worker.index()] += 1;
-        policy.finished(worker, request.id);
+        policy.finished(worker, request.ticket);
     }
     // Costs are at the two ends of the spread, so the odds are e to one.
     let share = f64::from(counts[1]) / 1999.0;

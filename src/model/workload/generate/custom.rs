@@ -17,7 +17,7 @@ use super::prefixes::Prefixes;
 use crate::kernel::rng::{Stream, stream};
 use crate::kernel::time::{Span, Time};
 use crate::model::class::ClassId;
-use crate::model::request::{Request, RequestId};
+use crate::model::request::{Request, RequestId, Ticket};
 use crate::model::workload::Source;
 
 /// What to generate.
@@ -178,6 +178,7 @@ impl Iterator for Generator {
         self.requests += 1;
         Some(Request {
             id: RequestId(number),
+            ticket: Ticket::default(),
             trace_line: number,
             arrival: turn.arrival,
             prompt: self.prefixes.prompt(turn.prefix, turn.session, turn.prompt_tokens),

@@ -12,7 +12,7 @@ use super::tools::{tool_a, tool_b};
 use crate::kernel::rng::stream;
 use crate::kernel::time::{Span, Time};
 use crate::model::class::ClassId;
-use crate::model::request::{Prompt, Request, RequestId};
+use crate::model::request::{Prompt, Request, RequestId, Ticket};
 use crate::model::workload::Source;
 
 /// Tokens per named block.
@@ -210,6 +210,7 @@ impl Iterator for Requests {
         let row = self.rows[index as usize];
         Some(Request {
             id: RequestId(number),
+            ticket: Ticket::default(),
             trace_line: number,
             arrival: Time::ZERO + Span::from_secs(u64::from(row.tick * TICK_SECS)),
             prompt: self.prompt(index),
