@@ -6,7 +6,9 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
-use fleetsim::model::engine::{DecodeKv, Engine, EngineConfig, FirstToken, PreemptionMode};
+use fleetsim::model::engine::{
+    DecodeKv, Effects, Engine, EngineConfig, EngineShape, FirstToken, Outcome, PreemptionMode,
+};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Recorder, Slo};
 use fleetsim::model::request::{Prompt, Request, RequestId, Ticket, WorkerId};
@@ -30,7 +32,7 @@ fn engine() -> Engine {
         speedup_ratio: 1.0,
         decode_speedup_ratio: 1.0,
     };
-    Engine::new(WorkerId(0), Arc::new(config), false)
+    Engine::new(WorkerId(0), Arc::new(EngineShape::new(config, 1)), false)
 }
 
 fn recorder() -> Recorder {
@@ -52,14 +54,20 @@ fn request(id: u64, prompt: Prompt, output_tokens: u32) -> Request {
     }
 }
 
+/// A step whose outcome nobody reads.
+fn step(engine: &mut Engine, now: Time, recorder: &mut Recorder) -> Option<Time> {
+    engine.step(now, Effects { recorder, outcome: &mut Outcome::default() })
+}
+
 /// An engine whose next step accounts for a run of [`PASSES`] passes and plans another one.
 fn decoding(batch: u64) -> (Engine, Recorder, Time) {
     let (mut engine, mut recorder) = (engine(), recorder());
     for id in 0..batch {
-        engine.arrive(Time::ZERO, Box::new(request(id, Prompt::unique(30), 3 * PASSES)));
+        let request = request(id, Prompt::unique(30), 3 * PASSES);
+        engine.arrive(Time::ZERO, Box::new(request), &recorder);
     }
-    let end = engine.step(Time::ZERO, &mut recorder).expect("a prefill pass");
-    let end = engine.step(end, &mut recorder).expect("a run of decode passes");
+    let end = step(&mut engine, Time::ZERO, &mut recorder).expect("a prefill pass");
+    let end = step(&mut engine, end, &mut recorder).expect("a run of decode passes");
     (engine, recorder, end)
 }
 
@@ -68,15 +76,15 @@ fn decode_run(criterion: &mut Criterion) {
     for batch in [1, 16, 256] {
         let (mut engine, mut recorder, end) = decoding(batch);
         let passes = engine.work().passes;
-        engine.step(end, &mut recorder);
+        step(&mut engine, end, &mut recorder);
         assert_eq!(engine.work().passes - passes, u64::from(PASSES), "nobody came or went");
         group.throughput(Throughput::Elements(u64::from(PASSES)));
         group.bench_function(format!("batch_{batch}"), |bencher| {
-            let step = |(mut engine, mut recorder, end): (Engine, Recorder, Time)| {
-                engine.step(end, &mut recorder);
+            let next = |(mut engine, mut recorder, end): (Engine, Recorder, Time)| {
+                step(&mut engine, end, &mut recorder);
                 (engine, recorder)
             };
-            bencher.iter_batched(|| decoding(batch), step, BatchSize::LargeInput);
+            bencher.iter_batched(|| decoding(batch), next, BatchSize::LargeInput);
         });
     }
     group.finish();
@@ -87,22 +95,22 @@ fn prefill(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("prefill_pass");
     for prompts in [1, 16, 128] {
         let waiting = || {
-            let mut engine = engine();
+            let (mut engine, recorder) = (engine(), recorder());
             for id in 0..prompts {
                 let tokens = 8192 / prompts as u32;
                 let ids = (0..u64::from(tokens.div_ceil(512))).map(|block| id << 32 | block);
                 let prompt = Prompt::named(tokens, ids.collect::<Vec<_>>().into_iter(), 0);
-                engine.arrive(Time::ZERO, Box::new(request(id, prompt, 100)));
+                engine.arrive(Time::ZERO, Box::new(request(id, prompt, 100)), &recorder);
             }
-            (engine, recorder())
+            (engine, recorder)
         };
         group.throughput(Throughput::Elements(prompts));
         group.bench_function(format!("prompts_{prompts}"), |bencher| {
-            let step = |(mut engine, mut recorder): (Engine, Recorder)| {
-                engine.step(Time::ZERO, &mut recorder);
+            let next = |(mut engine, mut recorder): (Engine, Recorder)| {
+                step(&mut engine, Time::ZERO, &mut recorder);
                 (engine, recorder)
             };
-            bencher.iter_batched(waiting, step, BatchSize::LargeInput);
+            bencher.iter_batched(waiting, next, BatchSize::LargeInput);
         });
     }
     group.finish();

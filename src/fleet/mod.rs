@@ -46,6 +46,7 @@ use crate::fleet::worker::Worker;
 use crate::kernel::{
     self, Account, Context, Finished, Lp, Occupancy, ParallelOptions, Span, Stopped, Time,
 };
+use crate::model::engine::EngineShape;
 use crate::model::metrics::{Recorder, Row};
 use crate::model::request::WorkerId;
 use crate::model::router::{Policy, Reads};
@@ -229,8 +230,8 @@ fn build(
 ) -> Vec<FleetLp> {
     let mut lps = vec![FleetLp::Coordinator(Box::new(Coordinator::new(spec, intake, policy)))];
     for (pool, workers) in spec.ranges() {
-        let config = Arc::new(pool.engine.clone());
-        let worker = |id| Box::new(Worker::new(WorkerId(id), Arc::clone(&config), spec, reports));
+        let shape = Arc::new(EngineShape::new(pool.engine.clone(), spec.workers()));
+        let worker = |id| Box::new(Worker::new(WorkerId(id), Arc::clone(&shape), spec, reports));
         lps.extend(workers.map(|id| FleetLp::Worker(worker(id))));
     }
     lps

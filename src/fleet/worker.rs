@@ -10,7 +10,7 @@ use crate::fleet::message::{COORDINATOR, FEEDBACK, Feedback, Message, Observed, 
 use crate::fleet::spec::{FleetSpec, Latency};
 use crate::kernel::rng::{Stream, lp_stream};
 use crate::kernel::{Context, Lp, Span, Time};
-use crate::model::engine::{Engine, EngineConfig, Outcome};
+use crate::model::engine::{Effects, Engine, EngineShape, Outcome};
 use crate::model::metrics::Recorder;
 use crate::model::planner::{Traffic, WorkerLoad};
 use crate::model::request::{Mentions, WorkerId};
@@ -35,12 +35,12 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         id: WorkerId,
-        config: Arc<EngineConfig>,
+        shape: Arc<EngineShape>,
         spec: &FleetSpec,
         reports: Reads,
     ) -> Worker {
-        let lookahead = spec.worker_lookahead(&config, reports);
-        let mut engine = Engine::new(id, config, reports.cache);
+        let lookahead = spec.worker_lookahead(&shape.config, reports);
+        let mut engine = Engine::new(id, shape, reports.cache);
         if spec.scaling.as_ref().is_some_and(|scaling| scaling.planner.reads_passes()) {
             engine.tell_passes();
         }
@@ -67,9 +67,9 @@ impl Worker {
     }
 
     /// What the Planner has not been told yet. The load is the one after the pass, without those who arrive during it.
-    fn observe(&mut self) -> Option<Box<Observed>> {
+    fn observe(&mut self, outcome: &Outcome) -> Option<Box<Observed>> {
         let told = self.told.as_mut()?;
-        let Outcome { traffic, pass, .. } = *self.engine.outcome();
+        let Outcome { traffic, pass, .. } = *outcome;
         let load = self.engine.load();
         if load == *told && traffic == Traffic::default() && pass.is_none() {
             return None;
@@ -78,30 +78,29 @@ impl Worker {
         Some(Box::new(Observed { traffic, load, pass }))
     }
 
-    fn report(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        let mut feedback = Feedback::new(self.id);
-        feedback.observed = self.observe();
-        let Outcome { end, prefilled, finished, refused, changes, .. } = self.engine.outcome();
-        feedback.changes = std::mem::take(changes);
-        if self.reports.prefilled {
-            feedback.prefilled = std::mem::take(prefilled);
+    fn report(&mut self, outcome: &mut Outcome, context: &mut Context<'_, Message, Recorder>) {
+        let (worker, reads) = (self.id, self.reports);
+        let read = |mentions: &mut Mentions, is_read| {
+            if is_read { std::mem::take(mentions) } else { Mentions::new() }
+        };
+        if reads.finished && !outcome.refused.is_empty() {
+            let finished = read(&mut outcome.refused, true);
+            self.send(context.now(), Feedback { finished, ..Feedback::new(worker) }, context);
         }
-        let mut refused_feedback = Mentions::new();
-        if self.reports.finished {
-            feedback.finished = std::mem::take(finished);
-            refused_feedback = std::mem::take(refused);
-        }
-        let end = *end;
-        if !refused_feedback.is_empty() {
-            let refused = Feedback { finished: refused_feedback, ..Feedback::new(self.id) };
-            self.send(context.now(), refused, context);
-        }
-        if !(feedback.prefilled.is_empty()
-            && feedback.finished.is_empty()
-            && feedback.changes.is_empty()
-            && feedback.observed.is_none())
-        {
-            self.send(end, feedback, context);
+        let observed = self.observe(outcome);
+        let Outcome { end, prefilled, finished, changes, .. } = outcome;
+        let is_news = !changes.is_empty()
+            || reads.prefilled && !prefilled.is_empty()
+            || reads.finished && !finished.is_empty();
+        if is_news || observed.is_some() {
+            let feedback = Feedback {
+                worker,
+                prefilled: read(prefilled, reads.prefilled),
+                finished: read(finished, reads.finished),
+                changes: std::mem::take(changes),
+                observed,
+            };
+            self.send(*end, feedback, context);
         }
     }
 
@@ -133,7 +132,8 @@ impl Lp for Worker {
         match message {
             Message::Dispatch(request) => {
                 self.events += 1;
-                if let Some(at) = self.engine.arrive(context.now(), request) {
+                let now = context.now();
+                if let Some(at) = self.engine.arrive(now, request, context.recorder()) {
                     context.wake(at, PASS);
                 }
             }
@@ -150,9 +150,11 @@ impl Lp for Worker {
 
     fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
         self.events += 1;
-        if let Some(at) = self.engine.step(context.now(), context.recorder()) {
+        let (now, mut outcome) = (context.now(), Outcome::default());
+        let effects = Effects { recorder: context.recorder(), outcome: &mut outcome };
+        if let Some(at) = self.engine.step(now, effects) {
             context.wake(at, PASS);
         }
-        self.report(context);
+        self.report(&mut outcome, context);
     }
 }

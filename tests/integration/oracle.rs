@@ -6,7 +6,9 @@ use std::sync::Arc;
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
-use fleetsim::model::engine::{DecodeKv, Engine, EngineConfig, FirstToken, PreemptionMode};
+use fleetsim::model::engine::{
+    DecodeKv, Effects, Engine, EngineConfig, EngineShape, FirstToken, Outcome, PreemptionMode,
+};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Distribution, Recorder, Row, Slo};
 use fleetsim::model::request::{Prompt, Request, RequestId, Ticket, WorkerId};
@@ -111,8 +113,9 @@ struct Fast {
     changes: Vec<(Time, Vec<(bool, u64)>)>,
 }
 
-fn run(config: &EngineConfig, arrivals: &[(Request, Vec<u64>)], notify: bool) -> Fast {
-    let mut engine = Engine::new(WorkerId(0), Arc::new(config.clone()), notify);
+fn run(shape: EngineShape, arrivals: &[(Request, Vec<u64>)], notify: bool) -> Fast {
+    let config = shape.config.clone();
+    let mut engine = Engine::new(WorkerId(0), Arc::new(shape), notify);
     let mut recorder = Recorder::new(Span::from_secs(1), Slo::default());
     let mut changes = Vec::new();
     let mut arrivals = arrivals.iter().peekable();
@@ -122,14 +125,15 @@ fn run(config: &EngineConfig, arrivals: &[(Request, Vec<u64>)], notify: bool) ->
         match (arrival, due) {
             (Some(now), next) if next.is_none_or(|next| now <= next) => {
                 let (request, _) = arrivals.next().unwrap();
-                if let Some(at) = engine.arrive(now, Box::new(request.clone())) {
+                if let Some(at) = engine.arrive(now, Box::new(request.clone()), &recorder) {
                     assert!(at >= now);
                     due = Some(at);
                 }
             }
             (_, Some(now)) => {
-                due = engine.step(now, &mut recorder);
-                let outcome = engine.outcome();
+                let mut outcome = Outcome::default();
+                let effects = Effects { recorder: &mut recorder, outcome: &mut outcome };
+                due = engine.step(now, effects);
                 let mut labels = Vec::new();
                 for change in &outcome.changes {
                     for block in change.first..change.end {
@@ -209,8 +213,11 @@ fn the_engine_does_what_the_naive_one_does() {
         let case = format!("FLEETSIM_SEED={seed}, {config:?}");
         let caught = std::panic::catch_unwind(|| {
             let naive = NaiveEngine::run(&config, &arrivals);
-            let fast = run(&config, &arrivals, notify);
-            compare(&case, &naive, &fast, notify);
+            // One of few engines, and one of many.
+            for engines in [1, 10_000] {
+                let shape = EngineShape::new(config.clone(), engines);
+                compare(&case, &naive, &run(shape, &arrivals, notify), notify);
+            }
             naive
         });
         let naive = caught.unwrap_or_else(|_| panic!("repeat with {case}"));

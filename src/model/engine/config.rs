@@ -1,5 +1,6 @@
 //! The parameters of an engine, under vLLM's names.
 
+use crate::kernel::time::Span;
 use crate::model::kv::BlockLayout;
 use crate::model::timing::{PassTimer, TimingModel};
 
@@ -86,5 +87,28 @@ impl EngineConfig {
     pub fn refuses(&self, prompt_tokens: u32) -> bool {
         self.max_model_len.is_some_and(|len| prompt_tokens >= len)
             || self.layout.blocks(prompt_tokens) > self.num_gpu_blocks
+    }
+}
+
+/// With 2 kB each for the passes of a run, a quarter of what is near in a processor's cache.
+const FEW_ENGINES: u32 = 64;
+
+/// What engines of one shape share: compiled once, and near in the processor's cache because all read it.
+#[derive(Debug)]
+pub struct EngineShape {
+    /// Its parameters.
+    pub config: EngineConfig,
+    pub(super) timer: PassTimer,
+    pub(super) shortest_pass: Span,
+    pub(super) keeps_runs: bool,
+}
+
+impl EngineShape {
+    /// Compiles the timing model for a fleet of so many engines of any shape; few keep more at hand than many do, which
+    /// changes nothing but how fast they are.
+    pub fn new(config: EngineConfig, engines: u32) -> EngineShape {
+        let timer = config.pass_timer();
+        let keeps_runs = engines <= FEW_ENGINES;
+        EngineShape { shortest_pass: timer.floor(), timer, keeps_runs, config }
     }
 }

@@ -1,7 +1,7 @@
 //! One inference engine: a scheduler, a KV pool, and forward passes back to back.
 //!
 //! The owner calls [`Engine::arrive`] when a request comes in and [`Engine::step`] at the time that either call returned
-//! last. Everything about a pass is decided when it starts, so its outcome ([`Engine::outcome`]) is known to the owner
+//! last. Everything about a pass is decided when it starts, so its outcome ([`Outcome`]) is known to the owner
 //! before the pass ends, and nothing that arrives during the pass can change it.
 //!
 //! ```text
@@ -20,22 +20,24 @@ mod decode_run;
 mod sequence;
 mod vllm;
 
-pub use config::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+pub use config::{DecodeKv, EngineConfig, EngineShape, FirstToken, PreemptionMode};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use crate::kernel::time::{Span, Time};
 use crate::model::engine::batch::{DecodeBatch, Member};
+use crate::model::engine::decode_run::{KeptRun, Run};
 use crate::model::engine::sequence::{Sequence, State};
 use crate::model::engine::vllm::Pass;
 use crate::model::kv::{CacheChanges, KvPool};
-use crate::model::metrics::{DecodeRun, Recorder, Status, Work};
+use crate::model::metrics::{Recorder, Status, Work};
 use crate::model::planner::{PassLoad, Traffic, WorkerLoad};
 use crate::model::request::{Mention, Mentions, Request, WorkerId};
-use crate::model::timing::{DecodeLoad, PassTimer, TimedPass};
+use crate::model::timing::{DecodeLoad, TimedPass};
 
 /// What one pass means to the outside; known when it starts, true when it ends.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -54,6 +56,15 @@ pub struct Outcome {
     pub traffic: Traffic,
     /// What the pass does; only if the engine is to tell ([`Engine::tell_passes`]).
     pub pass: Option<PassLoad>,
+}
+
+/// Where a step of an engine leaves its marks.
+#[derive(Debug)]
+pub struct Effects<'a> {
+    /// The measurements.
+    pub recorder: &'a mut Recorder,
+    /// What the pass that it starts means to the outside, empty until then. Stays so at the start of a decode run.
+    pub outcome: &'a mut Outcome,
 }
 
 /// What an engine is doing.
@@ -83,16 +94,14 @@ struct Gauges {
 #[derive(Debug)]
 pub struct Engine {
     id: WorkerId,
-    config: Arc<EngineConfig>,
-    timer: PassTimer,
-    shortest_pass: Span,
+    shape: Arc<EngineShape>,
     pool: KvPool,
     sequences: Slab<Sequence>,
     waiting: VecDeque<u32>,
     /// Tokens of those that wait: without any output so far, and with some.
     queued_tokens: [u64; 2],
     /// Admitted sequences, in order of admission.
-    running: Vec<u32>,
+    running: SmallVec<[u32; 4]>,
     batch: DecodeBatch,
     /// The running sequence with prompt left to compute. There is at most one, and it is the last: an incomplete prompt
     /// has used up the budget, so nobody was admitted after it.
@@ -103,16 +112,14 @@ pub struct Engine {
     blocked: bool,
     admissions: u64,
     /// Sequences with exactly one token, by slot and admission.
-    one_token: Vec<(u32, u64)>,
+    one_token: SmallVec<[(u32, u64); 1]>,
     activity: Activity,
-    /// Durations of the passes of the current run, ns.
-    run: Vec<f64>,
-    /// Whether they are known not to fall.
-    run_is_rising: bool,
-    pass: Pass,
+    /// What is known of the run that lasts.
+    run: Option<Run>,
+    /// Its passes, if they are kept.
+    kept: Option<KeptRun>,
     /// The state during the pass in flight.
     gauges: Option<Gauges>,
-    outcome: Outcome,
     /// Whether every pass is told, which rules out decode runs.
     tells_passes: bool,
     work: Work,
@@ -120,31 +127,27 @@ pub struct Engine {
 
 impl Engine {
     /// An idle engine with an empty cache. With `notify` its outcomes tell the changes of the cache.
-    pub fn new(id: WorkerId, config: Arc<EngineConfig>, notify: bool) -> Engine {
-        let caching = config.enable_prefix_caching;
-        let timer = config.pass_timer();
+    pub fn new(id: WorkerId, shape: Arc<EngineShape>, notify: bool) -> Engine {
+        let EngineConfig { layout, num_gpu_blocks, enable_prefix_caching, .. } = shape.config;
+        let keeps_runs = shape.keeps_runs;
         Engine {
             id,
-            shortest_pass: timer.floor(),
-            timer,
-            pool: KvPool::new(config.layout, config.num_gpu_blocks, caching, notify),
-            batch: DecodeBatch::new(config.layout.block_size),
-            config,
+            pool: KvPool::new(layout, num_gpu_blocks, enable_prefix_caching, notify),
+            batch: DecodeBatch::new(layout.block_size),
+            shape,
             sequences: Slab::new(),
             waiting: VecDeque::new(),
             queued_tokens: [0; 2],
-            running: Vec::new(),
+            running: SmallVec::new(),
             prefilling: None,
             stalled: 0,
             blocked: false,
             admissions: 0,
-            one_token: Vec::new(),
+            one_token: SmallVec::new(),
             activity: Activity::Idle,
-            run: Vec::new(),
-            run_is_rising: true,
-            pass: Pass::default(),
+            run: None,
+            kept: keeps_runs.then(KeptRun::default),
             gauges: None,
-            outcome: Outcome::default(),
             tells_passes: false,
             work: Work::default(),
         }
@@ -156,22 +159,28 @@ impl Engine {
     }
 
     /// Takes in a request. Says when to call [`Engine::step`], if that has changed.
-    pub fn arrive(&mut self, now: Time, request: Box<Request>) -> Option<Time> {
-        let output_limit = self.config.output_limit(request.prompt.tokens, request.output_tokens);
+    pub fn arrive(
+        &mut self,
+        now: Time,
+        request: Box<Request>,
+        recorder: &Recorder,
+    ) -> Option<Time> {
+        let output_limit =
+            self.shape.config.output_limit(request.prompt.tokens, request.output_tokens);
         let slot = self.sequences.insert(Sequence::new(request, now, output_limit)) as u32;
         let joins_next_pass = self.waiting.is_empty();
         self.waiting.push_back(slot);
         self.queue_tokens(slot, true);
         if joins_next_pass {
-            self.blocked = self.running.len() >= self.config.max_num_seqs as usize;
+            self.blocked = self.running.len() >= self.shape.config.max_num_seqs as usize;
         }
         match self.activity {
             Activity::Idle => {
                 self.activity = Activity::Pass;
                 Some(now)
             }
-            Activity::Run { start, passes, .. } if joins_next_pass && !self.blocked => {
-                let (passes, end) = self.cut(start, passes, now);
+            Activity::Run { start, end, passes } if joins_next_pass && !self.blocked => {
+                let (passes, end) = self.cut((start, end), passes, now, recorder);
                 self.activity = Activity::Run { start, end, passes };
                 Some(end)
             }
@@ -180,31 +189,20 @@ impl Engine {
     }
 
     /// Ends what is in flight and starts what follows. Says when to call again; never, while the engine is idle.
-    pub fn step(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
+    pub fn step(&mut self, now: Time, mut effects: Effects<'_>) -> Option<Time> {
         if let Activity::Run { start, end, passes } = self.activity {
-            self.finish_run((start, end), passes, recorder);
+            self.finish_run((start, end), passes, effects.recorder);
         }
         if let Some(gauges) = self.gauges.take() {
             let Gauges { start, end, running, pinned_blocks } = gauges;
-            self.sample((start, end), running, |_| pinned_blocks, recorder);
+            self.sample((start, end), running, |_| pinned_blocks, effects.recorder);
         }
-        self.outcome.prefilled.clear();
-        self.outcome.finished.clear();
-        self.outcome.refused.clear();
-        self.outcome.changes.clear();
-        self.outcome.traffic = Traffic::default();
-        self.outcome.pass = None;
-        if let Some(end) = self.start_run(now) {
+        if let Some(end) = self.start_run(now, effects.recorder) {
             return Some(end);
         }
-        let end = self.start_pass(now, recorder);
+        let end = self.start_pass(now, &mut effects);
         self.activity = if end.is_some() { Activity::Pass } else { Activity::Idle };
         end
-    }
-
-    /// What the pass started by the last step means to the outside. Empty after the start of a decode run.
-    pub fn outcome(&mut self) -> &mut Outcome {
-        &mut self.outcome
     }
 
     /// Whether it holds no request.
@@ -258,15 +256,15 @@ impl Engine {
     }
 
     /// Composes, times and completes one pass; nothing when there is no work.
-    fn start_pass(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
-        let mut pass = std::mem::take(&mut self.pass);
-        self.schedule(&mut pass, now, recorder);
+    fn start_pass(&mut self, now: Time, effects: &mut Effects<'_>) -> Option<Time> {
+        let mut pass = Pass::default();
+        self.schedule(&mut pass, now, effects);
         let end = (self.batch.size() > 0 || pass.computed > 0).then(|| {
             // A pass that only computes output again has no part that the timing model prices.
             let decode = self.decode_load(&pass);
             let TimedPass { duration, is_extrapolated } =
-                self.timer.timed_pass(pass.prefill, decode);
-            let duration = duration.max(self.shortest_pass);
+                self.shape.timer.timed_pass(pass.prefill, decode);
+            let duration = duration.max(self.shape.shortest_pass);
             let end = now + duration;
             if is_extrapolated {
                 self.work.extrapolated_passes += 1;
@@ -274,13 +272,12 @@ impl Engine {
             }
             let (running, pinned_blocks) = (self.running.len(), self.pool.pinned());
             self.gauges = Some(Gauges { start: now, end, running, pinned_blocks });
-            self.outcome.pass = self.tells_passes.then(|| pass.load(decode));
-            self.complete_pass(&pass, now, end, recorder);
+            effects.outcome.pass = self.tells_passes.then(|| pass.load(decode));
+            self.complete_pass(&pass, now, end, effects);
             end
         });
-        self.outcome.end = end.unwrap_or(now);
-        self.pool.drain_changes(&mut self.outcome.changes);
-        self.pass = pass;
+        effects.outcome.end = end.unwrap_or(now);
+        self.pool.drain_changes(&mut effects.outcome.changes);
         end
     }
 
@@ -291,52 +288,50 @@ impl Engine {
             let sequence = &self.sequences[slot as usize];
             let first = sequence.generated == 0;
             if sequence.output_limit > 0
-                && (!first || self.config.first_token == FirstToken::Decode)
+                && (!first || self.shape.config.first_token == FirstToken::Decode)
             {
                 load.requests += 1;
                 load.kv_tokens += u64::from(sequence.known());
             }
         }
-        if self.config.decode_kv == DecodeKv::Resident {
+        if self.shape.config.decode_kv == DecodeKv::Resident {
             load.kv_tokens = self.resident_tokens(0);
         }
         load
     }
 
     fn resident_tokens(&self, more_blocks: u32) -> u64 {
-        u64::from(self.pool.pinned() + more_blocks) * u64::from(self.config.layout.block_size)
+        u64::from(self.pool.pinned() + more_blocks) * u64::from(self.shape.config.layout.block_size)
     }
 
     /// Hands out the tokens of a pass, and ends who has got them all.
-    fn complete_pass(&mut self, pass: &Pass, now: Time, end: Time, recorder: &mut Recorder) {
+    fn complete_pass(&mut self, pass: &Pass, now: Time, end: Time, effects: &mut Effects<'_>) {
         self.account(1, end.since(now));
         self.work.output_tokens += u64::from(self.batch.size());
         if pass.computed > 0 {
             self.work.prefill_tokens += pass.computed;
-            recorder.series.at(now).prefill_tokens += pass.computed;
+            effects.recorder.series.at(now).prefill_tokens += pass.computed;
         }
         let regular = self.batch.size() - pass.rejoined.len() as u32;
         if regular > 0 {
-            let total = end.since(now);
-            let durations = &[total.as_ns() as f64];
-            recorder.decode_run(now, DecodeRun { durations, total, is_rising: true }, regular);
+            effects.recorder.decode_pass(end, end.since(now), regular);
         }
         for &(_, last_token) in &pass.rejoined {
-            recorder.token(end, end.since(last_token));
+            effects.recorder.token(end, end.since(last_token));
         }
         self.batch.advance(1);
         self.second_tokens(end);
         while let Some(slot) = self.batch.pop_finished() {
             self.leave_batch(slot);
-            self.finish(slot, Status::Completed, end, recorder);
+            self.finish(slot, Status::Completed, end, effects);
         }
         for &slot in &pass.completing {
-            self.complete_prompt(slot, end, recorder);
+            self.complete_prompt(slot, end, effects);
         }
     }
 
     /// All known tokens of a sequence have been computed: it gets its next one, and decodes from now on.
-    fn complete_prompt(&mut self, slot: u32, end: Time, recorder: &mut Recorder) {
+    fn complete_prompt(&mut self, slot: u32, end: Time, effects: &mut Effects<'_>) {
         let sequence = &mut self.sequences[slot as usize];
         if sequence.output_limit > 0 {
             self.work.output_tokens += 1;
@@ -344,26 +339,26 @@ impl Engine {
             match sequence.generated {
                 1 => {
                     sequence.first_token = Some(end);
-                    self.outcome.traffic.add_first_token(
+                    effects.outcome.traffic.add_first_token(
                         sequence.request.prompt.tokens,
                         sequence.first_reused,
                         end.since(sequence.request.arrival),
                     );
-                    recorder.first_token(end, end.since(sequence.request.arrival));
-                    self.outcome.prefilled.push(sequence.request.mention());
+                    effects.recorder.first_token(end, end.since(sequence.request.arrival));
+                    effects.outcome.prefilled.push(sequence.request.mention());
                     self.one_token.push((slot, sequence.admission));
                 }
                 generated => {
                     if generated == 2 {
                         sequence.second_token = Some(end);
                     }
-                    recorder.token(end, end.since(sequence.last_token));
+                    effects.recorder.token(end, end.since(sequence.last_token));
                 }
             }
             sequence.last_token = end;
         }
         if sequence.generated >= sequence.output_limit {
-            self.finish(slot, Status::Completed, end, recorder);
+            self.finish(slot, Status::Completed, end, effects);
         } else {
             self.join_batch(slot);
         }
@@ -372,7 +367,7 @@ impl Engine {
     /// Sequences with one token got their second one at `end`, unless they were left out.
     fn second_tokens(&mut self, end: Time) {
         let (sequences, epoch) = (&mut self.sequences, self.batch.epoch());
-        self.one_token.retain(|&(slot, admission)| {
+        self.one_token.retain(|&mut (slot, admission)| {
             let Some(sequence) = sequences.get_mut(slot as usize) else {
                 return false;
             };
@@ -407,7 +402,7 @@ impl Engine {
         let passes = (self.batch.epoch() - joined) as u32;
         sequence.computed += passes;
         sequence.generated += passes;
-        let blocks = self.config.layout.blocks(sequence.computed);
+        let blocks = self.shape.config.layout.blocks(sequence.computed);
         self.pool.settle(blocks, &mut sequence.holding);
         sequence.state = State::Stalled;
         member
@@ -426,18 +421,18 @@ impl Engine {
     }
 
     /// A running sequence ends.
-    fn finish(&mut self, slot: u32, status: Status, end: Time, recorder: &mut Recorder) {
+    fn finish(&mut self, slot: u32, status: Status, end: Time, effects: &mut Effects<'_>) {
         let index = self.running_index(slot);
         self.running.remove(index);
         self.blocked = false;
         let sequence = &mut self.sequences[slot as usize];
         sequence.stop_running(end);
         let decoding = sequence.first_token.map_or(Span::ZERO, |first| end.since(first));
-        self.outcome.traffic.add_completed(sequence.generated, decoding);
+        effects.outcome.traffic.add_completed(sequence.generated, decoding);
         self.pool.release(sequence.computed, None, &mut sequence.holding);
         let has_failed = status != Status::Completed;
-        self.outcome.finished.push(Mention { has_failed, ..sequence.request.mention() });
-        self.close(slot, status, end, recorder);
+        effects.outcome.finished.push(Mention { has_failed, ..sequence.request.mention() });
+        self.close(slot, status, end, effects);
     }
 
     /// A sequence joins the waiting queue, or leaves it.
@@ -448,10 +443,10 @@ impl Engine {
         if joins { *sum += tokens } else { *sum -= tokens }
     }
 
-    fn close(&mut self, slot: u32, status: Status, end: Time, recorder: &mut Recorder) {
+    fn close(&mut self, slot: u32, status: Status, end: Time, effects: &mut Effects<'_>) {
         self.work.requests += 1;
         let sequence = self.sequences.remove(slot as usize);
-        recorder.close(sequence.row(self.id, status, end));
+        effects.recorder.close(sequence.row(self.id, status, end));
     }
 
     /// The running sequences took part in `passes` passes of this total length.

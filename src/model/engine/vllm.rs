@@ -5,11 +5,13 @@
 //! needs a block and none is left, another one is preempted: it loses its blocks and goes back to the head of the
 //! queue, to compute everything again.
 
+use smallvec::SmallVec;
+
 use crate::kernel::time::{Span, Time};
 use crate::model::engine::sequence::State;
-use crate::model::engine::{Engine, PreemptionMode};
+use crate::model::engine::{Effects, Engine, PreemptionMode};
 use crate::model::kv::Hit;
-use crate::model::metrics::{Recorder, Status};
+use crate::model::metrics::Status;
 use crate::model::planner::PassLoad;
 use crate::model::request::{Mention, Request};
 use crate::model::timing::{DecodeLoad, PrefillLoad};
@@ -23,9 +25,9 @@ pub(super) struct Pass {
     /// Tokens computed as prompt.
     pub(super) computed: u64,
     /// Sequences whose known tokens are all computed with this pass.
-    pub(super) completing: Vec<u32>,
+    pub(super) completing: SmallVec<[u32; 4]>,
     /// Sequences that decode again after the budget had not reached them, and when they got their last token.
-    pub(super) rejoined: Vec<(u32, Time)>,
+    pub(super) rejoined: SmallVec<[(u32, Time); 4]>,
     preempted: bool,
 }
 
@@ -64,10 +66,10 @@ impl Pass {
 
 impl Engine {
     /// Composes a pass. Afterwards the members of the decode batch, and the pass's own lists, are who takes part.
-    pub(super) fn schedule(&mut self, pass: &mut Pass, now: Time, recorder: &mut Recorder) {
+    pub(super) fn schedule(&mut self, pass: &mut Pass, now: Time, effects: &mut Effects<'_>) {
         loop {
-            pass.start(self.config.max_num_batched_tokens);
-            self.schedule_once(pass, now, recorder);
+            pass.start(self.shape.config.max_num_batched_tokens);
+            self.schedule_once(pass, now, effects);
             // A sequence that was alone and has preempted itself is dealt with by an empty pass.
             if !(pass.preempted && self.running.is_empty()) {
                 return;
@@ -75,7 +77,7 @@ impl Engine {
         }
     }
 
-    fn schedule_once(&mut self, pass: &mut Pass, now: Time, recorder: &mut Recorder) {
+    fn schedule_once(&mut self, pass: &mut Pass, now: Time, effects: &mut Effects<'_>) {
         if self.is_regular(pass) {
             let blocks = self.batch.growth(0);
             self.pool.take_anonymous(blocks);
@@ -87,7 +89,7 @@ impl Engine {
             self.schedule_one_by_one(pass, now);
         }
         if !pass.preempted {
-            self.admit(pass, now, recorder);
+            self.admit(pass, now, effects);
         }
     }
 
@@ -112,7 +114,7 @@ impl Engine {
     fn blocks_needed(&self, slot: u32, budget: u32) -> u32 {
         let sequence = &self.sequences[slot as usize];
         let tokens = sequence.computed + self.tokens_wanted(slot, budget);
-        self.config.layout.blocks(tokens) - sequence.holding.blocks()
+        self.shape.config.layout.blocks(tokens) - sequence.holding.blocks()
     }
 
     /// The next chunk of a prompt. Its blocks are available.
@@ -134,7 +136,7 @@ impl Engine {
         sequence.computed += tokens;
         let Request { prompt, ticket, .. } = &*sequence.request;
         let named = sequence.computed.min(prompt.shared_tokens);
-        let end = self.config.layout.full_blocks(named);
+        let end = self.shape.config.layout.full_blocks(named);
         self.pool.publish(prompt, *ticket, end, &mut sequence.holding);
         if sequence.computed == sequence.known() {
             self.prefilling = None;
@@ -145,29 +147,29 @@ impl Engine {
     }
 
     /// Admits from the waiting queue.
-    fn admit(&mut self, pass: &mut Pass, now: Time, recorder: &mut Recorder) {
+    fn admit(&mut self, pass: &mut Pass, now: Time, effects: &mut Effects<'_>) {
         self.blocked = false;
         while let Some(&slot) = self.waiting.front() {
-            if self.running.len() >= self.config.max_num_seqs as usize {
+            if self.running.len() >= self.shape.config.max_num_seqs as usize {
                 self.blocked = true;
                 return;
             }
-            if self.refuse(slot, now, recorder) {
+            if self.refuse(slot, now, effects) {
                 continue;
             }
             let hit = self.look_up(slot);
-            if self.complete_unserved(slot, hit, now, recorder) {
+            if self.complete_unserved(slot, hit, now, effects) {
                 continue;
             }
             let sequence = &self.sequences[slot as usize];
-            let cached = hit.blocks * self.config.layout.block_size;
+            let cached = hit.blocks * self.shape.config.layout.block_size;
             let missing = sequence.known() - cached;
-            let needed = self.config.layout.blocks(sequence.known()) - hit.pinned;
+            let needed = self.shape.config.layout.blocks(sequence.known()) - hit.pinned;
             if needed > self.pool.available() {
                 self.blocked = true;
                 return;
             }
-            let whole = self.config.enable_chunked_prefill || missing <= pass.budget;
+            let whole = self.shape.config.enable_chunked_prefill || missing <= pass.budget;
             if pass.budget == 0 || !whole {
                 // With no prompt in this pass, the budget will be the same until somebody ends.
                 self.blocked = pass.computed == 0;
@@ -180,22 +182,22 @@ impl Engine {
     }
 
     fn look_up(&mut self, slot: u32) -> Hit {
-        if !self.config.enable_prefix_caching {
+        if !self.shape.config.enable_prefix_caching {
             return Hit::default();
         }
         let sequence = &self.sequences[slot as usize];
         // The last token is always computed, because its output is the next token; without an output it need not be.
         let useful = sequence.known() - u32::from(sequence.output_limit > 0);
-        let limit = self.config.layout.full_blocks(useful);
+        let limit = self.shape.config.layout.full_blocks(useful);
         self.pool.lookup(&sequence.request.prompt, sequence.request.id.0, limit)
     }
 
     fn start_prompt(&mut self, slot: u32, hit: Hit, now: Time, pass: &mut Pass) {
         let sequence = &mut self.sequences[slot as usize];
         self.pool.pin(hit, &mut sequence.holding);
-        let cached = hit.blocks * self.config.layout.block_size;
+        let cached = hit.blocks * self.shape.config.layout.block_size;
         let tokens = (sequence.known() - cached).min(pass.budget);
-        let blocks = self.config.layout.blocks(cached + tokens) - hit.blocks;
+        let blocks = self.shape.config.layout.blocks(cached + tokens) - hit.blocks;
         self.pool.take(blocks, &mut sequence.holding);
         self.admissions += 1;
         sequence.admission = self.admissions;
@@ -215,27 +217,27 @@ impl Engine {
     }
 
     /// Ends a waiting sequence that no pass can ever serve.
-    fn refuse(&mut self, slot: u32, now: Time, recorder: &mut Recorder) -> bool {
+    fn refuse(&mut self, slot: u32, now: Time, effects: &mut Effects<'_>) -> bool {
         let never_fits_budget = self.never_fits_budget(slot);
         let sequence = &self.sequences[slot as usize];
         let new = sequence.admitted.is_none();
-        let outgrown = self.config.layout.blocks(sequence.known()) > self.pool.capacity();
-        let refused = new && self.config.refuses(sequence.request.prompt.tokens);
+        let outgrown = self.shape.config.layout.blocks(sequence.known()) > self.pool.capacity();
+        let refused = new && self.shape.config.refuses(sequence.request.prompt.tokens);
         if !(refused || outgrown || never_fits_budget) {
             return false;
         }
         let status = if new { Status::Rejected } else { Status::Aborted };
-        self.end_waiting(status, now, recorder);
+        self.end_waiting(status, now, effects);
         true
     }
 
     /// Without chunked prefill, a prompt that exceeds an otherwise empty pass waits for ever.
     fn never_fits_budget(&mut self, slot: u32) -> bool {
-        if self.config.enable_chunked_prefill || !self.running.is_empty() {
+        if self.shape.config.enable_chunked_prefill || !self.running.is_empty() {
             return false;
         }
-        let cached = self.look_up(slot).blocks * self.config.layout.block_size;
-        self.sequences[slot as usize].known() - cached > self.config.max_num_batched_tokens
+        let cached = self.look_up(slot).blocks * self.shape.config.layout.block_size;
+        self.sequences[slot as usize].known() - cached > self.shape.config.max_num_batched_tokens
     }
 
     /// Ends a request that wants no output and whose prompt is cached in full.
@@ -244,30 +246,30 @@ impl Engine {
         slot: u32,
         hit: Hit,
         now: Time,
-        recorder: &mut Recorder,
+        effects: &mut Effects<'_>,
     ) -> bool {
         let sequence = &mut self.sequences[slot as usize];
-        let cached = hit.blocks * self.config.layout.block_size;
+        let cached = hit.blocks * self.shape.config.layout.block_size;
         if sequence.output_limit > 0 || cached < sequence.known() {
             return false;
         }
         (sequence.admitted, sequence.reused, sequence.first_reused) = (Some(now), cached, cached);
         self.work.prompt_tokens += u64::from(sequence.request.prompt.tokens);
         self.work.reused_tokens += u64::from(cached);
-        self.end_waiting(Status::Completed, now, recorder);
+        self.end_waiting(Status::Completed, now, effects);
         true
     }
 
-    fn end_waiting(&mut self, status: Status, now: Time, recorder: &mut Recorder) {
+    fn end_waiting(&mut self, status: Status, now: Time, effects: &mut Effects<'_>) {
         let slot = self.waiting.pop_front().expect("somebody waits");
         self.queue_tokens(slot, false);
         if status == Status::Completed {
-            self.outcome.traffic.add_completed(0, Span::ZERO);
+            effects.outcome.traffic.add_completed(0, Span::ZERO);
         }
         let mention = self.sequences[slot as usize].request.mention();
         let has_failed = status != Status::Completed;
-        self.outcome.refused.push(Mention { has_failed, ..mention });
-        self.close(slot, status, now, recorder);
+        effects.outcome.refused.push(Mention { has_failed, ..mention });
+        self.close(slot, status, now, effects);
     }
 
     /// The running sequences, one by one, because budget or blocks do not suffice for all.
@@ -277,7 +279,7 @@ impl Engine {
             let slot = self.running[index];
             let needed = self.blocks_needed_any(slot, pass.budget);
             if needed > self.pool.available() {
-                let victim = match self.config.preemption_mode {
+                let victim = match self.shape.config.preemption_mode {
                     PreemptionMode::Lifo => self.running.len() - 1,
                     PreemptionMode::Fifo => 0,
                 };
@@ -313,7 +315,7 @@ impl Engine {
         match sequence.state {
             State::Decoding { joined } => {
                 let computed = u64::from(sequence.computed) + self.batch.epoch() - joined;
-                u32::from(computed.is_multiple_of(u64::from(self.config.layout.block_size)))
+                u32::from(computed.is_multiple_of(u64::from(self.shape.config.layout.block_size)))
             }
             _ => self.blocks_needed(slot, budget),
         }
@@ -347,7 +349,7 @@ impl Engine {
                     // The token it would have computed has its block, and counts as computed for the cache.
                     pass.budget += 1;
                     sequence.computed += 1;
-                    let blocks = self.config.layout.blocks(sequence.computed);
+                    let blocks = self.shape.config.layout.blocks(sequence.computed);
                     self.pool.settle(blocks, &mut sequence.holding);
                 }
             }

@@ -40,12 +40,15 @@ pub struct Hit {
     pub pinned: u32,
 }
 
+/// Extents in order; mostly the cached part of a prompt and the rest of it.
+type ExtentIds = SmallVec<[u32; 4]>;
+
 /// What one sequence holds in the pool.
 #[derive(PartialEq, Eq, Default, Debug)]
 pub struct Holding {
     /// Extents with a cacheable identity, from the first block on. An entry stands for itself and the pieces cut off
     /// its front since, as far as the entry before it ends.
-    extents: Vec<u32>,
+    extents: ExtentIds,
     /// How many blocks those are.
     shared: u32,
     /// Blocks beyond them: not complete yet, or of no use to anybody else.
@@ -237,7 +240,7 @@ impl KvPool {
             self.cached += full - holding.shared;
             let first = holding.shared;
             if let Some(request) = resumes {
-                let mut ids = Vec::new();
+                let mut ids = ExtentIds::new();
                 self.insert(&Owner::Request(request), first, full, 0, &mut ids);
                 for id in ids.into_iter().rev() {
                     self.extents.append_unreferenced(id);
@@ -281,7 +284,7 @@ impl KvPool {
         first: u32,
         end: u32,
         references: u32,
-        ids: &mut Vec<u32>,
+        ids: &mut ExtentIds,
     ) -> u32 {
         let mut at = first;
         while at < end {

@@ -1,6 +1,7 @@
 //! The distribution of a time over requests or tokens, in constant memory.
 
 use hdrhistogram::Histogram;
+use smallvec::SmallVec;
 
 /// The longest time a histogram tells apart from longer ones: 2^53 ns, 104 days.
 const NS_MAX: u64 = 1 << 53;
@@ -14,6 +15,17 @@ pub struct Distribution {
     histogram: Histogram<u64>,
     sum: u128,
     sum_of_squares: u128,
+    min: u64,
+    max: u64,
+}
+
+/// Values of one distribution, summed up so that they can be added later.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// A value of each bucket of the histogram, and how many values are in there.
+    buckets: SmallVec<[(u64, u64); 2]>,
+    total: u64,
+    squares: u128,
     min: u64,
     max: u64,
 }
@@ -47,19 +59,23 @@ impl Distribution {
         }
     }
 
-    /// Adds every one of `values`, whole numbers below 2^53 that do not fall and add up to `total`, each `count` times.
+    /// Sums up `values`, whole numbers below 2^53 that do not fall and add up to `total`. Only the bounds of this
+    /// distribution matter, not what is in it.
     ///
-    /// Neighbouring decode passes take almost the same time, so a run of them needs one update of the histogram or two.
+    /// Neighbouring decode passes take almost the same time, so a run of them is in one bucket of the histogram or in two.
     /// Sums are exact: squares are taken of the distances to the first value, which are small.
-    pub fn record_rising(&mut self, values: &[f64], total: u64, count: u64) {
+    pub fn summarise(&self, values: &[f64], total: u64) -> Summary {
         debug_assert!(values.is_sorted());
-        let (Some(&first), Some(&last)) = (values.first(), values.last()) else { return };
+        let mut buckets = SmallVec::new();
+        let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
+            return Summary { buckets, total: 0, squares: 0, min: u64::MAX, max: 0 };
+        };
         let mut left = values;
         while let Some(&value) = left.first() {
             let high = self.histogram.highest_equivalent(value as u64) as f64;
             let inside =
                 if last <= high { left.len() } else { left.partition_point(|&v| v <= high) };
-            self.histogram.saturating_record_n(value as u64, inside as u64 * count);
+            buckets.push((value as u64, inside as u64));
             left = &left[inside..];
         }
         let spread = last - first;
@@ -71,10 +87,18 @@ impl Distribution {
         } else {
             values.iter().map(|&value| u128::from(value as u64).pow(2)).sum()
         };
-        self.sum += u128::from(total) * u128::from(count);
-        self.sum_of_squares += squares * u128::from(count);
-        self.min = self.min.min(first as u64);
-        self.max = self.max.max(last as u64);
+        Summary { buckets, total, squares, min: first as u64, max: last as u64 }
+    }
+
+    /// Adds every value of a summary `count` times.
+    pub fn add(&mut self, summary: &Summary, count: u64) {
+        for &(value, values) in &summary.buckets {
+            self.histogram.saturating_record_n(value, values * count);
+        }
+        self.sum += u128::from(summary.total) * u128::from(count);
+        self.sum_of_squares += summary.squares * u128::from(count);
+        self.min = self.min.min(summary.min);
+        self.max = self.max.max(summary.max);
     }
 
     /// How many values there are.
@@ -216,7 +240,7 @@ mod tests {
                     one.record(value, 3);
                 }
                 let floats: Vec<f64> = part.iter().map(|&value| value as f64).collect();
-                run.record_rising(&floats, part.iter().sum(), 3);
+                run.add(&run.summarise(&floats, part.iter().sum()), 3);
             }
             let facts = |d: &Distribution| (d.count(), d.sum, d.sum_of_squares, d.min, d.max);
             assert_eq!(facts(&one), facts(&run));

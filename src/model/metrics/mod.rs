@@ -17,7 +17,7 @@ mod totals;
 pub use class::ClassFigures;
 pub use collector::Collector;
 pub use digest::RowDigest;
-pub use distribution::Distribution;
+pub use distribution::{Distribution, Summary};
 pub use row::{Row, Status};
 pub use series::{Interval, LoadSpread, Series};
 pub use slo::Slo;
@@ -177,18 +177,31 @@ impl Recorder {
         self.series.at(time).output_tokens += 1;
     }
 
+    /// In a pass that took so long until `end`, each of `requests` requests got a token after a gap of the pass's length.
+    pub fn decode_pass(&mut self, end: Time, duration: Span, requests: u32) {
+        self.itl.record(duration.as_ns(), u64::from(requests));
+        self.series.at(end).output_tokens += u64::from(requests);
+    }
+
     /// In consecutive passes of these durations (whole ns), the first of which starts at `start`, each of `requests`
     /// requests got a token after a gap of the pass's length.
     pub fn decode_run(&mut self, start: Time, run: DecodeRun<'_>, requests: u32) {
         let requests = u64::from(requests);
         if run.is_rising {
-            self.itl.record_rising(run.durations, run.total.as_ns(), requests);
+            let times = self.itl.summarise(run.durations, run.total.as_ns());
+            self.itl.add(&times, requests);
         } else {
             for &duration in run.durations {
                 self.itl.record(duration as u64, requests);
             }
         }
         self.series.add_tokens(start, run.durations, run.total, requests);
+    }
+
+    /// The same for passes that have been summed up, in one interval of the time series, that of `end`.
+    pub fn summed_run(&mut self, end: Time, times: &Summary, passes: u64, requests: u32) {
+        self.itl.add(times, u64::from(requests));
+        self.series.at(end).output_tokens += passes * u64::from(requests);
     }
 
     /// A request has ended.

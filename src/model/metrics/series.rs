@@ -247,6 +247,11 @@ impl Series {
         }
     }
 
+    /// Whether two times are in one interval.
+    pub fn is_within(&self, start: Time, end: Time) -> bool {
+        end < self.end_of(start)
+    }
+
     fn number_of(&self, time: Time) -> usize {
         (time.as_ns() / self.length.as_ns()) as usize
     }
