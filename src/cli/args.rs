@@ -36,9 +36,9 @@ pub(super) enum Command {
 }
 
 /// Where timing tables are, beside those that are built in.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Default, Debug)]
 pub(super) struct TablesOption {
-    /// A directory of more timing tables; one of them comes before a built-in one of the same name.
+    /// A directory of more timing tables; one of them comes before a built-in one of the same name [timing.dir].
     #[arg(long, value_name = "DIR")]
     pub timing_dir: Option<PathBuf>,
 }
@@ -209,6 +209,9 @@ pub(super) struct FleetOptions {
     /// Let requests arrive X times faster [workload.speedup].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub speedup: Option<String>,
+
+    #[command(flatten)]
+    pub tables: TablesOption,
 }
 
 /// Options that say where results go.
@@ -222,8 +225,8 @@ pub(super) struct OutputOptions {
     #[arg(long)]
     pub force: bool,
 
-    /// Print nothing but errors.
-    #[arg(short, long, conflicts_with = "json")]
+    /// Print nothing but errors, and with --json the JSON.
+    #[arg(short, long)]
     pub quiet: bool,
 
     /// Print JSON instead of a table.
@@ -250,6 +253,9 @@ pub(super) struct RunOptions {
 pub(super) struct SweepOptions {
     #[command(flatten)]
     pub workload: WorkloadOptions,
+
+    #[command(flatten)]
+    pub tables: TablesOption,
 
     /// Vary a key over values, such as router.policy=kv,random; repeatable, the last key varies fastest.
     #[arg(long, value_name = "KEY=V1,V2")]
@@ -322,6 +328,7 @@ impl SweepOptions {
     /// See [`TraceOptions::overrides`].
     pub(super) fn overrides(&self) -> Vec<(String, String)> {
         let mut overrides = Overrides::default();
+        overrides.tables(&self.tables);
         overrides.workload(&self.workload);
         overrides.0
     }
@@ -374,7 +381,13 @@ impl Overrides {
         self.text("--router", "router.policy", options.router.as_deref());
         self.value("--concurrency", "workload.concurrency", options.concurrency.as_deref());
         self.value("--speedup", "workload.speedup", options.speedup.as_deref());
+        self.tables(&options.tables);
         self.workload(&options.workload);
+    }
+
+    fn tables(&mut self, options: &TablesOption) {
+        let dir = options.timing_dir.as_ref().map(|dir| dir.to_string_lossy());
+        self.text("--timing-dir", "timing.dir", dir.as_deref());
     }
 
     fn workload(&mut self, options: &WorkloadOptions) {

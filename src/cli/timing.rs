@@ -8,8 +8,10 @@ use serde_json::json;
 use crate::cli::args::TimingCommand;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
+use crate::io::config::Catalog;
 use crate::io::files::ResultDir;
 use crate::io::timing::{Accuracy, Entry, Errors, Import, Library, Measurement, Memory};
+use crate::model::deployment::Doubt;
 use crate::report::{TimingTable, pass_times, timing_charts, write_columns};
 
 /// A table that is wrong by more on average is not good enough.
@@ -158,32 +160,62 @@ fn plot(library: &Library, name: &str, output: &Path, force: bool) -> Result<(),
     print(|out| writeln!(out, "plots in {}", path.display()))
 }
 
+/// What is known of a table that was checked.
+struct Checked {
+    name: String,
+    accuracy: Accuracy,
+    /// What cannot be or can hardly be, if the catalog knows its GPU and its model.
+    doubt: Option<Doubt>,
+}
+
+impl Checked {
+    fn new(measurement: &Measurement, catalog: &Catalog) -> Checked {
+        let Measurement { table, .. } = measurement;
+        let deployment = catalog.deployment(table.identity());
+        Checked {
+            name: table.identity().to_string(),
+            accuracy: Accuracy::of(measurement),
+            doubt: deployment.and_then(|deployment| deployment.doubt(table)),
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        errors(&self.accuracy).iter().any(|(_, errors)| errors.is_some_and(|e| e.mean > MEAN_MAX))
+    }
+}
+
+/// That all of these tables are good enough.
+fn verdict(checked: &[Checked]) -> Result<(), Exit> {
+    let doubtful = checked.iter().find_map(|one| Some((&one.name, one.doubt.as_ref()?)));
+    if let Some((name, doubt)) = doubtful {
+        return Err(Exit::Input(format!("{name}: {doubt}")));
+    }
+    let off = checked.iter().filter(|one| one.is_off()).map(|one| &*one.name);
+    let off: Vec<&str> = off.collect();
+    if off.is_empty() {
+        return Ok(());
+    }
+    let limit = MEAN_MAX * 100.0;
+    Err(Exit::Input(format!("off by more than {limit} % on average: {}", off.join(", "))))
+}
+
 fn check(library: &Library, words: &[String], json: bool) -> Result<(), Exit> {
-    let mut checked = Vec::new();
+    let (catalog, mut checked) = (Catalog::shipped(), Vec::new());
     for entry in matching(library, words)? {
         if interrupt::is_requested() {
             return Err(Exit::Interrupted);
         }
-        let accuracy = Accuracy::of(&library.load(entry)?);
-        checked.push((entry.name.to_string(), accuracy));
+        checked.push(Checked::new(&library.load(entry)?, &catalog));
     }
     print(|out| {
         if json {
-            let tables = checked.iter().map(|(name, accuracy)| to_json(name, accuracy));
+            let tables = checked.iter().map(to_json);
             serde_json::to_writer_pretty(&mut *out, &tables.collect::<Vec<_>>())?;
             return writeln!(out);
         }
         write_checked(out, &checked)
     })?;
-    let is_bad = |(_, accuracy): &&(String, Accuracy)| {
-        errors(accuracy).iter().any(|(_, errors)| errors.is_some_and(|e| e.mean > MEAN_MAX))
-    };
-    let bad: Vec<&str> = checked.iter().filter(is_bad).map(|(name, _)| &**name).collect();
-    if bad.is_empty() {
-        return Ok(());
-    }
-    let limit = MEAN_MAX * 100.0;
-    Err(Exit::Input(format!("off by more than {limit} % on average: {}", bad.join(", "))))
+    verdict(&checked)
 }
 
 /// The questions a table is asked, with what comes out.
@@ -197,7 +229,8 @@ fn errors(accuracy: &Accuracy) -> [(&'static str, Option<Errors>); 5] {
     ]
 }
 
-fn to_json(name: &str, accuracy: &Accuracy) -> serde_json::Value {
+fn to_json(checked: &Checked) -> serde_json::Value {
+    let Checked { name, accuracy, doubt } = checked;
     let figures = errors(accuracy).map(|(question, errors)| {
         let errors = errors.map(|Errors { count, mean, p95, max }| {
             json!({ "count": count, "mean": mean, "p95": p95, "max": max })
@@ -208,12 +241,13 @@ fn to_json(name: &str, accuracy: &Accuracy) -> serde_json::Value {
     let mut value = serde_json::Map::from_iter(figures);
     value.insert("name".to_owned(), json!(name));
     value.insert("falls".to_owned(), falls.collect());
+    value.insert("doubt".to_owned(), json!(doubt.as_ref().map(ToString::to_string)));
     value.into()
 }
 
-fn write_checked(out: &mut impl Write, checked: &[(String, Accuracy)]) -> io::Result<()> {
+fn write_checked(out: &mut impl Write, checked: &[Checked]) -> io::Result<()> {
     let percent = |share: f64| format!("{:.2}", share * 100.0);
-    let rows = checked.iter().map(|(name, accuracy)| {
+    let rows = checked.iter().map(|Checked { name, accuracy, .. }| {
         let cells = errors(accuracy).map(|(_, errors)| {
             errors.map_or("-".to_owned(), |Errors { mean, p95, max, .. }| {
                 [mean, p95, max].map(percent).join(" / ")
@@ -233,7 +267,7 @@ fn write_checked(out: &mut impl Write, checked: &[(String, Accuracy)]) -> io::Re
         "falls",
     ];
     write_columns(out, &header, rows)?;
-    let columns: Vec<_> = checked.iter().map(|(_, accuracy)| errors(accuracy)).collect();
+    let columns: Vec<_> = checked.iter().map(|one| errors(&one.accuracy)).collect();
     for column in 0..columns.first().map_or(0, |errors| errors.len()) {
         let means = columns.iter().filter_map(|errors| Some(errors[column].1?.mean));
         let mut means: Vec<f64> = means.collect();
@@ -244,7 +278,10 @@ fn write_checked(out: &mut impl Write, checked: &[(String, Accuracy)]) -> io::Re
             writeln!(out, "{question}: median of means {median} %, worst {worst} %")?;
         }
     }
-    for (name, accuracy) in checked {
+    for Checked { name, accuracy, doubt } in checked {
+        if let Some(doubt) = doubt {
+            writeln!(out, "{name}: {doubt}")?;
+        }
         for fall in accuracy.falls.iter().take(FALLS_SHOWN) {
             writeln!(out, "{name}: falls by {} % of the pass: {}", percent(fall.share), fall.at)?;
         }
@@ -257,10 +294,11 @@ fn write_checked(out: &mut impl Write, checked: &[(String, Accuracy)]) -> io::Re
 
 fn import(stem: &Path, directory: &Path, name: Option<&str>, force: bool) -> Result<(), Exit> {
     let import = Import::read(stem, name)?;
+    let checked = [Checked::new(import.measurement(), &Catalog::shipped())];
+    verdict(&checked)?;
     let stored: PathBuf = import.store(directory, force)?;
-    let accuracy = Accuracy::of(import.measurement());
     print(|out| {
         writeln!(out, "{} is in {}", import.name(), stored.display())?;
-        write_checked(out, &[(import.name().to_string(), accuracy)])
+        write_checked(out, &checked)
     })
 }

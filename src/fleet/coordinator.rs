@@ -13,6 +13,12 @@ use crate::model::metrics::{Recorder, Row, Status};
 use crate::model::request::{Request, Ticket};
 use crate::model::router::{Admitted, Policy, QueueOrder, RouterQueue};
 
+/// So many requests come or go in one event; then the observer may be heard before the rest of them.
+const REQUESTS_AT_ONCE: u32 = 256;
+
+/// More round trips than this in one instant are taken for a loop without end, before an event key has no room for them.
+const ROUND_TRIPS_MAX: u16 = 60_000;
+
 /// The front end of a fleet.
 pub(super) struct Coordinator {
     intake: Intake,
@@ -29,6 +35,8 @@ pub(super) struct Coordinator {
     load: Load,
     dispatch: Latency,
     in_flight: u64,
+    /// The instant that does not end, if there is one.
+    endless: Option<Time>,
     rng: Stream,
 }
 
@@ -53,6 +61,7 @@ impl Coordinator {
             load: spec.load,
             dispatch: spec.control_plane.dispatch,
             in_flight: 0,
+            endless: None,
             rng: lp_stream(spec.seed, COORDINATOR, 0),
         }
     }
@@ -60,6 +69,11 @@ impl Coordinator {
     /// Where its requests come from.
     pub(super) fn intake(&mut self) -> &mut Intake {
         &mut self.intake
+    }
+
+    /// The instant that the run did not get beyond, if there is one.
+    pub(super) fn endless(&self) -> Option<Time> {
+        self.endless
     }
 
     /// Who lets workers come and go, if anybody does.
@@ -104,13 +118,20 @@ impl Coordinator {
     /// what comes next.
     fn admit(&mut self, context: &mut Context<'_, Message, Recorder>) {
         self.sample_queue(context);
-        self.release_queue(context);
-        self.expire(context);
+        let mut left = REQUESTS_AT_ONCE;
+        self.release_queue(&mut left, context);
+        self.expire(&mut left, context);
         let mut next = None;
         loop {
+            if left == 0 {
+                context.go_on();
+                return;
+            }
+            left -= 1;
             let (now, in_flight) = (context.now(), self.in_flight);
             match self.intake.next(now, self.load, in_flight, context.recorder()) {
                 Next::Due => self.arrive(context),
+                Next::Again => {}
                 Next::At(time) => {
                     next = Some(time);
                     break;
@@ -163,9 +184,12 @@ impl Coordinator {
     }
 
     /// Turns away who has waited as long as anybody may.
-    fn expire(&mut self, context: &mut Context<'_, Message, Recorder>) {
+    fn expire(&mut self, left: &mut u32, context: &mut Context<'_, Message, Recorder>) {
         let now = context.now();
-        while let Some(request) = self.queue.as_mut().and_then(|queue| queue.expire(now)) {
+        while *left > 0
+            && let Some(request) = self.queue.as_mut().and_then(|queue| queue.expire(now))
+        {
+            *left -= 1;
             if let Some(door) = &mut self.door {
                 door.leave_queue(&request);
             }
@@ -188,10 +212,12 @@ impl Coordinator {
         self.intake.turned_away(now, request);
     }
 
-    fn release_queue(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        while !self.is_busy()
+    fn release_queue(&mut self, left: &mut u32, context: &mut Context<'_, Message, Recorder>) {
+        while *left > 0
+            && !self.is_busy()
             && let Some(request) = self.queue.as_mut().and_then(RouterQueue::pop)
         {
+            *left -= 1;
             if let Some(door) = &mut self.door {
                 door.leave_queue(&request);
             }
@@ -249,7 +275,7 @@ impl Lp for Coordinator {
         self.intake.read(context.recorder());
         let first = match self.intake.next(Time::ZERO, self.load, 0, context.recorder()) {
             Next::At(time) => time,
-            Next::Due | Next::Nothing => Time::ZERO,
+            Next::Due | Next::Again | Next::Nothing => Time::ZERO,
         };
         let next = self.scaler.as_mut().map_or(Time::NEVER, |scaler| scaler.next());
         context.wake(first.min(next), ARRIVAL);
@@ -270,6 +296,11 @@ impl Lp for Coordinator {
     }
 
     fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
+        if context.round() > ROUND_TRIPS_MAX {
+            self.endless = Some(context.now());
+            context.recorder().halt = true;
+            return;
+        }
         self.scale(context);
         self.admit(context);
     }

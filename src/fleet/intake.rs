@@ -25,6 +25,8 @@ pub(super) enum Next {
     At(Time),
     /// None comes, unless something happens.
     Nothing,
+    /// Much has happened: to be asked again at the same time.
+    Again,
 }
 
 impl Intake {

@@ -96,6 +96,11 @@ pub enum RunError {
     Sink(io::Error),
     /// The source of requests broke off.
     Source(SourceError),
+    /// Requests come and go in one instant, again and again: neither they nor what they bring about takes any time.
+    Endless {
+        /// The instant.
+        time: Time,
+    },
     /// A bug in the simulator: its books do not balance.
     LawBroken {
         /// What does not hold.
@@ -129,6 +134,11 @@ impl fmt::Display for RunError {
             RunError::Halted => f.write_str("the run was interrupted"),
             RunError::Sink(error) => write!(f, "the results cannot be written: {error}"),
             RunError::Source(error) => write!(f, "{error}"),
+            RunError::Endless { time } => write!(
+                f,
+                "at {time} of virtual time tens of thousands of requests come and end one after the other, and no time \
+                 passes; set control_plane.dispatch_latency or control_plane.feedback_latency above 0"
+            ),
             RunError::LawBroken { law, seed } => {
                 write!(f, "the books of the run do not balance, seed {seed}: {law}")
             }
@@ -185,6 +195,9 @@ pub fn run(
     let skipped = coordinator.intake().skipped();
     if let Some(error) = coordinator.intake().error() {
         return Err(RunError::Source(error));
+    }
+    if let Some(time) = coordinator.endless() {
+        return Err(RunError::Endless { time });
     }
     let finished = result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,

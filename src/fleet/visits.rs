@@ -23,6 +23,9 @@ use crate::model::session::{
 };
 use crate::model::workload::{SessionSource, SourceError};
 
+/// So many sessions open, or tries time out, before the front end is asked whether to go on.
+const STEPS_AT_ONCE: u32 = 256;
+
 /// How many sessions pass between two questions how far the source has come.
 const SESSIONS_PER_FRACTION: u64 = 256;
 
@@ -129,8 +132,10 @@ impl Visits {
 
     /// Lets clients lose patience and sessions open as far as that is due, and says when the next call is to be made.
     pub(super) fn next(&mut self, now: Time, recorder: &mut Recorder) -> Next {
-        self.time_out(now);
-        let opening = self.open(now, recorder);
+        if !self.time_out(now) || !self.open(now, recorder) {
+            return Next::Again;
+        }
+        let opening = self.next.as_ref().filter(|_| self.limit.is_none()).map(|next| next.at);
         let call = self.next_call().map(|(at, _)| at);
         if call.is_some_and(|at| at <= now) {
             return Next::Due;
@@ -146,21 +151,21 @@ impl Visits {
         }
     }
 
-    /// Opens what is due; says when the next one is.
-    fn open(&mut self, now: Time, recorder: &mut Recorder) -> Option<Time> {
-        loop {
-            let at = self.next.as_ref()?.at;
-            match self.limit {
-                None if at > now => return Some(at),
-                Some(limit) if self.sessions.live() as u64 >= limit => return None,
-                _ => {}
-            }
-            let number = self.sessions.open(now, self.next.take()?);
+    /// Opens what is due; says whether it got through.
+    fn open(&mut self, now: Time, recorder: &mut Recorder) -> bool {
+        for _ in 0..STEPS_AT_ONCE {
+            let is_due = |next: &mut Opening| match self.limit {
+                None => next.at <= now,
+                Some(limit) => (self.sessions.live() as u64) < limit,
+            };
+            let Some(next) = self.next.take_if(is_due) else { return true };
+            let number = self.sessions.open(now, next);
             if number.is_multiple_of(SESSIONS_PER_FRACTION) {
                 recorder.fraction = self.source.fraction();
             }
             self.read(recorder);
         }
+        false
     }
 
     /// When the next call is to be made, and whether it is one that failed before.
@@ -210,9 +215,10 @@ impl Visits {
         }
     }
 
-    /// Ends tries that have waited too long, and forgets deadlines that matter no more.
-    fn time_out(&mut self, now: Time) {
-        while let Some(&Reverse((at, id, tries))) = self.deadlines.peek() {
+    /// Ends tries that have waited too long, and forgets deadlines that matter no more; says whether it got through.
+    fn time_out(&mut self, now: Time) -> bool {
+        for _ in 0..STEPS_AT_ONCE {
+            let Some(&Reverse((at, id, tries))) = self.deadlines.peek() else { return true };
             let Some((call, _)) =
                 self.sessions.call(id).filter(|(call, _)| call.client.is_under_way(tries))
             else {
@@ -227,13 +233,14 @@ impl Visits {
                 continue;
             }
             if at > now {
-                break;
+                return true;
             }
             self.deadlines.pop();
             let next =
                 call.client.timed_out(now, tries, &self.client, &mut self.clients, &mut self.rng);
             self.after_failure(id, next);
         }
+        false
     }
 
     fn after_failure(&mut self, id: CallId, next: session::Next) {

@@ -154,6 +154,21 @@ impl<M, R> Context<'_, M, R> {
         *self.wake = self.next_key(at, class);
     }
 
+    /// Plans the next wake as a part of the one being handled: at once, before anything else at this instant. For a wake
+    /// with so much to do that the observer should be heard in between.
+    pub fn go_on(&mut self) {
+        let (now, round, class) = (self.now(), self.key.round(), self.key.class());
+        *self.sequence = self.sequence.wrapping_add(1);
+        let key = EventKey::new(now, round, class, self.id, *self.sequence);
+        // The count of events may begin anew in between.
+        *self.wake = if key > self.key { key } else { self.next_key(now, class) };
+    }
+
+    /// How many zero-latency round trips have led to the event being handled, within its instant.
+    pub fn round(&self) -> u16 {
+        self.key.round()
+    }
+
     /// Takes back the planned wake.
     pub fn sleep(&mut self) {
         *self.wake = EventKey::MAX;

@@ -128,6 +128,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::lp::{Class, Context};
     use crate::kernel::sync::{AtomicU32, Ordering};
     use crate::kernel::time::Span;
     use crate::kernel::toys::{self, Digest};
@@ -196,6 +197,50 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Sends itself a message, then works in parts that follow each other at once.
+    struct Parts {
+        left: u32,
+        received: Option<u32>,
+    }
+
+    impl Lp for Parts {
+        type Message = ();
+        type Recorder = ();
+
+        fn lookahead(&self) -> Span {
+            Span::ZERO
+        }
+
+        fn start(&mut self, context: &mut Context<'_, (), ()>) {
+            context.wake(Time::from_ns(5), Class::new(1));
+        }
+
+        fn receive(&mut self, (): (), _: &mut Context<'_, (), ()>) {
+            self.received = Some(self.left);
+        }
+
+        fn wake(&mut self, context: &mut Context<'_, (), ()>) {
+            assert_eq!((context.now(), context.round()), (Time::from_ns(5), 0));
+            context.send(LpId::new(0), context.now(), Class::new(2), ());
+            self.left -= 1;
+            if self.left > 0 {
+                context.go_on();
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_on_comes_before_everything_else_and_can_be_stopped() {
+        let mut lps = [Parts { left: 5000, received: None }];
+        let stopped = run(&mut lps, &mut (), &stop_after(3));
+        assert!(matches!(stopped, Err(Stopped::Halted)));
+        assert_eq!((lps[0].left, lps[0].received), (5000 - 3 * 1024, None));
+        let mut lps = [Parts { left: 5000, received: None }];
+        let finished = run(&mut lps, &mut (), &stop_after(u32::MAX)).unwrap();
+        assert_eq!((finished.events, finished.end), (10_000, Time::from_ns(5)));
+        assert_eq!((lps[0].left, lps[0].received), (0, Some(0)));
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn mistakes_are_named() {
         ),
         (
             "[admission]\nqueue_limit = -1\n",
-            "x.toml:2:15: admission.queue_limit is -1, but has to be a whole number, zero or more",
+            "x.toml:2:15: admission.queue_limit is -1, but has to be a whole number, 0 or more",
         ),
         (
             "[admission]\nmax_queue = 1\n",
@@ -98,6 +98,14 @@ fn mistakes_are_named() {
         (
             "[classes.a]\nshare = 1.0\nslo = { tftt = \"1s\" }\n",
             "unknown key classes.a.slo.tftt; did you mean classes.a.slo.ttft?",
+        ),
+        (
+            "[classes.a]\nshare = 1.0\nslo = { e2e = \"0s\" }\n",
+            "x.toml:3:15: classes.a.slo.e2e is \"0s\", but has to be a time above 0",
+        ),
+        (
+            "[classes.a]\nshare = 1.0\npriority = 3000000000\n",
+            "x.toml:3:12: classes.a.priority is 3000000000, but has to be a whole number from -2147483648 to 2147483647",
         ),
     ] {
         fs::write(folder.path().join("x.toml"), toml).unwrap();

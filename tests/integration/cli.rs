@@ -122,6 +122,9 @@ fn json_goes_to_stdout_and_quiet_says_nothing() {
     assert_eq!(report["completed_requests"], 200);
     let quiet = run(folder.path(), &[&SMALL[..], &["--quiet", "--out", "none"]].concat());
     assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty());
+    let both = run(folder.path(), &[&SMALL[..], &["--quiet", "--json", "--out", "none"]].concat());
+    let same: Value = serde_json::from_slice(&both.stdout).unwrap();
+    assert!(both.stderr.is_empty() && same["digest"] == report["digest"]);
     assert_eq!(names(folder.path()), Vec::<String>::new());
 }
 

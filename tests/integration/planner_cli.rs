@@ -392,7 +392,7 @@ const MISTAKES: [(&[&str], &str); 22] = [
     (&["planner.policy=schedule"], "which needs planner.schedule"),
     (
         &["planner.schedule=[[5.0, 2], [1.0, 3]]"],
-        "planner.schedule is [(5.0, 2), (1.0, 3)], but has to be pairs of a time in seconds",
+        "planner.schedule is [[5.0, 2], [1.0, 3]], but has to be pairs of a time in seconds",
     ),
     (
         &[

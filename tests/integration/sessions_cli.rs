@@ -70,6 +70,62 @@ fn the_example_of_agents_runs() {
     assert_eq!(count("tries"), count("num_requests"));
 }
 
+const WAIT: &str = "workload.turns_wait=true";
+
+/// Arguments, exit code, and what stderr says.
+const MISTAKES: [(&[&str], i32, &str); 18] = [
+    (
+        &["--trace", "t.jsonl"],
+        3,
+        "t.jsonl:3: `delay` is 1000, but has to be absent, or workload.turns_wait = true",
+    ),
+    (&["--trace", "self.jsonl", "--set", WAIT], 3, "self.jsonl:1: call 1 waits for itself"),
+    (&["--trace", "late.jsonl", "--set", WAIT], 3, "late.jsonl:3: `delay` is -1, but has to be"),
+    (&["--trace", "azure.csv", "--set", WAIT], 3, "azure.csv: workload.turns_wait = true is for"),
+    (
+        &["--trace", "t.jsonl", "--set", WAIT, "--set", "workload.skip_bad_lines=true"],
+        3,
+        "t.jsonl: requests that wait for one another need every line",
+    ),
+    (&["--set", WAIT], 2, "workload.turns_wait needs a trace, or workload.preset"),
+    (
+        &["--trace", "t.jsonl", "--set", WAIT, "--set", "workload.format=azure"],
+        2,
+        "workload.turns_wait is for traces in the formats mooncake and dynamo",
+    ),
+    (&["--set", "workload.agents.rounds=3.0"], 2, "has no meaning without workload.preset"),
+    (
+        &["--set", "workload.preset=agents", "--set", "workload.agents.fan_out_min=5"],
+        2,
+        "workload.agents.fan_out_min is 5, but has to be a whole number from 0 to 1024",
+    ),
+    (&["--set", "client.timeout=0"], 2, "client.timeout is \"0s\", but has to be a time above 0"),
+    (
+        &["--set", "client.timeout=5"],
+        2,
+        "client.timeout is 5, but has to be a time with a unit (ns, us, ms, s, m, h, d)",
+    ),
+    (&["--set", "client.backoff=0s"], 2, "client.backoff is \"0s\", but has to be a time above 0"),
+    (
+        &["--set", "client.backoff_max=0", "--set", "client.retries=1"],
+        2,
+        "client.backoff_max is \"0s\", but has to be a time above 0",
+    ),
+    (
+        &["--set", "client.backoff=1m", "--set", "client.retries=1"],
+        2,
+        "client.backoff is 1m, above client.backoff_max (30s)",
+    ),
+    (
+        &["--set", "workload.preset=agents", "--set", "workload.agents.tool_time=27d"],
+        2,
+        "workload.agents.tool_time is \"27d\", but has to be a time of at most 26 d",
+    ),
+    (&["--set", "client.backoff_factor=0.5"], 2, "client.backoff_factor is 0.5, but has to be"),
+    (&["--set", "client.backoff_jitter=2.0"], 2, "client.backoff_jitter is 2.0, but has to be"),
+    (&["--set", "client.retires=2"], 2, "unknown key client.retires; did you mean client.retries?"),
+];
+
 #[test]
 fn what_cannot_be_is_said() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,51 +138,7 @@ fn what_cannot_be_is_said() {
         &first.replace("\"session_id\": \"a\"", "\"request_id\": 1, \"wait_for\": [1]"),
     );
     write("late.jsonl", &TRACE.replace("1000,", "-1,"));
-    let wait = "workload.turns_wait=true";
-    let cases: [(&[&str], i32, &str); 13] = [
-        (&["--trace", "t.jsonl"], 3, "t.jsonl:3: `timestamp` is missing"),
-        (&["--trace", "self.jsonl", "--set", wait], 3, "self.jsonl:1: call 1 waits for itself"),
-        (
-            &["--trace", "late.jsonl", "--set", wait],
-            3,
-            "late.jsonl:3: `delay` is -1, but has to be",
-        ),
-        (
-            &["--trace", "azure.csv", "--set", wait],
-            3,
-            "azure.csv: workload.turns_wait = true is for",
-        ),
-        (
-            &["--trace", "t.jsonl", "--set", wait, "--set", "workload.skip_bad_lines=true"],
-            3,
-            "t.jsonl: requests that wait for one another need every line",
-        ),
-        (&["--set", wait], 2, "workload.turns_wait needs a trace, or workload.preset"),
-        (
-            &["--trace", "t.jsonl", "--set", wait, "--set", "workload.format=azure"],
-            2,
-            "workload.turns_wait is for traces in the formats mooncake and dynamo",
-        ),
-        (&["--set", "workload.agents.rounds=3.0"], 2, "has no meaning without workload.preset"),
-        (
-            &["--set", "workload.preset=agents", "--set", "workload.agents.fan_out_min=5"],
-            2,
-            "workload.agents.fan_out_min is 5, but has to be a whole number from 0 to 1024",
-        ),
-        (
-            &["--set", "client.timeout=0"],
-            2,
-            "client.timeout is \"0s\", but has to be a time above 0",
-        ),
-        (&["--set", "client.backoff_factor=0.5"], 2, "client.backoff_factor is 0.5, but has to be"),
-        (&["--set", "client.backoff_jitter=2.0"], 2, "client.backoff_jitter is 2.0, but has to be"),
-        (
-            &["--set", "client.retires=2"],
-            2,
-            "unknown key client.retires; did you mean client.retries?",
-        ),
-    ];
-    for (args, code, expected) in cases {
+    for (args, code, expected) in MISTAKES {
         let output = run(folder.path(), &[&["run", "--out", "none"], args].concat());
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
@@ -139,8 +151,7 @@ fn what_cannot_be_is_said() {
 fn what_has_no_times_or_no_effect_is_said() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("t.jsonl"), TRACE).unwrap();
-    let wait = "workload.turns_wait=true";
-    let output = run(folder.path(), &["trace", "stats", "t.jsonl", "--set", wait]);
+    let output = run(folder.path(), &["trace", "stats", "t.jsonl", "--set", WAIT]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("its requests wait for one another"));
     let idle = run(
@@ -177,4 +188,67 @@ fn recordings_of_dynamo_are_played() {
     let args = ["run", "--trace", "c.jsonl", "--set", "workload.trace_block_size=16", "--out", "c"];
     assert_eq!(run(folder.path(), &args).status.code(), Some(0));
     assert_eq!(report(&folder.path().join("c"))["digest"], plain["digest"]);
+}
+
+/// So many that the front end takes several events for them, all at one instant.
+#[test]
+fn a_crowd_that_comes_and_loses_patience_at_once_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let line =
+        "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 9, \"hash_ids\": [1, 2]}\n";
+    fs::write(folder.path().join("t.jsonl"), line.repeat(2000)).unwrap();
+    let sets = [
+        "timing.model=constant",
+        "timing.prefill=1s",
+        "client.timeout=10ms",
+        "client.retries=1",
+        "client.backoff=1h",
+        "client.backoff_max=1h",
+        "client.backoff_jitter=0.0",
+        "admission.max_in_flight=1500",
+        "admission.max_wait=5ms",
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let mut digests = Vec::new();
+    for threads in ["1", "2"] {
+        let args: Vec<&str> = ["run", "--trace", "t.jsonl", "--threads", threads, "--out", threads]
+            .into_iter()
+            .chain(sets.clone())
+            .collect();
+        let output = run(folder.path(), &args);
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+        let report = report(&folder.path().join(threads));
+        let figures = ["tries", "retries", "timeouts", "expired_requests", "max_fleet_requests"];
+        let figures = figures.map(|figure| report[figure].as_u64().unwrap());
+        assert_eq!(figures, [4000, 2000, 3000, 1000, 1500]);
+        digests.push(report["digest"].clone());
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+/// Requests that are refused at once, one after the other, where nothing takes any time.
+#[test]
+fn an_instant_without_end_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut args = vec!["run", "--concurrency", "1", "--requests", "70000", "--out", "x"];
+    for set in [
+        "workload.preset=custom",
+        "workload.generate.rate=100.0",
+        "engine.max_model_len=1",
+        "control_plane.dispatch_latency=0s",
+        "control_plane.feedback_latency=0s",
+    ] {
+        args.extend(["--set", set]);
+    }
+    let output = run(folder.path(), &args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let expected = "error: at 0.000000000 s of virtual time tens of thousands of requests come and end one after the other, \
+                    and no time passes; set control_plane.dispatch_latency or control_plane.feedback_latency above 0\n";
+    assert_eq!(stderr, expected);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // A few are no trouble.
+    args[4] = "50000";
+    let output = run(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use fleetsim::io::config::Catalog;
 use fleetsim::io::timing::{Accuracy, Errors, Library};
 
 use crate::cli::{names, run, text};
@@ -130,4 +131,114 @@ fn tables_are_checked_and_imported() {
     assert!(code == Some(3) && err.contains("off by more than 2 % on average"), "{err}");
     let (code, _, err) = timing(folder, &["import", "nowhere", "--timing-dir", "mine"]);
     assert!(code == Some(2) && err.contains("is not the name of a table"), "{err}");
+}
+
+/// A copy of a shipped table in `folder`/mine, in which the times of some files are multiplied.
+fn scaled(folder: &Path, kinds: &[&str], factor: f64) {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/timing");
+    fs::create_dir_all(folder.join("mine").join(NAME).parent().unwrap()).unwrap();
+    for kind in ["prefill", "decode", "other", "mixed"] {
+        let file = format!("{NAME}.{kind}.csv");
+        let text = fs::read_to_string(shipped.join(&file)).unwrap();
+        let header: Vec<String> =
+            text.lines().next().unwrap().split(',').map(str::to_owned).collect();
+        let lines = text.lines().map(|line| {
+            let fields =
+                line.split(',').zip(&header).map(|(field, column)| match field.parse::<f64>() {
+                    Ok(ms) if column.ends_with("_ms") && kinds.contains(&kind) => {
+                        (ms * factor).to_string()
+                    }
+                    _ => field.to_owned(),
+                });
+            fields.collect::<Vec<_>>().join(",") + "\n"
+        });
+        fs::write(folder.join("mine").join(file), lines.collect::<String>()).unwrap();
+    }
+}
+
+/// Seconds and microseconds in the place of milliseconds, in all files or in one of them.
+#[test]
+fn units_that_are_mixed_up_are_noticed() {
+    let all = &["prefill", "decode", "other", "mixed"][..];
+    let cases: [(&[&str], f64, Option<&str>); 9] = [
+        (all, 1.0, None),
+        (all, 0.5, None),
+        (all, 10.0, None),
+        (all, 1e-3, Some("impossibly short")),
+        (&["decode"], 1e-3, Some("decode attention at")),
+        (&["prefill"], 1e-3, Some("attention of prompts at")),
+        (&["other"], 1e-3, Some("without attention")),
+        (&["decode"], 1e3, Some("implausibly long")),
+        (&["other"], 300.0, Some("implausibly long")),
+    ];
+    for (kinds, factor, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        scaled(folder, kinds, factor);
+        let what = format!("{kinds:?} x {factor}");
+        let stem = format!("mine/{NAME}");
+        let imported = timing(folder, &["import", &stem, "--timing-dir", "taken"]);
+        let checked = timing(folder, &["check", "0.12.0-tp2", "--timing-dir", "mine"]);
+        let args = ["run", "--requests", "50", "--timing-dir", "mine", "--json", "--out", "none"];
+        let sets = [
+            "engine.model=qwen3-32b",
+            "engine.gpu=h200_sxm",
+            "engine.tp=2",
+            "engine.backend_version=0.12.0",
+        ];
+        let sets = sets.iter().flat_map(|set| ["--set", *set]);
+        let output = run(folder, &args.into_iter().chain(sets).collect::<Vec<_>>());
+        let (report, error) = (text(&output.stdout), text(&output.stderr));
+        let Some(expected) = expected else {
+            assert_eq!(
+                (imported.0, checked.0),
+                (Some(0), Some(0)),
+                "{what}: {} {}",
+                imported.2,
+                checked.2
+            );
+            assert!(
+                output.status.success() && !report.contains("units"),
+                "{what}: {report}{error}"
+            );
+            continue;
+        };
+        for (code, _, error) in [&imported, &checked] {
+            assert!(
+                *code == Some(3) && error.contains("milliseconds: are units mixed up?"),
+                "{what}: {error}"
+            );
+            assert!(error.contains(expected), "{what}: {error}");
+        }
+        assert!(!folder.join("taken").exists(), "{what}");
+        if factor < 1.0 {
+            assert_eq!(output.status.code(), Some(2), "{what}: {error}");
+            assert!(
+                error.contains("timing.dir is \"mine\"") && error.contains(expected),
+                "{what}: {error}"
+            );
+        } else {
+            assert!(
+                output.status.success() && report.contains(expected),
+                "{what}: {report}{error}"
+            );
+        }
+    }
+}
+
+/// No table is doubted, built in or extracted, whose GPU and model the catalog knows.
+#[test]
+fn no_table_is_doubted() {
+    let catalog = Catalog::shipped();
+    let folder = timing_tables();
+    let library = Library::open(folder.as_deref()).unwrap();
+    let mut known = 0;
+    for entry in library.list() {
+        let table = library.load(entry).unwrap().table;
+        let Some(deployment) = catalog.deployment(table.identity()) else { continue };
+        known += 1;
+        let doubt = deployment.doubt(&table);
+        assert!(doubt.is_none(), "{}: {}", entry.name, doubt.unwrap());
+    }
+    assert!(known >= if folder.is_some() { 185 } else { 55 }, "{known}");
 }

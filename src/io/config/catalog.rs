@@ -7,7 +7,8 @@ use crate::io::config::check::Violation;
 use crate::io::config::error::Problem;
 use crate::io::config::keys::{join, nearest};
 use crate::io::config::text::{GpuEntry, ModelEntry, NumberFormat};
-use crate::model::deployment::{Experts, Format, Gpu, Llm};
+use crate::model::deployment::{Backend, Deployment, Experts, Format, Gpu, Llm};
+use crate::model::timing::Identity;
 
 const GPUS: &str = include_str!("../../../configs/catalog/gpus.toml");
 const MODELS: &str = include_str!("../../../configs/catalog/models.toml");
@@ -42,7 +43,8 @@ impl Catalog {
         Ok(catalog)
     }
 
-    fn shipped() -> Catalog {
+    /// The shipped catalog.
+    pub fn shipped() -> Catalog {
         let correct = "the shipped catalog is tested";
         let gpus = shipped_gpus().into_iter();
         let gpus = gpus.map(|(name, entry)| (name.clone(), gpu(&name, entry).expect(correct)));
@@ -50,6 +52,18 @@ impl Catalog {
         let models =
             models.map(|(name, entry)| (name.clone(), model(&name, entry).expect(correct)));
         Catalog { gpus: gpus.collect(), models: models.collect() }
+    }
+
+    /// What a timing table is about, if both its GPU and its model are known.
+    pub fn deployment(&self, table: &Identity) -> Option<Deployment> {
+        Some(Deployment {
+            model: self.models.get(&table.model)?.clone(),
+            gpu: self.gpus.get(&table.gpu)?.clone(),
+            backend: Backend::default(),
+            tp: table.tp,
+            pp: 1,
+            attention_dp: 1,
+        })
     }
 
     /// All GPUs, by name.

@@ -1,13 +1,13 @@
 //! Which values a configuration may have, alone and together.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 
 use crate::io::config::error::Problem;
 use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
     Timing, TraceFormat, Workload,
 };
-use crate::io::config::{admission, scaling, sessions};
+use crate::io::config::{admission, classes, scaling, sessions};
 use crate::kernel::Span;
 
 /// A value that cannot be, alone or beside the others.
@@ -75,12 +75,15 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "run.rows" | "workload.generate.prefix_share" | "workload.generate.diurnal_amplitude" => {
             SHARE
         }
-        "run.series_interval"
-        | "workload.generate.duration"
+        "run.series_interval" => "a time of 100 ms or more",
+        "workload.generate.duration"
         | "workload.generate.diurnal_period"
         | "timing.prefill"
         | "timing.decode"
-        | "timing.decode_min" => LONGER_THAN_ZERO,
+        | "timing.decode_min"
+        | "slo.ttft"
+        | "slo.itl"
+        | "slo.e2e" => LONGER_THAN_ZERO,
         "run.threads" => "1 to 1024, or \"auto\"",
         "timing.prefill_polynomial" | "timing.decode_polynomial" => COEFFICIENTS,
         "workload.generate.steps" => {
@@ -96,6 +99,13 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
 
 /// More threads than any machine has cores are a slip of the hand.
 const MAX_THREADS: u32 = 1024;
+
+/// Pairs as they are written in TOML.
+pub(super) fn pairs(pairs: &[(f64, impl Debug)]) -> String {
+    let pairs: Vec<String> =
+        pairs.iter().map(|(time, value)| format!("[{time:?}, {value:?}]")).collect();
+    format!("[{}]", pairs.join(", ")).replace("NaN", "nan")
+}
 
 /// Collects the first value outside its range.
 pub(super) struct Ranges(Result<(), Violation>);
@@ -188,6 +198,9 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     scaling::ranges(config, &mut ranges);
     sessions::ranges(config, &mut ranges);
     admission::ranges(&config.admission, &mut ranges);
+    for (key, time) in classes::zero_slos(&config.slo) {
+        ranges.check(&format!("slo.{key}"), format!("\"{time}\""), false);
+    }
     generate(&workload.generate, &mut ranges);
     ranges.0?;
     lengths("workload.generate.prompt_tokens", &workload.generate.prompt_tokens)?;
@@ -217,7 +230,8 @@ fn times(timing: &Timing, ranges: &mut Ranges) {
         ("timing.decode_polynomial", timing.decode_polynomial),
     ] {
         let is_right = coefficients.iter().all(|value| value.is_finite());
-        ranges.check(key, format!("{coefficients:?}"), is_right);
+        let found = format!("{coefficients:?}").replace("NaN", "nan");
+        ranges.check(key, found, is_right);
     }
 }
 
@@ -242,7 +256,7 @@ fn generate(generate: &Generate, ranges: &mut Ranges) {
         .iter()
         .all(|&(time, rate)| time.is_finite() && rate.is_finite() && time >= 0.0 && rate >= 0.0);
     let from_zero = generate.steps.first().is_none_or(|&(time, _)| time == 0.0);
-    ranges.check(&path("steps"), format!("{:?}", generate.steps), rising && finite && from_zero);
+    ranges.check(&path("steps"), pairs(&generate.steps), rising && finite && from_zero);
 }
 
 /// A distribution of lengths.
@@ -277,7 +291,7 @@ fn lengths(key: &str, lengths: &Lengths) -> Result<(), Violation> {
 /// Values that are right by themselves and make no sense together.
 pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
     workload(&config.workload)?;
-    sessions::contradictions(&config.workload)?;
+    sessions::contradictions(config)?;
     admission::contradictions(config)?;
     let Config { engine, router, .. } = config;
     if router.router_queue_threshold.is_some() && router.policy != RouterPolicy::Kv {

@@ -20,6 +20,15 @@ pub(super) fn slo(slo: &Slo) -> metrics::Slo {
     metrics::Slo { ttft: span(slo.ttft), itl: span(slo.itl), e2e: span(slo.e2e) }
 }
 
+/// Bounds that nothing could meet, by the names of their keys.
+pub(super) fn zero_slos(slo: &Slo) -> impl Iterator<Item = (&'static str, Span)> {
+    let bounds = [("ttft", slo.ttft), ("itl", slo.itl), ("e2e", slo.e2e)];
+    bounds
+        .into_iter()
+        .filter_map(|(key, time)| Some((key, time?.0)))
+        .filter(|(_, time)| *time == Span::ZERO)
+}
+
 /// Whether any class has limits of its own.
 pub(super) fn have_limits(config: &Config) -> bool {
     config.classes.values().any(|class| class.queue_limit.is_some() || class.max_wait.is_some())
@@ -82,6 +91,9 @@ fn one(name: &str, class: &Class, global: metrics::Slo) -> Result<ClassSpec, Vio
     }
     if let Some(Duration(time)) = class.max_wait.filter(|time| time.0 == Span::ZERO) {
         return Err(wrong("max_wait", format!("\"{time}\""), LONGER_THAN_ZERO));
+    }
+    if let Some((key, time)) = zero_slos(&class.slo).next() {
+        return Err(wrong(&format!("slo.{key}"), format!("\"{time}\""), LONGER_THAN_ZERO));
     }
     let own = slo(&class.slo);
     Ok(ClassSpec {

@@ -261,10 +261,10 @@ fn timing(
         Wanted::Constant => Ok(plain(constant(timing), Wanted::Constant)),
         Wanted::Roofline => Ok(estimate(config, deployment)),
         Wanted::Measured => {
-            let table = tables.find(config, deployment)?.map_err(Absent::into_error)?;
+            let table = tables.find(config, deployment, notes)?.map_err(Absent::into_error)?;
             Ok(measured(config, deployment, table, notes))
         }
-        Wanted::Auto => match tables.find(config, deployment)? {
+        Wanted::Auto => match tables.find(config, deployment, notes)? {
             Ok(table) => Ok(measured(config, deployment, table, notes)),
             Err(absent) => {
                 notes.push(format!("{absent}; pass times are estimated from data sheets"));

@@ -1,5 +1,7 @@
 //! What can be said of a run before it starts.
 
+use std::fmt;
+
 use crate::fleet::{FleetSpec, Load, Scaling};
 use crate::io::traffic::Traffic;
 use crate::kernel::Span;
@@ -18,6 +20,7 @@ pub(super) fn foreseen(fleet: &FleetSpec, traffic: &Traffic) -> Vec<String> {
 fn late_look(scaling: &Scaling, end: Span) -> Option<String> {
     let first = scaling.planner.first_look();
     (end <= first).then(|| {
+        let (first, end) = (Rounded(first), Rounded(end));
         format!(
             "the Planner looks for the first time after {first}, and all requests arrive within {end}: what it \
              decides changes little or nothing, see the intervals in [planner]"
@@ -30,6 +33,7 @@ fn late_look(scaling: &Scaling, end: Span) -> Option<String> {
 fn late_startups(scaling: &Scaling, end: Span) -> Option<String> {
     let startup = scaling.lifecycle.startup.shortest();
     (end <= startup && scaling.lifecycle.warm == 0).then(|| {
+        let (startup, end) = (Rounded(startup), Rounded(end));
         format!(
             "a start-up takes {startup}, and all requests arrive within {end}: workers that the Planner \
              starts cost GPU time and get no request but those that wait in the router until then, \
@@ -49,4 +53,39 @@ fn cold_reserve(scaling: &Scaling) -> Option<String> {
              are kept warm"
         )
     })
+}
+
+/// A time for a reader: as it is if that is short, else in the largest unit that it has one of, with one decimal.
+struct Rounded(Span);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHORT: usize = 6;
+        let exact = self.0.to_string();
+        let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s")];
+        let seconds = self.0.as_secs();
+        match units.into_iter().find(|&(unit, _)| seconds >= unit) {
+            Some((unit, name)) if exact.len() > SHORT => write!(f, "{:.1}{name}", seconds / unit),
+            _ => f.write_str(&exact),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_in_units_that_people_read() {
+        for (ns, text) in [
+            (1 << 51, "26.1d"),
+            (3_456_789_012_345, "57.6m"),
+            (90_000_000_000, "90s"),
+            (86_400_000_000_000, "1d"),
+            (1_234_567_890, "1.2s"),
+            (1_234_567, "1234567ns"),
+        ] {
+            assert_eq!(Rounded(Span::from_ns(ns)).to_string(), text);
+        }
+    }
 }

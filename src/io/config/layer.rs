@@ -7,12 +7,13 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use crate::io::config::check::COUNT;
 use crate::io::config::error::{ConfigError, Problem};
 use crate::io::config::keys::{
     SWEEP, base, child, join, known, nearest, schema, segments, similar, top_level,
 };
 use crate::io::config::sweep::Sweep;
-use crate::io::config::text::{Config, Engine, Timing};
+use crate::io::config::text::{Config, Engine, Pool, Timing};
 use crate::kernel::Span;
 
 /// A layer that has been read: every key is known and every value has its type.
@@ -60,8 +61,12 @@ impl Layer {
             return Err(layer.type_error(document.get_ref(), &error));
         }
         layer.check_pools(document.get_ref())?;
-        let table = toml::Table::deserialize(Deserializer::from(document));
-        let table = table.map_err(|error| layer.syntax(&error))?;
+        let table = toml::Table::deserialize(Deserializer::from(document.clone()));
+        let table = table.map_err(|error| match error.span() {
+            Some(_) => layer.type_error(document.get_ref(), &error),
+            None => layer.syntax(&error),
+        })?;
+        layer.check_lengths(&table)?;
         let sweep = sweep.map(|sweep| Sweep::read(&layer, &sweep)).transpose()?;
         Ok(Layer { table, sweep, ..layer })
     }
@@ -191,6 +196,18 @@ impl Layer {
         Ok(())
     }
 
+    /// That lists of a fixed length have it. With positions in the text the parser ignores what comes after it.
+    fn check_lengths(&self, table: &toml::Table) -> Result<(), ConfigError> {
+        if check_types(table).is_ok() {
+            return Ok(());
+        }
+        let Some((key, message)) = misfit(table, "", &|part| part) else { return Ok(()) };
+        let (span, found) = self.find(&key).unwrap_or_default();
+        let expected = expectation(&key, &found, &message);
+        let problem = Problem::Value { found, expected };
+        Err(ConfigError::new(&self.name, self.position(span.start), &key, problem))
+    }
+
     /// A complaint about a value of the wrong type, found by the position the parser gives.
     fn type_error(&self, document: &DeTable<'_>, error: &toml::de::Error) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
@@ -227,17 +244,56 @@ fn locate(table: &DeTable<'_>, path: &str, span: &Range<usize>) -> Option<(Strin
     None
 }
 
+/// That all values have the types of their keys.
+fn check_types(table: &toml::Table) -> Result<(), toml::de::Error> {
+    let config = Config::deserialize(table.clone())?;
+    for Pool { engine, timing, .. } in config.pools.into_values() {
+        Engine::deserialize(engine)?;
+        Timing::deserialize(timing)?;
+    }
+    Ok(())
+}
+
+/// The first key below `path` whose value is not of its type, and what the parser says of it. `around` puts the table at
+/// that path into the table of everything.
+fn misfit(
+    table: &toml::Table,
+    path: &str,
+    around: &dyn Fn(toml::Table) -> toml::Table,
+) -> Option<(String, String)> {
+    table.iter().find_map(|(key, value)| {
+        let alone = |value| around(toml::Table::from_iter([(key.clone(), value)]));
+        let full = join(path, key);
+        if let toml::Value::Table(table) = value {
+            return misfit(table, &full, &|part| alone(part.into()));
+        }
+        let error = check_types(&alone(value.clone())).err()?;
+        Some((full, error.message().to_owned()))
+    })
+}
+
 /// What would have been right, in words, from the parser's message.
 fn expectation(key: &str, found: &str, message: &str) -> String {
-    if let Some(range) = crate::io::config::check::range_of(base(key)) {
-        return range.to_owned();
-    }
     let example = known(key);
-    if example.as_ref().and_then(toml::Value::as_str).is_some_and(|text| Span::parse(text).is_ok())
-    {
+    let is_time = |text: &str| Span::parse(text).is_ok();
+    if example.as_ref().and_then(toml::Value::as_str).is_some_and(is_time) {
         return crate::kernel::ParseSpanError.to_string().replacen("expected ", "", 1);
     }
-    let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
+    let expected = match message.split_once("expected ") {
+        Some((_, expected)) => expected,
+        // A number that is right but for TOML.
+        None if message.starts_with("u64 value") => "u64",
+        None => message,
+    };
+    match (crate::io::config::check::range_of(base(key)), largest(expected)) {
+        (Some(COUNT), Some(largest)) => return whole_number(1, largest, found),
+        (Some(range), _) => return range.to_owned(),
+        (None, Some(largest)) => {
+            let least = if expected == "i32" { i32::MIN.into() } else { 0 };
+            return whole_number(least, largest, found);
+        }
+        (None, None) => {}
+    }
     if let Some(variants) = expected.strip_prefix("one of ") {
         let variants: Vec<String> =
             variants.split(", ").map(|variant| variant.trim_matches('`').to_owned()).collect();
@@ -246,10 +302,30 @@ fn expectation(key: &str, found: &str, message: &str) -> String {
         return format!("one of {}{suggestion}", variants.join(", "));
     }
     match expected {
-        "u32" | "u64" => "a whole number, zero or more".to_owned(),
         "f64" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a string" => "text in quotes".to_owned(),
+        "a sequence" => "a list of numbers, such as [10, 200, 5000]".to_owned(),
         other => other.replace('`', ""),
+    }
+}
+
+/// What would have been right, of whole numbers in a range. Where it ends matters to nobody who has not gone beyond it, if
+/// that is farther than anybody counts.
+fn whole_number(least: i64, largest: i64, found: &str) -> String {
+    let is_beyond = !found.starts_with('-') && found.len() >= largest.to_string().len();
+    if largest < i64::MAX || is_beyond {
+        return format!("a whole number from {least} to {largest}");
+    }
+    format!("a whole number, {least} or more")
+}
+
+/// The largest value of a type of whole numbers; TOML has none beyond 2^63 - 1.
+fn largest(integer: &str) -> Option<i64> {
+    match integer {
+        "i32" => Some(i32::MAX.into()),
+        "u32" => Some(u32::MAX.into()),
+        "u64" => Some(i64::MAX),
+        _ => None,
     }
 }

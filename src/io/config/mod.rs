@@ -217,58 +217,98 @@ mod tests {
         }
     }
 
+    /// Files, and what is said of them.
+    const COMPLAINTS: &[(&str, &str)] = &[
+        (
+            "[router]\npolciy = \"kv\"",
+            "x.toml:2:1: unknown key router.polciy; did you mean router.policy?",
+        ),
+        ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
+        (
+            "x = 1",
+            "x.toml:1:1: unknown key x; the sections are workload, client, fleet, planner, lifecycle, engine, router, admission, classes, control_plane, timing, slo, run, gpus, models, pools, sweep",
+        ),
+        (
+            "[fleet]\nworkers = \"many\"",
+            "x.toml:2:11: fleet.workers is \"many\", but has to be a whole number from 1 to 1048575",
+        ),
+        (
+            "[fleet]\nworkers = 0",
+            "x.toml:2:11: fleet.workers is 0, but has to be a whole number from 1 to 1048575",
+        ),
+        (
+            "[fleet]\nworkers = -3",
+            "x.toml:2:11: fleet.workers is -3, but has to be a whole number from 1 to 1048575",
+        ),
+        (
+            "[router]\npolicy = \"kvv\"",
+            "x.toml:2:10: router.policy is \"kvv\", but has to be one of round-robin, random, power-of-two, least-loaded, session-affine, kv; did you mean kv?",
+        ),
+        (
+            "[control_plane]\ndispatch_latency = \"1 parsec\"",
+            "x.toml:2:20: control_plane.dispatch_latency is \"1 parsec\", but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
+        ),
+        (
+            "[control_plane]\ndispatch_latency = 5",
+            "x.toml:2:20: control_plane.dispatch_latency is 5, but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
+        ),
+        ("[fleet\nworkers = 1", "x.toml:1:7: not TOML: unclosed table, expected `]`"),
+        (
+            "[workload]\nspeedup = 0.0",
+            "x.toml:2:11: workload.speedup is 0.0, but has to be a number from 0.000001 to 1000000",
+        ),
+        (
+            "[workload]\nspeedup = nan",
+            "x.toml:2:11: workload.speedup is nan, but has to be a number from 0.000001 to 1000000",
+        ),
+        (
+            "[client]\nretries = 99999999999999999999",
+            "x.toml:2:11: client.retries is 99999999999999999999, but has to be a whole number from 0 to 4294967295",
+        ),
+        (
+            "[fleet]\ngpus_per_worker = 5000000000",
+            "x.toml:2:19: fleet.gpus_per_worker is 5000000000, but has to be a whole number from 1 to 4294967295",
+        ),
+        (
+            "[workload]\nrequests = 99999999999999999999",
+            "x.toml:2:12: workload.requests is 99999999999999999999, but has to be a whole number from 1 to 9223372036854775807",
+        ),
+        ("[run]\nseed = -1", "x.toml:2:8: run.seed is -1, but has to be a whole number, 0 or more"),
+        (
+            "[run]\nseed = 18446744073709551615",
+            "x.toml:2:8: run.seed is 18446744073709551615, but has to be a whole number from 0 to 9223372036854775807",
+        ),
+        (
+            "[run]\nseries_interval = \"50ms\"",
+            "x.toml:2:19: run.series_interval is \"50ms\", but has to be a time of 100 ms or more",
+        ),
+        (
+            "[planner]\nschedule = [[0, 10, 3]]",
+            "x.toml:2:12: planner.schedule is [[0, 10, 3]], but has to be pairs of a time in seconds and a number of workers, 1 or more, times rising from 0 to 26 days",
+        ),
+        (
+            "[pools.a]\nworkers = 1\ntiming.prefill_polynomial = [1.0, 2.0, 3.0, 4.0]",
+            "x.toml:3:29: pools.a.timing.prefill_polynomial is [1.0, 2.0, 3.0, 4.0], but has to be three finite numbers, highest power first, such as [0.0, 1.5, 10.0]",
+        ),
+        (
+            "[workload.generate.output_tokens]\nquantiles = 5",
+            "x.toml:2:13: workload.generate.output_tokens.quantiles is 5, but has to be a list of numbers, such as [10, 200, 5000]",
+        ),
+        ("[slo]\nttft = \"0s\"", "x.toml:2:8: slo.ttft is \"0s\", but has to be a time above 0"),
+        (
+            "[lifecycle]\nstages = [{ name = \"a\", median = \"20d\" }, { name = \"b\", median = \"20d\" }]",
+            "x.toml:2:10: lifecycle.stages is a list of parts that take 40d together, but has to be a list of parts with a name, a median of at most 26 d together and a sigma from 0 to 5, such as [{ name = \"pull\", median = \"40s\", sigma = 0.5 }]",
+        ),
+        (
+            "[run]\nthreads = 0",
+            "x.toml:2:11: run.threads is 0, but has to be 1 to 1024, or \"auto\"",
+        ),
+    ];
+
     /// Every complaint names the place, the key, the value and what would be right.
     #[test]
     fn complaints_are_sentences() {
-        let cases = [
-            (
-                "[router]\npolciy = \"kv\"",
-                "x.toml:2:1: unknown key router.polciy; did you mean router.policy?",
-            ),
-            ("[rooter]\n", "x.toml:1:2: unknown key rooter; did you mean router?"),
-            (
-                "x = 1",
-                "x.toml:1:1: unknown key x; the sections are workload, client, fleet, planner, lifecycle, engine, router, admission, classes, control_plane, timing, slo, run, gpus, models, pools, sweep",
-            ),
-            (
-                "[fleet]\nworkers = \"many\"",
-                "x.toml:2:11: fleet.workers is \"many\", but has to be a whole number from 1 to 1048575",
-            ),
-            (
-                "[fleet]\nworkers = 0",
-                "x.toml:2:11: fleet.workers is 0, but has to be a whole number from 1 to 1048575",
-            ),
-            (
-                "[fleet]\nworkers = -3",
-                "x.toml:2:11: fleet.workers is -3, but has to be a whole number from 1 to 1048575",
-            ),
-            (
-                "[router]\npolicy = \"kvv\"",
-                "x.toml:2:10: router.policy is \"kvv\", but has to be one of round-robin, random, power-of-two, least-loaded, session-affine, kv; did you mean kv?",
-            ),
-            (
-                "[control_plane]\ndispatch_latency = \"1 parsec\"",
-                "x.toml:2:20: control_plane.dispatch_latency is \"1 parsec\", but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
-            ),
-            (
-                "[control_plane]\ndispatch_latency = 5",
-                "x.toml:2:20: control_plane.dispatch_latency is 5, but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
-            ),
-            ("[fleet\nworkers = 1", "x.toml:1:7: not TOML: unclosed table, expected `]`"),
-            (
-                "[workload]\nspeedup = 0.0",
-                "x.toml:2:11: workload.speedup is 0.0, but has to be a number from 0.000001 to 1000000",
-            ),
-            (
-                "[workload]\nspeedup = nan",
-                "x.toml:2:11: workload.speedup is nan, but has to be a number from 0.000001 to 1000000",
-            ),
-            (
-                "[run]\nthreads = 0",
-                "x.toml:2:11: run.threads is 0, but has to be 1 to 1024, or \"auto\"",
-            ),
-        ];
-        for (text, expected) in cases {
+        for &(text, expected) in COMPLAINTS {
             match load(text, &[]) {
                 Err(error) => assert_eq!(error, expected, "{text}"),
                 Ok(_) => panic!("accepted: {text}"),

@@ -2,7 +2,8 @@
 
 use crate::fleet::{PoolSpec, Scaling};
 use crate::io::config::check::{
-    COUNT, LONGER_THAN_ZERO, NOT_NEGATIVE, POSITIVE, Ranges, SHARE, Violation, WORKERS, WORKERS_MAX,
+    COUNT, LONGER_THAN_ZERO, NOT_NEGATIVE, POSITIVE, Ranges, SHARE, Violation, WORKERS,
+    WORKERS_MAX, pairs,
 };
 use crate::io::config::text::{self, Config, Planner, Predictor as Named, ScalingPolicy as Policy};
 use crate::kernel::Span;
@@ -52,7 +53,7 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "lifecycle.startup" => "a time of at most 26 d",
         "lifecycle.startup_sigma" => "a number from 0 to 5",
         "lifecycle.stages" => {
-            "a list of parts with a name, a median of at most 26 d and a sigma from 0 to 5, such as [{ name = \"pull\", median = \"40s\", sigma = 0.5 }]"
+            "a list of parts with a name, a median of at most 26 d together and a sigma from 0 to 5, such as [{ name = \"pull\", median = \"40s\", sigma = 0.5 }]"
         }
         _ => return None,
     })
@@ -107,11 +108,16 @@ pub(super) fn ranges(config: &Config, ranges: &mut Ranges) {
         (0.0..=STARTUP_MAX.as_secs()).contains(&time) && workers > 0
     };
     let is_right = rising && schedule.iter().all(is_right);
-    ranges.check("planner.schedule", format!("{schedule:?}"), is_right);
+    ranges.check("planner.schedule", pairs(schedule), is_right);
     let startup = lifecycle.startup.0;
     ranges.check("lifecycle.startup", format!("\"{startup}\""), startup <= STARTUP_MAX);
     let is_sigma = |sigma: f64| (0.0..=5.0).contains(&sigma);
     ranges.number("lifecycle.startup_sigma", lifecycle.startup_sigma, is_sigma);
+    let together = lifecycle.stages.iter().fold(Span::ZERO, |sum, stage| {
+        Span::from_ns(sum.as_ns().saturating_add(stage.median.0.as_ns()))
+    });
+    let found = format!("a list of parts that take {together} together");
+    ranges.check("lifecycle.stages", found, together <= STARTUP_MAX);
     for stage in &lifecycle.stages {
         let is_right = stage.median.0 <= STARTUP_MAX && is_sigma(stage.sigma);
         let found = format!("one of {} with a sigma of {:?}", stage.median.0, stage.sigma);

@@ -1,7 +1,7 @@
 //! From what the user typed about sessions, agents and clients to what the program runs.
 
 use crate::io::config::check::{LONGER_THAN_ZERO, NOT_NEGATIVE, Ranges, SHARE, Violation};
-use crate::io::config::text::{Agents, Client, Config, Duration, Preset, TraceFormat, Workload};
+use crate::io::config::text::{Agents, Client, Config, Duration, Preset, TraceFormat};
 use crate::kernel::Span;
 use crate::model::session::{Backoff, ClientSpec};
 use crate::model::workload::generate::{AgentsSpec, GeneratorSpec};
@@ -9,6 +9,9 @@ use crate::model::workload::generate::{AgentsSpec, GeneratorSpec};
 const BRANCHES: &str = "a whole number from 0 to 1024, the minimum no more than the maximum";
 /// A session is drawn whole when it opens, so it may not be endless.
 const CALLS_MAX: f64 = 10_000.0;
+
+/// The longest median; no draw is longer than [`crate::model::session::LONGEST_MS`], which is a little more.
+const TOOL_TIME_MAX: Span = Span::from_secs(26 * 86_400);
 
 const ONE_OR_MORE: &str = "a number, 1 or more";
 
@@ -20,7 +23,10 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         }
         "workload.agents.fan_out_min" | "workload.agents.fan_out_max" => BRANCHES,
         "workload.agents.tool_sigma" => NOT_NEGATIVE,
-        "client.ttft_timeout" | "client.timeout" => LONGER_THAN_ZERO,
+        "workload.agents.tool_time" => "a time of at most 26 d",
+        "client.ttft_timeout" | "client.timeout" | "client.backoff" | "client.backoff_max" => {
+            LONGER_THAN_ZERO
+        }
         "client.backoff_jitter" => SHARE,
         _ => return None,
     })
@@ -28,18 +34,25 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
 
 /// Every value by itself.
 pub(super) fn ranges(config: &Config, ranges: &mut Ranges) {
-    let Agents { rounds, branch_calls, fan_out_min, fan_out_max, tool_sigma, .. } =
+    let Agents { rounds, branch_calls, fan_out_min, fan_out_max, tool_time, tool_sigma } =
         config.workload.agents;
     ranges.number("workload.agents.rounds", rounds, |rounds| rounds >= 1.0);
     ranges.number("workload.agents.branch_calls", branch_calls, |calls| calls >= 1.0);
     let is_order = fan_out_min <= fan_out_max;
     ranges.check("workload.agents.fan_out_min", fan_out_min, is_order);
     ranges.check("workload.agents.fan_out_max", fan_out_max, fan_out_max <= 1024);
+    let Duration(tool_time) = tool_time;
+    let is_right = tool_time <= TOOL_TIME_MAX;
+    ranges.check("workload.agents.tool_time", format!("\"{tool_time}\""), is_right);
     ranges.not_negative("workload.agents.tool_sigma", tool_sigma);
     let client = &config.client;
-    for (key, time) in
-        [("client.ttft_timeout", client.ttft_timeout), ("client.timeout", client.timeout)]
-    {
+    // Without a pause, a client that is refused would try again for ever at the same instant.
+    for (key, time) in [
+        ("client.ttft_timeout", client.ttft_timeout),
+        ("client.timeout", client.timeout),
+        ("client.backoff", Some(client.backoff)),
+        ("client.backoff_max", Some(client.backoff_max)),
+    ] {
         if let Some(Duration(time)) = time {
             ranges.check(key, format!("\"{time}\""), time > Span::ZERO);
         }
@@ -49,7 +62,13 @@ pub(super) fn ranges(config: &Config, ranges: &mut Ranges) {
 }
 
 /// What makes no sense together.
-pub(super) fn contradictions(workload: &Workload) -> Result<(), Violation> {
+pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
+    let Config { workload, client, .. } = config;
+    if client.retries > 0 && client.backoff > client.backoff_max {
+        let reason =
+            format!("is {}, above client.backoff_max ({})", client.backoff.0, client.backoff_max.0);
+        return Err(Violation::contradiction("client.backoff", reason));
+    }
     let contradict = |key: &str, reason: &str| {
         Err(Violation::contradiction(&format!("workload.{key}"), reason.to_owned()))
     };

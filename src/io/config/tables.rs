@@ -47,20 +47,23 @@ impl Absent {
 }
 
 impl Tables {
-    /// The table for a shape, or the reason why there is none.
+    /// The table for a shape, or the reason why there is none. What looks wrong in it is noted.
     ///
     /// # Errors
-    /// If a table or a directory cannot be read, or a version was asked for that there is not.
+    /// If a table or a directory cannot be read, no GPU could be as fast as a table of the directory says, or a version was
+    /// asked for that there is not.
     pub(super) fn find(
         &mut self,
         config: &Config,
         deployment: &Deployment,
+        notes: &mut Vec<String>,
     ) -> Result<Result<Arc<Table>, Absent>, Violation> {
         let directory = config.timing.dir.as_ref();
-        let unreadable = |error: TimingError| {
+        let wrong = |reason: String| {
             let place = directory.map_or(String::new(), |directory| format!("is {directory:?}: "));
-            Violation::contradiction("timing.dir", format!("{place}{error}"))
+            Violation::contradiction("timing.dir", place + &reason)
         };
+        let unreadable = |error: TimingError| wrong(error.to_string());
         let known = self.libraries.iter().position(|(of, _)| of.as_ref() == directory);
         if known.is_none() {
             let library = Library::open(directory.map(Path::new)).map_err(unreadable)?;
@@ -83,11 +86,24 @@ impl Tables {
                 return if is_version { Err(absent.into_error()) } else { Ok(Err(absent)) };
             }
         };
-        if let Some((_, table)) = self.tables.iter().find(|(of, _)| of == entry) {
-            return Ok(Ok(Arc::clone(table)));
+        let known = self.tables.iter().find(|(of, _)| of == entry);
+        let table = match known {
+            Some((_, table)) => Arc::clone(table),
+            None => Arc::clone(&library.load(entry).map_err(unreadable)?.table),
+        };
+        // The shipped tables are right whatever somebody makes of the catalog.
+        if let Some(path) = &entry.directory
+            && let Some(doubt) = deployment.doubt(&table)
+        {
+            let sentence = format!("{}: {doubt}", path.join(entry.name.to_string()).display());
+            if doubt.is_impossible() {
+                return Err(wrong(sentence));
+            }
+            notes.push(sentence);
         }
-        let table = Arc::clone(&library.load(entry).map_err(unreadable)?.table);
-        self.tables.push((entry.clone(), Arc::clone(&table)));
+        if known.is_none() {
+            self.tables.push((entry.clone(), Arc::clone(&table)));
+        }
         Ok(Ok(table))
     }
 }

@@ -72,8 +72,13 @@ impl<'a> Rows<'a> {
     /// Milliseconds.
     pub(super) fn ms(&self, column: usize) -> Result<f64, TimingError> {
         let value = self.text(column).parse().ok();
-        let value = value.filter(|value| (0.0..=MS_MAX).contains(value));
-        value.ok_or_else(|| self.problem(column, "milliseconds, 0 to 1000000"))
+        match value {
+            Some(value) if (0.0..=MS_MAX).contains(&value) => Ok(value),
+            Some(value) if value > MS_MAX => {
+                Err(self.problem(column, "milliseconds, 0 to 1000000: are units mixed up?"))
+            }
+            _ => Err(self.problem(column, "milliseconds, 0 to 1000000")),
+        }
     }
 
     /// Milliseconds, or nothing if the field is empty or the column missing.

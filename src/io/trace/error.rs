@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::io::trace::sessions::LinkError;
 use crate::model::session::PlanError;
 
 /// A problem, and where it is.
@@ -89,6 +90,13 @@ pub enum Problem {
         /// Tokens of the prompt.
         tokens: u64,
     },
+    /// The ids of a trace name blocks of another size than the configuration says.
+    BlockSize {
+        /// Tokens per id in the trace.
+        found: u64,
+        /// Tokens per id in the configuration.
+        configured: u32,
+    },
     /// A request is earlier than the one before it. Times count from the first request, ns.
     Backwards {
         /// Its time.
@@ -98,17 +106,8 @@ pub enum Problem {
     },
     /// Requests wait for one another in a way that leads nowhere. Calls are named by their lines.
     Plan(PlanError),
-    /// Two requests have the same name.
-    SameRequest {
-        /// The name.
-        name: String,
-        /// The line of the first.
-        first: u64,
-    },
-    /// A request waits for one of this name, which the file does not have.
-    UnknownRequest(String),
-    /// Some requests have an `agent_context`, this one has none.
-    MixedSessions,
+    /// Requests of sessions cannot be tied together.
+    Link(LinkError),
     /// A request is more than 834 days after the first.
     TooLate,
 }
@@ -185,6 +184,11 @@ impl fmt::Display for Problem {
                 "{ids} hash_ids of {block_size} tokens do not cover an input of {tokens} tokens; \
                  is workload.trace_block_size right?"
             ),
+            Problem::BlockSize { found, configured } => write!(
+                f,
+                "`trace_block_size` is {found}, but has to be what workload.trace_block_size is, {configured}; set that to \
+                 {found}"
+            ),
             Problem::Backwards { earlier_ns, later_ns } => write!(
                 f,
                 "time runs backwards: {} s after {} s; sort the trace by timestamp",
@@ -199,15 +203,7 @@ impl fmt::Display for Problem {
                 "workload.turns_wait = true is for traces in Mooncake's format (and Dynamo's, which need it not)",
             ),
             Problem::Plan(error) => write!(f, "{error} (calls are named by their lines)"),
-            Problem::SameRequest { name, first } => {
-                write!(f, "the request {name} was there on line {first}, but names have to be unique")
-            }
-            Problem::UnknownRequest(name) => {
-                write!(f, "waits for the request {name}, which the file does not have")
-            }
-            Problem::MixedSessions => f.write_str(
-                "`agent_context` is missing, but other requests have one: all or none have to",
-            ),
+            Problem::Link(error) => write!(f, "{error}"),
             Problem::TooLate => f.write_str("timestamp is more than 834 days after the first"),
         }
     }

@@ -28,7 +28,7 @@ mod write;
 pub use columns::Columns;
 pub use detect::detect;
 pub use error::{Problem, TraceError};
-pub use sessions::{Contents, read_dynamo, read_mooncake_sessions};
+pub use sessions::{Contents, LinkError, read_dynamo, read_mooncake_sessions};
 pub use timestamp::TimestampUnit;
 pub use write::TraceWriter;
 

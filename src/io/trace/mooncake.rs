@@ -52,9 +52,6 @@ pub(super) fn parse(line: &[u8], block_size: u32) -> Result<Record, Problem> {
 /// Reads one line with the general parser.
 pub(super) fn parse_any(line: &[u8], block_size: u32) -> Result<Record, Problem> {
     let line: Line = serde_json::from_slice(line).map_err(Problem::Json)?;
-    if line.timestamp.is_none() {
-        return Err(missing("timestamp"));
-    }
     let expected =
         "absent, or workload.turns_wait = true: else requests don't wait for one another";
     if let Some(delay) = &line.delay {
@@ -62,6 +59,9 @@ pub(super) fn parse_any(line: &[u8], block_size: u32) -> Result<Record, Problem>
     }
     if line.wait_for.is_some() {
         return Err(Problem::field("wait_for", "a list".to_owned(), expected));
+    }
+    if line.timestamp.is_none() {
+        return Err(missing("timestamp"));
     }
     record(line, block_size)
 }

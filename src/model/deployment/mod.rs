@@ -2,9 +2,11 @@
 //! is left ([`Deployment::kv_tokens`]) and, where nothing was measured, an estimate of pass times ([`roofline`]).
 
 mod memory;
+mod plausible;
 pub mod roofline;
 
 pub use memory::{Memory, Shortage};
+pub use plausible::Doubt;
 
 use std::fmt;
 

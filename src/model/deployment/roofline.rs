@@ -134,7 +134,7 @@ impl Deployment {
     }
 
     /// Seconds for everything but attention.
-    fn other(&self, tokens: u32) -> f64 {
+    pub(super) fn other(&self, tokens: u32) -> f64 {
         let (model, tp, tokens) = (&self.model, f64::from(self.tp), tokens);
         let (layers, count) = (f64::from(model.layers), f64::from(tokens));
         let (dense, in_experts) = model.parameters();
@@ -185,7 +185,7 @@ impl Deployment {
     }
 
     /// Seconds for the attention of `batch` requests that each compute `new` tokens behind `prefix` ones.
-    fn prefill_attention(&self, batch: u32, new: u32, prefix: u32) -> f64 {
+    pub(super) fn prefill_attention(&self, batch: u32, new: u32, prefix: u32) -> f64 {
         let model = &self.model;
         let (batch, new, prefix) = (f64::from(batch), f64::from(new), f64::from(prefix));
         // A key of latent attention is 192 wide and a value 128, whatever is cached.
@@ -201,7 +201,7 @@ impl Deployment {
     }
 
     /// Seconds for the attention of `batch` requests that each read `context` tokens.
-    fn decode_attention(&self, batch: u32, context: u32) -> f64 {
+    pub(super) fn decode_attention(&self, batch: u32, context: u32) -> f64 {
         let tokens = f64::from(batch) * f64::from(context);
         f64::from(self.model.layers) * DECODE_LAYER + self.kv_reads(tokens)
     }

@@ -32,7 +32,9 @@ impl Backoff {
     /// The pause after so many tries. Draws from `rng` only if there is jitter.
     fn pause(&self, tries: u32, rng: &mut Stream) -> Span {
         let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
-        let whole = (self.first.as_secs() * self.factor.powi(exponent)).min(self.max.as_secs());
+        // Finite, since zero times infinity is no pause.
+        let growth = self.factor.powi(exponent).min(f64::MAX);
+        let whole = (self.first.as_secs() * growth).min(self.max.as_secs());
         let random = if self.jitter > 0.0 { self.jitter * rng.random::<f64>() } else { 0.0 };
         Span::from_secs_f64(whole * (1.0 - random))
     }

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::io::trace::error::{Problem, shown};
 use crate::io::trace::mooncake::{named_prompt, session_number};
 use crate::io::trace::number;
+use crate::io::trace::sessions::error::LinkError;
 use crate::io::trace::sessions::graph::Node;
 use crate::kernel::Time;
 use crate::model::class::ClassId;
@@ -106,8 +107,7 @@ pub(super) fn parse(line: &[u8], number: u64, block_size: u32) -> Result<Option<
     let replay = request.replay.ok_or_else(|| missing("request.replay"))?;
     let size = replay.trace_block_size.ok_or_else(|| missing("trace_block_size"))?;
     if size != u64::from(block_size) {
-        let expected = "the tokens per block that workload.trace_block_size names";
-        return Err(Problem::field("trace_block_size", size.to_string(), expected));
+        return Err(Problem::BlockSize { found: size, configured: block_size });
     }
     let length = replay.input_length.ok_or_else(|| missing("input_length"))?;
     let input = number::tokens_of_json("input_length", &length, 1)?;
@@ -198,7 +198,7 @@ fn at(ms: u64, first: u64) -> Time {
 /// child's last one. A problem comes with its line.
 pub(super) fn link(mut rows: Vec<Row>) -> Result<Vec<Node>, (u64, Problem)> {
     if let Some(row) = rows.iter().find(|row| row.session.is_none()) {
-        return Err((row.line, Problem::MixedSessions));
+        return Err((row.line, LinkError::MixedSessions.into()));
     }
     rows.sort_by(|one, other| one.order().cmp(&other.order()));
     let mut names: FxHashMap<&str, u64> = FxHashMap::default();
@@ -207,7 +207,7 @@ pub(super) fn link(mut rows: Vec<Row>) -> Result<Vec<Node>, (u64, Problem)> {
             let name = shown(row.request.as_bytes());
             return Err((
                 row.line.max(first),
-                Problem::SameRequest { name, first: row.line.min(first) },
+                LinkError::SameRequest { name, first: row.line.min(first) }.into(),
             ));
         }
     }
@@ -226,26 +226,58 @@ pub(super) fn link(mut rows: Vec<Row>) -> Result<Vec<Node>, (u64, Problem)> {
             wait_for[pair[1]].push(pair[0]);
         }
     }
-    for own in &sessions {
+    let parents = sessions.iter().map(|own| {
         let parent = parent_of(&rows, own)?;
-        if let Some(parent) = parent.and_then(|parent| numbers.get(parent)) {
-            tie(&rows, own, &sessions[*parent], &mut wait_for);
+        Ok(parent.and_then(|(place, parent)| Some((place, *numbers.get(parent)?))))
+    });
+    let parents: Vec<Option<(usize, usize)>> = parents.collect::<Result<_, _>>()?;
+    if let Some(place) = circle(&parents) {
+        let name = |text: &Option<String>| shown(text.as_deref().unwrap_or("").as_bytes());
+        let (session, parent) = (name(&rows[place].session), name(&rows[place].parent));
+        return Err((rows[place].line, LinkError::OwnAncestor { session, parent }.into()));
+    }
+    for (own, parent) in sessions.iter().zip(parents) {
+        if let Some((_, parent)) = parent {
+            tie(&rows, own, &sessions[parent], &mut wait_for);
         }
     }
     Ok(nodes(rows, wait_for))
 }
 
-/// The parent of a session, which all its requests have to agree on.
-fn parent_of<'a>(rows: &'a [Row], own: &[usize]) -> Result<Option<&'a str>, (u64, Problem)> {
-    let mut known: Option<&str> = None;
+/// A request that says which session has spawned its own, if that goes round in a circle. Of every session is given its
+/// parent and a request that names it, if it has one.
+fn circle(parents: &[Option<(usize, usize)>]) -> Option<usize> {
+    // Which walk towards the ancestors came by first.
+    let mut seen = vec![usize::MAX; parents.len()];
+    for walk in 0..parents.len() {
+        let mut session = walk;
+        while seen[session] == usize::MAX
+            && let Some((place, parent)) = parents[session]
+        {
+            seen[session] = walk;
+            if seen[parent] == walk {
+                return Some(place);
+            }
+            session = parent;
+        }
+    }
+    None
+}
+
+/// The parent of a session, which all its requests have to agree on, and the first of them that names it.
+fn parent_of<'a>(
+    rows: &'a [Row],
+    own: &[usize],
+) -> Result<Option<(usize, &'a str)>, (u64, Problem)> {
+    let mut known: Option<(usize, &str)> = None;
     for &place in own {
         let Some(parent) = rows[place].parent.as_deref() else { continue };
-        if known.is_some_and(|known| known != parent) {
+        if known.is_some_and(|(_, known)| known != parent) {
             let expected = "the same in all requests of a session";
             let problem = Problem::field("parent_session_id", shown(parent.as_bytes()), expected);
             return Err((rows[place].line, problem));
         }
-        known = Some(parent);
+        known.get_or_insert((place, parent));
     }
     Ok(known)
 }

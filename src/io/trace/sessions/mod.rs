@@ -4,12 +4,14 @@
 //! to their end before a run, and every call is kept until its session has ended. All other traces are streams.
 
 mod dynamo;
+mod error;
 mod graph;
 mod mooncake;
 #[cfg(test)]
 mod tests;
 
 pub(super) use dynamo::SCHEMA;
+pub use error::LinkError;
 
 use std::path::Path;
 

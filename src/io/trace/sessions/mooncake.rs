@@ -7,6 +7,7 @@ use serde_json::{Number, Value};
 
 use crate::io::trace::error::{Problem, shown};
 use crate::io::trace::mooncake;
+use crate::io::trace::sessions::error::LinkError;
 use crate::io::trace::sessions::graph::Node;
 use crate::io::trace::sessions::offset;
 use crate::model::session::{Ask, LONGEST_MS};
@@ -80,7 +81,7 @@ pub(super) fn link(rows: Vec<Row>) -> Result<Vec<Node>, (u64, Problem)> {
             let first = rows[first].line;
             return Err((
                 row.line,
-                Problem::SameRequest { name: shown(request.as_bytes()), first },
+                LinkError::SameRequest { name: shown(request.as_bytes()), first }.into(),
             ));
         }
     }
@@ -112,7 +113,7 @@ fn listed(
 ) -> Result<Node, Problem> {
     let mut wait_for = Vec::new();
     for name in row.wait_for.iter().flatten() {
-        let unknown = || Problem::UnknownRequest(shown(name.as_bytes()));
+        let unknown = || LinkError::UnknownRequest(shown(name.as_bytes()));
         wait_for.push(*places.get(name).ok_or_else(unknown)?);
     }
     node(row, place, wait_for, None, first_ns)

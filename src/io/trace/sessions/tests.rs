@@ -227,7 +227,7 @@ fn what_is_wrong_with_recordings_is_said() {
         ),
         (
             vec![good.replace("64", "16")],
-            "x:1: `trace_block_size` is 16, but has to be the tokens per block that workload.trace_block_size names",
+            "x:1: `trace_block_size` is 16, but has to be what workload.trace_block_size is, 64; set that to 16",
         ),
         (vec![good.replace("\"output_tokens\": 16, ", "")], "x:1: `output_tokens` is missing"),
         (vec![good.replace("request_received_ms", "x")], "x:1: `request_received_ms` is missing"),
@@ -246,6 +246,18 @@ fn what_is_wrong_with_recordings_is_said() {
         (
             vec![recorded("a", Some(("s", "p")), 1, 2), recorded("b", Some(("s", "q")), 3, 4)],
             "x:2: `parent_session_id` is \"q\", but has to be the same in all requests of a session",
+        ),
+        (
+            vec![recorded("a", Some(("s", "")), 1, 2), recorded("b", Some(("s", "s")), 3, 4)],
+            "x:2: `parent_session_id` is \"s\", but session \"s\" cannot come of one that is itself or comes of it",
+        ),
+        (
+            vec![
+                recorded("a", Some(("s", "t")), 1, 2),
+                recorded("b", Some(("u", "s")), 3, 4),
+                recorded("c", Some(("t", "u")), 5, 6),
+            ],
+            "x:2: `parent_session_id` is \"s\", but session \"u\" cannot come of one that is itself or comes of it",
         ),
         (vec![good.replace("request_end", "tool_end")], "x: has no requests"),
     ];

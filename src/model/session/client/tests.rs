@@ -83,6 +83,18 @@ fn jitter_spreads_pauses() {
     assert!((mean - 0.75).abs() < 0.02, "{mean}");
 }
 
+/// Also when the growth of pauses is more than a float holds.
+#[test]
+fn pauses_end_at_the_longest_and_nothing_stays_nothing() {
+    let mut rng = stream(2, 0);
+    for tries in [1, 2, 1025, u32::MAX] {
+        let backoff = Backoff { factor: 2.0, ..spec().backoff };
+        let pause = backoff.pause(tries, &mut rng);
+        assert_eq!(pause, if tries > 2 { secs(5) } else { secs(tries.into()) }, "{tries}");
+        assert_eq!(Backoff { first: Span::ZERO, ..backoff }.pause(tries, &mut rng), Span::ZERO);
+    }
+}
+
 /// Whatever happens to requests, each ends once, and every try has one fate.
 #[test]
 fn every_request_ends_once() {
