@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 
 use crate::kernel::time::Span;
 use crate::model::engine::EngineConfig;
-use crate::model::timing::{DecodeLoad, PassTimer, PrefillLoad};
+use crate::model::timing::{DecodeLoad, Falls, PassTimer, PrefillLoad};
 
 /// What the workers of a pool do.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -58,6 +58,9 @@ const CANDIDATES_MAX: u32 = 128;
 
 /// Estimates that are kept. A tick needs one; beyond this many shapes all are forgotten.
 const CACHE_MAX: usize = 4096;
+
+/// The largest batch for which it is known how much less a pass can take for more to do.
+const REQUESTS_MAX: u32 = 1024;
 
 /// The shape of an average request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -173,8 +176,22 @@ impl EngineModel {
         Span::from_ns(ns)
     }
 
+    /// How many passes of [`EngineModel::chunked`] are whole chunks.
+    pub fn chunks(&self, tokens: u64) -> u64 {
+        tokens / u64::from(self.token_budget.max(1))
+    }
+
+    /// How much less time a pass can take for more prompt tokens, more KV or more requests: exactly for measured timing;
+    /// for formulas, nothing if they rise on a grid of loads. Absent if it is not known.
+    pub fn falls(&self) -> Option<Falls> {
+        let requests = self.max_num_seqs.min(REQUESTS_MAX);
+        let falls =
+            self.timer.falls(self.token_budget.max(1).into(), requests, self.pool_tokens)?;
+        (!falls.is_none() || self.rises()).then_some(falls)
+    }
+
     /// Whether a pass takes no less time for more prompt tokens, more KV or more requests, on a grid of loads.
-    pub fn rises(&self) -> bool {
+    fn rises(&self) -> bool {
         const STEPS: u64 = 32;
         let at = |[requests, prefill, kv]: [u64; 3]| {
             let requests = (u64::from(self.max_num_seqs) * requests / STEPS).max(1) as u32;

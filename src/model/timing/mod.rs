@@ -4,9 +4,11 @@
 //! for a run of decode passes ([`PassTimer::decode_run`]); both give the same nanoseconds. Every part of a pass is
 //! rounded to whole nanoseconds once, to the nearest (ties to even), and again after a speed-up ratio is applied.
 
+mod falls;
 pub mod measured;
 mod polynomial;
 
+pub use falls::Falls;
 pub use measured::{
     DecodeRow, Identity, MS_MAX, Measured, MixedPass, OtherRow, PrefillRow, Scales, Split, Table,
     TableError,

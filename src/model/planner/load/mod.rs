@@ -12,6 +12,7 @@
 //! for decode workers the same without prompt tokens; for prefill workers queued prompt tokens / context length. `sla.rs`
 //! has the latency estimates, `front.rs` what requests in front of the fleet change.
 
+mod columns;
 mod extremes;
 mod front;
 mod sla;

@@ -1,15 +1,12 @@
 //! Load-based scaling, worked by hand.
 
-use rand::RngExt;
-
 use super::*;
-use crate::kernel::rng::stream;
 use crate::kernel::time::Span;
 use crate::model::lifecycle::Counts;
 use crate::model::planner::decision::Latency;
 use crate::model::planner::observation::Traffic;
 use crate::model::planner::passes::UsualPass;
-use crate::model::planner::testing::{constant, look, polynomial, traffic};
+use crate::model::planner::testing::{constant, look, traffic};
 
 const POOL: u64 = 67_200;
 
@@ -222,49 +219,6 @@ fn a_fleet_of_none_comes_back_with_traffic() {
     let mut policy = by_sla(Role::Aggregated, 500, 50);
     assert_eq!(policy.propose(&look(traffic(0, 0, 0), &[])).workers, None);
     assert_eq!(policy.propose(&look(traffic(1, 100, 10), &[])).workers, Some(1));
-}
-
-/// Random fleets and targets: what the extremes tell of all workers is what a look at every worker tells.
-#[test]
-fn a_look_at_the_extremes_is_enough() {
-    let mut rng = stream(5, 0);
-    let mut verdicts = [0; 3];
-    for _ in 0..3000 {
-        let workers = rng.random_range(1..12);
-        let (queue, kv) = (rng.random_range(0..20_000), rng.random_range(0..POOL));
-        let spread = rng.random_range(1..4);
-        let mut load = || WorkerLoad {
-            running: rng.random_range(0..40),
-            queued: 0,
-            queued_prefill_tokens: queue + rng.random_range(0..=queue / spread),
-            scheduled_kv_tokens: (kv + rng.random_range(0..=kv / spread)).min(POOL) / 2,
-            queued_kv_tokens: rng.random_range(0..=kv / 8),
-        };
-        let loads: Vec<WorkerLoad> = (0..workers).map(|_| load()).collect();
-        let role = [Role::Aggregated, Role::Prefill, Role::Decode][rng.random_range(0..3)];
-        let targets = Targets {
-            ttft: Span::from_ms(rng.random_range(20..1500)),
-            itl: Span::from_ms(rng.random_range(8..60)),
-        };
-        let basis = if rng.random() { Basis::Requests } else { Basis::Passes };
-        let usual_pass = Some(UsualPass { context: 1000.0, ..usual(rng.random()) });
-        let judge = |look_at_all: bool| {
-            let mut sla = SlaRule::new(role, polynomial(), targets, 0.8, basis);
-            assert!(sla.rises);
-            sla.rises = !look_at_all;
-            sla.observe(&Observation { usual_pass, ..look(traffic(600, 1000, 100), &[]) });
-            let found = sla.judge(&loads, 1, &mut Figures::default()).unwrap();
-            match found.0 {
-                Verdict::Up => 0,
-                Verdict::Down => 1,
-                Verdict::Stay => 2,
-            }
-        };
-        let verdict = judge(false);
-        assert_eq!(verdict, judge(true), "{role:?} {targets:?} {loads:?}");
-        verdicts[verdict] += 1;
-    }
-    assert!(verdicts.iter().all(|&count| count > 100), "{verdicts:?}");
 }
 
 /// A look at workers while `waiting` requests of 1,000 tokens wait in front of them; ten a second get their first token.

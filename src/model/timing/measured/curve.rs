@@ -133,9 +133,13 @@ impl Curve {
 
     /// The least value for any number of tokens.
     pub(super) fn least(&self) -> f64 {
+        self.ends().map(|tokens| self.ns(tokens)).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The first and the last whole number of each segment, ascending. The last segment has no end, and does not fall.
+    pub(super) fn ends(&self) -> impl Iterator<Item = f64> {
         let ends = self.segments.iter().zip(&self.segments[1..]);
         let ends = ends.flat_map(|(segment, next)| [segment.from + 1.0, next.from]);
-        let last = self.segments[self.segments.len() - 1].from + 1.0;
-        ends.chain([last]).map(|tokens| self.ns(tokens)).fold(f64::INFINITY, f64::min)
+        ends.chain([self.segments[self.segments.len() - 1].from + 1.0])
     }
 }

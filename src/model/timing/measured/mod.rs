@@ -10,11 +10,13 @@
 mod axis;
 mod curve;
 mod decode;
+mod falls;
 mod pass;
 mod prefill;
 mod split;
 mod table;
 
+pub(in crate::model::timing) use falls::PartFalls;
 pub use split::Split;
 pub use table::{
     COORDINATE_MAX, DecodeRow, Grid, Identity, Kind, MS_MAX, OtherRow, PrefillRow, Table,
