@@ -64,7 +64,7 @@ fn decoding(batch: u64) -> (Engine, Recorder, Time) {
     let (mut engine, mut recorder) = (engine(), recorder());
     for id in 0..batch {
         let request = request(id, Prompt::unique(30), 3 * PASSES);
-        engine.arrive(Time::ZERO, Box::new(request), &recorder);
+        engine.arrive(Time::ZERO, request, &recorder);
     }
     let end = step(&mut engine, Time::ZERO, &mut recorder).expect("a prefill pass");
     let end = step(&mut engine, end, &mut recorder).expect("a run of decode passes");
@@ -100,7 +100,7 @@ fn prefill(criterion: &mut Criterion) {
                 let tokens = 8192 / prompts as u32;
                 let ids = (0..u64::from(tokens.div_ceil(512))).map(|block| id << 32 | block);
                 let prompt = Prompt::named(tokens, ids.collect::<Vec<_>>().into_iter(), 0);
-                engine.arrive(Time::ZERO, Box::new(request(id, prompt, 100)), &recorder);
+                engine.arrive(Time::ZERO, request(id, prompt, 100), &recorder);
             }
             (engine, recorder)
         };

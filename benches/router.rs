@@ -4,6 +4,7 @@
 //! that every worker has about 16 of them. Caches grow with the turns of a session and forget the oldest sessions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -26,7 +27,8 @@ struct Rig {
     next: u64,
     workers: usize,
     in_flight: VecDeque<(WorkerId, Ticket)>,
-    caches: Vec<VecDeque<CacheChange>>,
+    /// By worker, oldest first: chains, and how many blocks of them.
+    caches: Vec<VecDeque<(Arc<[u64]>, u32)>>,
 }
 
 impl Rig {
@@ -72,20 +74,19 @@ impl Rig {
     fn cache(&mut self, worker: WorkerId, request: &Request) {
         let cache = &mut self.caches[worker.index()];
         let end = LAYOUT.full_blocks(request.prompt.tokens);
-        let (stored, chain) = (Some(request.ticket), request.prompt.chain.clone());
-        let whole = CacheChange { stored, chain, first: 0, end };
+        let (ticket, chain) = (request.ticket, Arc::clone(&request.prompt.chain));
         let mut changes = Vec::new();
-        if let Some(old) = cache.iter_mut().find(|old| old.chain[0] == whole.chain[0]) {
-            let known = LAYOUT.common_blocks(&old.chain, &whole.chain, 0, old.end.min(end).max(1));
-            if known == old.end && known < end {
-                changes.push(CacheChange { first: known, ..whole.clone() });
-                *old = whole;
+        if let Some((old, old_end)) = cache.iter_mut().find(|(old, _)| old[0] == chain[0]) {
+            let known = LAYOUT.common_blocks(old, &chain, 0, end.min(*old_end).max(1));
+            if known == *old_end && known < end {
+                changes.push(CacheChange::Stored { ticket, first: known, end });
+                (*old, *old_end) = (chain, end);
             }
         } else if end > 0 {
-            changes.push(whole.clone());
-            cache.push_back(whole);
+            changes.push(CacheChange::Stored { ticket, first: 0, end });
+            cache.push_back((chain, end));
             let old = if cache.len() > CACHED { cache.pop_front() } else { None };
-            changes.extend(old.map(|old| CacheChange { stored: None, ..old }));
+            changes.extend(old.map(|(chain, end)| CacheChange::Removed { chain, first: 0, end }));
         }
         if !changes.is_empty() {
             self.policy.cache_changed(worker, &changes);

@@ -238,7 +238,7 @@ impl Coordinator {
             door.let_in(in_fleet);
         }
         let at = context.now() + self.dispatch.sample(&mut self.rng);
-        context.send(worker_lp(worker), at, DISPATCH, Message::Dispatch(Box::new(request)));
+        context.send(worker_lp(worker), at, DISPATCH, Message::Dispatch(request));
     }
 
     /// Says whether a worker leaves by that, or a request may come.

@@ -22,7 +22,7 @@ pub(super) const PASS: Class = Class::new(3);
 #[derive(Debug)]
 pub(super) enum Message {
     /// To a worker: serve this request.
-    Dispatch(Box<Request>),
+    Dispatch(Request),
     /// To a worker that is empty: its process ends, and what it has cached is gone.
     Leave,
     /// To the coordinator: this has happened.

@@ -9,7 +9,7 @@ use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{
     DecodeKv, Effects, Engine, EngineConfig, EngineShape, FirstToken, Outcome, PreemptionMode,
 };
-use fleetsim::model::kv::BlockLayout;
+use fleetsim::model::kv::{BlockLayout, CacheChange};
 use fleetsim::model::metrics::{Distribution, Recorder, Row, Slo};
 use fleetsim::model::request::{Prompt, Request, RequestId, Ticket, WorkerId};
 use fleetsim::model::timing::{Polynomial, TimingModel};
@@ -86,7 +86,7 @@ fn workload(rng: &mut Stream, config: &EngineConfig) -> Vec<(Request, Vec<u64>)>
         }
         let request = Request {
             id: RequestId(id),
-            ticket: Ticket::default(),
+            ticket: Ticket(id as u32),
             trace_line: id,
             arrival: now,
             prompt,
@@ -118,6 +118,7 @@ fn run(shape: EngineShape, arrivals: &[(Request, Vec<u64>)], notify: bool) -> Fa
     let mut engine = Engine::new(WorkerId(0), Arc::new(shape), notify);
     let mut recorder = Recorder::new(Span::from_secs(1), Slo::default());
     let mut changes = Vec::new();
+    let requests = arrivals;
     let mut arrivals = arrivals.iter().peekable();
     let mut due: Option<Time> = None;
     loop {
@@ -125,7 +126,7 @@ fn run(shape: EngineShape, arrivals: &[(Request, Vec<u64>)], notify: bool) -> Fa
         match (arrival, due) {
             (Some(now), next) if next.is_none_or(|next| now <= next) => {
                 let (request, _) = arrivals.next().unwrap();
-                if let Some(at) = engine.arrive(now, Box::new(request.clone()), &recorder) {
+                if let Some(at) = engine.arrive(now, request.clone(), &recorder) {
                     assert!(at >= now);
                     due = Some(at);
                 }
@@ -136,12 +137,14 @@ fn run(shape: EngineShape, arrivals: &[(Request, Vec<u64>)], notify: bool) -> Fa
                 due = engine.step(now, effects);
                 let mut labels = Vec::new();
                 for change in &outcome.changes {
-                    for block in change.first..change.end {
-                        labels.push((
-                            change.stored.is_some(),
-                            config.layout.key(&change.chain, block),
-                        ));
-                    }
+                    let (is_stored, chain, first, end) = match change {
+                        CacheChange::Stored { ticket, first, end } => {
+                            (true, &requests[ticket.index()].0.prompt.chain, *first, *end)
+                        }
+                        CacheChange::Removed { chain, first, end } => (false, chain, *first, *end),
+                    };
+                    let key = |block| (is_stored, config.layout.key(chain, block));
+                    labels.extend((first..end).map(key));
                 }
                 if !labels.is_empty() {
                     changes.push((outcome.end, labels));

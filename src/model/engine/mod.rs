@@ -162,7 +162,7 @@ impl Engine {
     pub fn arrive(
         &mut self,
         now: Time,
-        request: Box<Request>,
+        request: Request,
         recorder: &Recorder,
     ) -> Option<Time> {
         let output_limit =

@@ -20,7 +20,7 @@ pub(super) enum State {
 
 #[derive(Debug)]
 pub(super) struct Sequence {
-    pub(super) request: Box<Request>,
+    pub(super) request: Request,
     /// When it reached the engine.
     pub(super) arrived: Time,
     /// How many tokens it will get.
@@ -48,7 +48,7 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn new(request: Box<Request>, arrived: Time, output_limit: u32) -> Sequence {
+    pub(super) fn new(request: Request, arrived: Time, output_limit: u32) -> Sequence {
         Sequence {
             request,
             arrived,

@@ -134,7 +134,7 @@ impl Engine {
     fn compute_prompt(&mut self, slot: u32, tokens: u32, pass: &mut Pass) {
         let sequence = &mut self.sequences[slot as usize];
         sequence.computed += tokens;
-        let Request { prompt, ticket, .. } = &*sequence.request;
+        let Request { prompt, ticket, .. } = &sequence.request;
         let named = sequence.computed.min(prompt.shared_tokens);
         let end = self.shape.config.layout.full_blocks(named);
         self.pool.publish(prompt, *ticket, end, &mut sequence.holding);

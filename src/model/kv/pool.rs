@@ -17,15 +17,25 @@ use crate::model::request::{Prompt, Ticket};
 
 /// A change of what a worker could serve from its prefix cache, as a router would be told.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CacheChange {
-    /// For whom the blocks have appeared: a request in the fleet that has them in its prompt; none if they have gone.
-    pub stored: Option<Ticket>,
-    /// The chain that identifies them.
-    pub chain: Arc<[u64]>,
-    /// The first block.
-    pub first: u32,
-    /// One past the last.
-    pub end: u32,
+pub enum CacheChange {
+    /// Blocks have appeared.
+    Stored {
+        /// A request in the fleet that has them in its prompt, and so identifies them: the router knows its chain.
+        ticket: Ticket,
+        /// The first block.
+        first: u32,
+        /// One past the last.
+        end: u32,
+    },
+    /// Blocks have gone.
+    Removed {
+        /// The chain that identifies them.
+        chain: Arc<[u64]>,
+        /// The first block.
+        first: u32,
+        /// One past the last.
+        end: u32,
+    },
 }
 
 /// What a pass changes; most change one thing at most, which then needs no memory of its own.
@@ -226,7 +236,9 @@ impl KvPool {
         let owner = Owner::Prompt(Arc::clone(&prompt.chain));
         let fresh = self.insert(&owner, holding.shared, end, 1, &mut holding.extents);
         if fresh < end {
-            self.note(Some(ticket), &owner, fresh, end);
+            if let Some(changes) = &mut self.changes {
+                changes.push(CacheChange::Stored { ticket, first: fresh, end });
+            }
         }
         holding.shared = end;
     }
@@ -388,7 +400,7 @@ impl KvPool {
                 let extent = self.extents.get_mut(victim);
                 extent.end -= blocks;
                 let (owner, end) = (extent.owner.clone(), extent.end);
-                self.note(None, &owner, end, end + blocks);
+                self.note_removed(&owner, end, end + blocks);
                 return;
             }
             blocks -= extent.blocks();
@@ -411,7 +423,7 @@ impl KvPool {
         {
             if newer == NONE {
                 self.index.remove(&key);
-                self.note(None, &extent.owner, extent.first, extent.end);
+                self.note_removed(&extent.owner, extent.first, extent.end);
             } else {
                 self.index.insert(key, newer);
             }
@@ -436,9 +448,9 @@ impl KvPool {
         }
     }
 
-    fn note(&mut self, stored: Option<Ticket>, owner: &Owner, first: u32, end: u32) {
+    fn note_removed(&mut self, owner: &Owner, first: u32, end: u32) {
         if let (Some(changes), Owner::Prompt(chain)) = (&mut self.changes, owner) {
-            changes.push(CacheChange { stored, chain: Arc::clone(chain), first, end });
+            changes.push(CacheChange::Removed { chain: Arc::clone(chain), first, end });
         }
     }
 }

@@ -61,9 +61,6 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Trail([u32; TRAIL]);
 
 impl Trail {
-    /// Nobody knows where.
-    pub(super) const NONE: Trail = Trail([NONE; TRAIL]);
-
     fn nodes(&self) -> impl DoubleEndedIterator<Item = u32> {
         self.0.into_iter().filter(|&id| id != NONE)
     }
@@ -80,13 +77,13 @@ impl PrefixIndex {
         PrefixIndex { layout, nodes: Slab::new(), index: FxHashMap::default() }
     }
 
-    /// A worker holds the blocks `first..end` of a sequence that left this trail (once more). Says how many it did not
-    /// hold before.
-    pub(super) fn add(
+    /// A worker holds the blocks `first..end` of a sequence that left this trail, and is still entered along it (once
+    /// more). Says how many it did not hold before.
+    pub(super) fn add_again(
         &mut self,
         book: Book,
         worker: u32,
-        (chain, trail): (&Arc<[u64]>, Trail),
+        trail: Trail,
         first: u32,
         end: u32,
     ) -> u32 {
@@ -95,22 +92,26 @@ impl PrefixIndex {
             // What is new to a worker is the end of the trail, and seldom anything else.
             let starts_here = |&id: &u32| self.nodes[id as usize].first == at;
             let by_trail = trail.nodes().rev().find(starts_here);
-            let by_key = || self.index.get(&self.layout.key(chain, at)).copied();
-            let Some(id) = by_trail.or_else(by_key) else {
-                self.insert(book, worker, chain, at, end);
-                return fresh + end - at;
-            };
-            let common = self.common(id, chain, end);
-            let id = self.cut(id, common);
+            let id = by_trail.unwrap_or_else(|| self.off_trail(trail, at));
+            let node_end = self.nodes[id as usize].end.min(end);
+            let id = self.cut(id, node_end);
             if self.nodes[id as usize].holders[book as usize].add(worker) {
-                fresh += common - at;
+                fresh += node_end - at;
             }
-            at = common;
+            at = node_end;
         }
         fresh
     }
 
-    /// As [`PrefixIndex::add`], for a sequence of `end` blocks that has just been walked.
+    /// The node that starts at `at`, of a sequence that is entered along this trail: a piece that was cut off since, or that
+    /// the trail leaves out. Its last node has the identity of all.
+    fn off_trail(&self, trail: Trail, at: u32) -> u32 {
+        let last = trail.nodes().next_back().expect("a sequence with blocks leaves a trail");
+        self.index[&self.layout.key(&self.nodes[last as usize].chain, at)]
+    }
+
+    /// A worker holds `end` blocks of a sequence that has just been walked (once more). Says how many it did not hold
+    /// before.
     pub(super) fn add_along(
         &mut self,
         book: Book,
@@ -163,7 +164,6 @@ impl PrefixIndex {
     /// As [`PrefixIndex::remove`], for a sequence of `end` blocks that left this trail.
     pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail, end: u32) -> u32 {
         let mut named = trail.nodes();
-        let Some(final_node) = trail.nodes().next_back() else { return 0 };
         let mut next = named.next();
         let (mut at, mut lost) = (0, 0);
         while at < end {
@@ -172,8 +172,7 @@ impl PrefixIndex {
                     next = named.next();
                     id
                 }
-                // A piece that was cut off since, or that the trail leaves out; the last node has its identity.
-                _ => self.index[&self.layout.key(&self.nodes[final_node as usize].chain, at)],
+                _ => self.off_trail(trail, at),
             };
             at = self.nodes[id as usize].end;
             lost += self.release(book, worker, id);

@@ -84,25 +84,27 @@ impl Rig {
         Rig { index, twins, held, path, rng }
     }
 
-    /// Caches add what they lack, requests whole sequences, as often as they like.
-    fn add(&mut self, book: Book, worker: u32, prompt: Prompt, end: u32) {
-        let twin = &mut self.twins[book as usize];
-        let mut held = Held { book, worker, prompt, first: 0, end, trail: None };
-        if book == Book::Cached {
-            held.first = twin.overlap(worker, &held.prompt, end);
-        }
-        let expected = twin.add(worker, &held.prompt, held.first..end);
-        let chain = &held.prompt.chain;
-        let fresh = if book == Book::Active && self.rng.random_bool(0.8) {
-            self.index.walk(chain, end, &mut self.path);
-            let (fresh, trail) = self.index.add_along(book, worker, (chain, end), &self.path);
-            held.trail = Some(trail);
-            fresh
-        } else {
-            self.index.add(book, worker, (chain, Trail::NONE), held.first, end)
-        };
+    /// A request is entered.
+    fn enter(&mut self, worker: u32, prompt: Prompt, end: u32) {
+        let expected = self.twins[Book::Active as usize].add(worker, &prompt, 0..end);
+        let chain = &prompt.chain;
+        self.index.walk(chain, end, &mut self.path);
+        let (fresh, trail) = self.index.add_along(Book::Active, worker, (chain, end), &self.path);
         assert_eq!(fresh, expected);
-        self.held.push(held);
+        let trail = Some(trail);
+        self.held.push(Held { book: Book::Active, worker, prompt, first: 0, end, trail });
+    }
+
+    /// The cache of its worker takes in what it lacks of the prompt of a request, up to some block.
+    fn store(&mut self, request: usize) {
+        let Held { worker, end, trail, ref prompt, .. } = self.held[request];
+        let (prompt, end) = (prompt.clone(), self.rng.random_range(0..=end));
+        let twin = &mut self.twins[Book::Cached as usize];
+        let first = twin.overlap(worker, &prompt, end);
+        let expected = twin.add(worker, &prompt, first..end);
+        let trail = trail.expect("only requests have one");
+        assert_eq!(self.index.add_again(Book::Cached, worker, trail, first, end), expected);
+        self.held.push(Held { book: Book::Cached, worker, prompt, first, end, trail: None });
     }
 
     fn remove(&mut self, at: usize) {
@@ -144,11 +146,16 @@ fn check(block_size: u32, workers: u32) {
     let mut rig = Rig::new(layout, stream(7, u64::from(block_size * workers)));
     for _ in 0..4000 {
         let worker = rng.random_range(0..workers);
-        if rng.random_bool(0.55) {
-            let book = if rng.random_bool(0.5) { Book::Cached } else { Book::Active };
+        if rng.random_bool(0.35) {
             let prompt = prompt(&mut rng);
             let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);
-            rig.add(book, worker, prompt, blocks);
+            rig.enter(worker, prompt, blocks);
+        } else if rng.random_bool(0.4) {
+            let requests = rig.held.iter().enumerate().filter(|(_, held)| held.trail.is_some());
+            let requests: Vec<usize> = requests.map(|(at, _)| at).collect();
+            if !requests.is_empty() {
+                rig.store(requests[rng.random_range(0..requests.len())]);
+            }
         } else if !rig.held.is_empty() {
             let at = rng.random_range(0..rig.held.len());
             // In a cache, what hangs on a prefix goes before it: the last of some worker.

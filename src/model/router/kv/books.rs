@@ -85,14 +85,16 @@ impl KvBooks {
 
     /// The prefix cache of a worker has changed.
     pub(super) fn cache_changed(&mut self, worker: WorkerId, change: &CacheChange) {
-        let CacheChange { stored, chain, first, end } = change;
-        let Some(ticket) = stored else {
-            self.index.remove(Book::Cached, worker.0, chain, *first, *end);
-            return;
-        };
-        let in_flight = self.in_flight.get(ticket.index()).and_then(Option::as_ref);
-        let trail = in_flight.map_or(Trail::NONE, |in_flight| in_flight.trail);
-        self.index.add(Book::Cached, worker.0, (chain, trail), *first, *end);
+        match change {
+            CacheChange::Stored { ticket, first, end } => {
+                let in_flight = self.in_flight[ticket.index()].as_ref();
+                let trail = in_flight.expect("whoever stores blocks has not ended").trail;
+                self.index.add_again(Book::Cached, worker.0, trail, *first, *end);
+            }
+            CacheChange::Removed { chain, first, end } => {
+                self.index.remove(Book::Cached, worker.0, chain, *first, *end);
+            }
+        }
     }
 
     /// Whether nobody holds anything.

@@ -71,15 +71,14 @@ fn the_search_finds_what_a_full_scan_finds() {
             assert_eq!(worker.index(), expected, "case {case}, request {id}, {config:?}");
             let blocks = layout.full_blocks(request.prompt.shared_tokens);
             if blocks > 0 && rng.random_bool(0.8) {
-                let chain = Arc::clone(&request.prompt.chain);
-                let change =
-                    CacheChange { stored: Some(request.ticket), chain, first: 0, end: blocks };
+                let (chain, ticket) = (Arc::clone(&request.prompt.chain), request.ticket);
                 policy.books.look_up(&request.prompt, &mut policy.overlaps);
                 let known = policy.overlaps.of(Book::Cached).on(worker.0);
                 if known < blocks {
-                    let change = CacheChange { first: known, ..change };
-                    policy.cache_changed(worker, std::slice::from_ref(&change));
-                    cached.push((worker, change));
+                    let stored = CacheChange::Stored { ticket, first: known, end: blocks };
+                    policy.cache_changed(worker, &[stored]);
+                    let removed = CacheChange::Removed { chain, first: known, end: blocks };
+                    cached.push((worker, removed));
                 }
             }
             open.push((worker, request));
@@ -96,7 +95,6 @@ fn the_search_finds_what_a_full_scan_finds() {
             policy.finished(worker, request.ticket);
         }
         for (worker, change) in cached.into_iter().rev() {
-            let change = CacheChange { stored: None, ..change };
             policy.cache_changed(worker, &[change]);
         }
         (0..workers).for_each(|worker| policy.joined(WorkerId(worker)));
