@@ -10,7 +10,7 @@ use crate::kernel::group::Group;
 use crate::kernel::key::EventKey;
 use crate::kernel::lp::{Envelope, Lp, LpId};
 use crate::kernel::parallel::horizon::{Horizons, Lookahead};
-use crate::kernel::parallel::lane::{Earliest, Lane};
+use crate::kernel::parallel::lane::{Earliest, Lanes, Writer};
 use crate::kernel::sequential::panic_message;
 use crate::kernel::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::kernel::time::{Span, Time};
@@ -20,6 +20,10 @@ pub(super) const EVENTS_PER_POLL: u64 = 1024;
 
 /// How many events pass between two looks at the budget: one of them may send a lot.
 const EVENTS_PER_SLICE: u64 = 64;
+
+/// Messages that a lane has room for. Few go to one group in one phase, and slots that are used again soon are near.
+const ROOM_TO_GROUP: usize = 4;
+const ROOM_TO_HUB: usize = 32;
 
 /// The task of the hub. The groups of spokes come next.
 pub(super) const HUB: u32 = 0;
@@ -31,12 +35,6 @@ pub(super) struct Failure {
     pub(super) message: String,
 }
 
-/// All lanes in one direction that were written in even or in odd phases.
-struct Lanes<M> {
-    lanes: Box<[CachePadded<Lane<M>>]>,
-    earliest: Earliest,
-}
-
 /// The LPs, and what is on its way between them.
 pub(super) struct Star<'a, L: Lp> {
     /// The hub, then the groups of spokes.
@@ -44,7 +42,7 @@ pub(super) struct Star<'a, L: Lp> {
     spokes_per_group: u32,
     /// The next event each group knows of, its lanes apart.
     next: Earliest,
-    /// By the parity of the phase in which they are written; one lane per group, and one per thread.
+    /// By the parity of the phase in which they are written. The hub has a lane to each group, each thread one to the hub.
     to_spokes: [Lanes<L::Message>; 2],
     to_hub: [Lanes<L::Message>; 2],
     /// The phase, written by the leader between phases.
@@ -90,8 +88,8 @@ impl<'a, L: Lp> Star<'a, L> {
             groups: groups.into_iter().map(|group| CachePadded::new(Mutex::new(group))).collect(),
             spokes_per_group: spokes_per_group as u32,
             next: Earliest::new(count),
-            to_spokes: [Lanes::new(spoke_groups), Lanes::new(spoke_groups)],
-            to_hub: [Lanes::new(threads), Lanes::new(threads)],
+            to_spokes: [(); 2].map(|()| Lanes::new(1, spoke_groups, ROOM_TO_GROUP)),
+            to_hub: [(); 2].map(|()| Lanes::new(threads, 1, ROOM_TO_HUB)),
             phase: AtomicU32::new(0),
             hub_horizon: AtomicU64::new(0),
             spokes_horizon: AtomicU64::new(0),
@@ -111,8 +109,9 @@ impl<'a, L: Lp> Star<'a, L> {
     pub(super) fn start(&self, recorder: &mut L::Recorder) {
         for (task, group) in self.groups.iter().enumerate() {
             let mut group = group.lock();
+            let mut writer = self.writer(task, 1, 0);
             let start = AssertUnwindSafe(|| {
-                group.start(recorder, &mut |envelope| self.post(1, 0, envelope));
+                group.start(recorder, &mut |envelope| self.post(&mut writer, envelope));
             });
             if let Err(payload) = catch_unwind(start) {
                 let message = panic_message(payload.as_ref());
@@ -180,7 +179,7 @@ impl<'a, L: Lp> Star<'a, L> {
         let mut accept = |envelope| group.accept(envelope);
         let (horizon, mut budget) = if task == HUB as usize {
             let lanes = &self.to_hub[arrived];
-            (0..lanes.lanes.len()).for_each(|lane| lanes.drain(lane, &mut accept));
+            (0..lanes.len()).for_each(|lane| lanes.drain(lane, &mut accept));
             (&self.hub_horizon, self.hub_budget)
         } else {
             self.to_spokes[arrived].drain(task - 1, &mut accept);
@@ -190,11 +189,12 @@ impl<'a, L: Lp> Star<'a, L> {
             return;
         }
         let horizon = Time::from_ns(horizon.load(Ordering::Relaxed));
+        let mut writer = self.writer(task, sent, thread);
         loop {
             let mut posted = 0;
             let mut post = |envelope| {
                 posted += 1;
-                self.post(sent, thread, envelope);
+                self.post(&mut writer, envelope);
             };
             let slice = budget.min(EVENTS_PER_SLICE);
             let events = group.run_before(horizon, slice, desk.recorder(), &mut post);
@@ -206,19 +206,24 @@ impl<'a, L: Lp> Star<'a, L> {
         self.next.set(task, time_of(group.next()));
     }
 
+    /// Where a task that runs on this thread writes what it sends.
+    fn writer(&self, task: usize, sent: usize, thread: usize) -> Writer<'_, L::Message> {
+        if task == HUB as usize {
+            self.to_spokes[sent].writer(0)
+        } else {
+            self.to_hub[sent].writer(thread)
+        }
+    }
+
     /// Sends a message on its way, to be delivered in the next phase.
-    fn post(&self, sent: usize, thread: usize, envelope: Envelope<L::Message>) {
+    fn post(&self, writer: &mut Writer<'_, L::Message>, envelope: Envelope<L::Message>) {
         let (to, from) = (envelope.to.get(), envelope.key.source().get());
         assert!(
             (to == HUB) != (from == HUB),
             "spokes talk to the hub only, but LP {from} sends to LP {to}"
         );
-        if to == HUB {
-            self.to_hub[sent].push(thread, envelope);
-        } else {
-            let lane = (to - 1) / self.spokes_per_group;
-            self.to_spokes[sent].push(lane as usize, envelope);
-        }
+        let lane = if to == HUB { 0 } else { (to - 1) / self.spokes_per_group };
+        writer.push(lane as usize, envelope);
     }
 
     fn fail(&self, task: usize, failure: Failure) {
@@ -256,25 +261,6 @@ impl<'a, L: Lp> Star<'a, L> {
             end = end.max(group.key().time());
         }
         (events, end)
-    }
-}
-
-impl<M> Lanes<M> {
-    fn new(len: usize) -> Lanes<M> {
-        let lanes = (0..len).map(|_| CachePadded::new(Lane::new())).collect();
-        Lanes { lanes, earliest: Earliest::new(len) }
-    }
-
-    fn push(&self, lane: usize, envelope: Envelope<M>) {
-        self.earliest.lower(lane, envelope.key.time());
-        self.lanes[lane].push(envelope);
-    }
-
-    fn drain(&self, lane: usize, accept: impl FnMut(Envelope<M>)) {
-        if self.earliest.get(lane) < Time::NEVER {
-            self.lanes[lane].drain(accept);
-            self.earliest.set(lane, Time::NEVER);
-        }
     }
 }
 
