@@ -1,15 +1,17 @@
 //! Which workers hold which prefixes.
 //!
-//! A tree over block identities, without links: a node is a run of blocks that the same workers hold, and is found by
-//! the identity of its first block. Where a sequence parts from a node in its middle, the node of its next block is found
-//! the same way. What a worker holds is closed under prefixes, so along a prompt the sets of holders only shrink, and how
-//! far a worker's copy reaches is where the prompt leaves the last node that lists it.
+//! A tree over block identities: a node is a run of blocks that the same workers hold. It is found by the identity of its
+//! first block, and knows the node before it. Where a sequence parts from a node in its middle, the node is cut there.
+//! What a worker holds is closed under prefixes, so along a prompt the sets of holders only shrink, and how far a worker's
+//! copy reaches is where the prompt leaves the last node that lists it.
 //!
 //! Two books are kept in one tree, so that a prompt is looked up once: what the caches hold, and what active requests do.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use crate::model::kv::BlockLayout;
@@ -28,13 +30,25 @@ pub enum Book {
 /// A run of blocks; as large as a line of the processor's cache, because each is found cold.
 #[derive(Debug)]
 struct Node {
-    chain: Arc<[u64]>,
-    first: u32,
-    end: u32,
-    /// The link of the chain at the last block.
+    /// The identity of its first block.
+    key: u64,
+    /// The link of the chain at its last block.
     last: u64,
     /// By book.
     holders: [Holders; 2],
+    /// A sequence that it is part of.
+    chain: u32,
+    first: u32,
+    end: u32,
+    /// The node of the blocks before it.
+    parent: u32,
+}
+
+/// A sequence that nodes refer to. They are counted here and not in the `Arc`: its memory belongs to other cores.
+#[derive(Debug)]
+struct Sequence {
+    chain: Arc<[u64]>,
+    nodes: u32,
 }
 
 /// An index of prefixes by worker, counting how often each worker holds each block.
@@ -42,39 +56,31 @@ struct Node {
 pub struct PrefixIndex {
     layout: BlockLayout,
     nodes: Slab<Node>,
-    /// Nodes by the identity of their first block.
-    index: FxHashMap<u64, u32>,
+    sequences: Slab<Sequence>,
+    /// Nodes by their key.
+    table: HashTable<u32>,
 }
 
 /// The nodes along one prompt, from the first block on: number, and one past the last block they share with it.
 pub(super) type Path = Vec<(u32, u32)>;
 
-/// How many nodes a trail names.
-const TRAIL: usize = 4;
-
 /// No node.
 const NONE: u32 = u32::MAX;
 
-/// Where a sequence was entered: its first nodes and its last one. They outlive what is done to others, and keep their
-/// ends, but pieces may be cut off their fronts.
+/// Where a sequence was entered: its last node, if it has blocks. That outlives what is done to others, and keeps its end,
+/// but pieces may be cut off its front.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trail([u32; TRAIL]);
+pub(super) struct Trail(u32);
 
-impl Trail {
-    fn nodes(&self) -> impl DoubleEndedIterator<Item = u32> {
-        self.0.into_iter().filter(|&id| id != NONE)
-    }
-
-    fn push(&mut self, node: u32) {
-        let free = self.0.iter().position(|&id| id == NONE);
-        self.0[free.unwrap_or(TRAIL - 1)] = node;
-    }
+fn hash(key: u64) -> u64 {
+    FxBuildHasher.hash_one(key)
 }
 
 impl PrefixIndex {
     /// An empty index.
     pub fn new(layout: BlockLayout) -> PrefixIndex {
-        PrefixIndex { layout, nodes: Slab::new(), index: FxHashMap::default() }
+        let (nodes, sequences, table) = (Slab::new(), Slab::new(), HashTable::new());
+        PrefixIndex { layout, nodes, sequences, table }
     }
 
     /// A worker holds the blocks `first..end` of a sequence that left this trail, and is still entered along it (once
@@ -87,27 +93,19 @@ impl PrefixIndex {
         first: u32,
         end: u32,
     ) -> u32 {
-        let (mut at, mut fresh) = (first, 0);
-        while at < end {
-            // What is new to a worker is the end of the trail, and seldom anything else.
-            let starts_here = |&id: &u32| self.nodes[id as usize].first == at;
-            let by_trail = trail.nodes().rev().find(starts_here);
-            let id = by_trail.unwrap_or_else(|| self.off_trail(trail, at));
-            let node_end = self.nodes[id as usize].end.min(end);
-            let id = self.cut(id, node_end);
-            if self.nodes[id as usize].holders[book as usize].add(worker) {
-                fresh += node_end - at;
+        let (mut id, mut fresh) = (trail.0, 0);
+        while id != NONE && self.nodes[id as usize].end > first {
+            if self.nodes[id as usize].first < end {
+                id = self.cut(id, self.nodes[id as usize].end.min(end));
+                let node = &mut self.nodes[id as usize];
+                debug_assert!(node.first >= first, "nobody holds a part of a node");
+                if node.holders[book as usize].add(worker) {
+                    fresh += node.end - node.first;
+                }
             }
-            at = node_end;
+            id = self.nodes[id as usize].parent;
         }
         fresh
-    }
-
-    /// The node that starts at `at`, of a sequence that is entered along this trail: a piece that was cut off since, or that
-    /// the trail leaves out. Its last node has the identity of all.
-    fn off_trail(&self, trail: Trail, at: u32) -> u32 {
-        let last = trail.nodes().next_back().expect("a sequence with blocks leaves a trail");
-        self.index[&self.layout.key(&self.nodes[last as usize].chain, at)]
     }
 
     /// A worker holds `end` blocks of a sequence that has just been walked (once more). Says how many it did not hold
@@ -119,30 +117,45 @@ impl PrefixIndex {
         (chain, end): (&Arc<[u64]>, u32),
         path: &Path,
     ) -> (u32, Trail) {
-        let (mut at, mut fresh, mut trail) = (0, 0, Trail([NONE; TRAIL]));
+        let (mut at, mut fresh, mut last) = (0, 0, NONE);
         for &(id, common) in path {
-            let id = self.cut(id, common);
-            if self.nodes[id as usize].holders[book as usize].add(worker) {
+            last = self.cut(id, common);
+            if self.nodes[last as usize].holders[book as usize].add(worker) {
                 fresh += common - at;
             }
-            trail.push(id);
             at = common;
         }
         if at < end {
-            trail.push(self.insert(book, worker, chain, at, end));
+            let mut holders = [Holders::None, Holders::None];
+            holders[book as usize] = Holders::One(worker, 1);
+            let key = self.layout.key(chain, at);
+            let last_link = chain[self.layout.trace_block(end - 1)];
+            let sequence = Sequence { chain: Arc::clone(chain), nodes: 1 };
+            let chain = self.sequences.insert(sequence) as u32;
+            let node =
+                Node { key, last: last_link, holders, chain, first: at, end, parent: last };
+            last = self.insert(node);
             fresh += end - at;
         }
-        (fresh, trail)
+        (fresh, Trail(last))
     }
 
-    fn insert(&mut self, book: Book, worker: u32, chain: &Arc<[u64]>, first: u32, end: u32) -> u32 {
-        let mut holders = [Holders::None, Holders::None];
-        holders[book as usize] = Holders::One(worker, 1);
-        let last = chain[self.layout.trace_block(end - 1)];
-        let node = Node { chain: Arc::clone(chain), first, end, last, holders };
+    fn insert(&mut self, node: Node) -> u32 {
+        let key = node.key;
         let id = self.nodes.insert(node) as u32;
-        self.index.insert(self.layout.key(chain, first), id);
+        self.enter(key, id);
         id
+    }
+
+    /// Lets a node be found.
+    fn enter(&mut self, key: u64, id: u32) {
+        let nodes = &self.nodes;
+        self.table.insert_unique(hash(key), id, |&id| hash(nodes[id as usize].key));
+    }
+
+    /// The node that starts with the block of this identity.
+    fn find(&self, key: u64) -> Option<u32> {
+        self.table.find(hash(key), |&id| self.nodes[id as usize].key == key).copied()
     }
 
     /// A worker no longer holds the blocks `first..end` of a sequence (or once less). Says how many it has lost.
@@ -152,7 +165,7 @@ impl PrefixIndex {
             return end - first;
         }
         while at < end {
-            let Some(&id) = self.index.get(&self.layout.key(chain, at)) else { return lost };
+            let Some(id) = self.find(self.layout.key(chain, at)) else { return lost };
             let common = self.common(id, chain, end);
             let id = self.cut(id, common);
             lost += self.release(book, worker, id);
@@ -161,21 +174,13 @@ impl PrefixIndex {
         lost
     }
 
-    /// As [`PrefixIndex::remove`], for a sequence of `end` blocks that left this trail.
-    pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail, end: u32) -> u32 {
-        let mut named = trail.nodes();
-        let mut next = named.next();
-        let (mut at, mut lost) = (0, 0);
-        while at < end {
-            let id = match next {
-                Some(id) if self.nodes[id as usize].first == at => {
-                    next = named.next();
-                    id
-                }
-                _ => self.off_trail(trail, at),
-            };
-            at = self.nodes[id as usize].end;
+    /// As [`PrefixIndex::remove`], for all blocks of a sequence that left this trail.
+    pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail) -> u32 {
+        let (mut id, mut lost) = (trail.0, 0);
+        while id != NONE {
+            let parent = self.nodes[id as usize].parent;
             lost += self.release(book, worker, id);
+            id = parent;
         }
         lost
     }
@@ -188,8 +193,15 @@ impl PrefixIndex {
         }
         let lost = node.end - node.first;
         if node.holders.iter().all(Holders::is_empty) {
-            let node = self.nodes.remove(id as usize);
-            self.index.remove(&self.layout.key(&node.chain, node.first));
+            let Node { key, chain, .. } = self.nodes.remove(id as usize);
+            if let Ok(entry) = self.table.find_entry(hash(key), |&other| other == id) {
+                entry.remove();
+            }
+            let sequence = &mut self.sequences[chain as usize];
+            sequence.nodes -= 1;
+            if sequence.nodes == 0 {
+                self.sequences.remove(chain as usize);
+            }
         }
         lost
     }
@@ -197,11 +209,11 @@ impl PrefixIndex {
     /// Makes sure that a node starts at `first`, unless the blocks are the tail of one that the worker alone holds: then
     /// they are cut off, and that was all.
     fn shrink(&mut self, book: Book, worker: u32, chain: &[u64], first: u32, end: u32) -> bool {
-        if self.index.contains_key(&self.layout.key(chain, first)) {
+        if self.find(self.layout.key(chain, first)).is_some() {
             return false;
         }
         let mut at = 0;
-        while let Some(&id) = self.index.get(&self.layout.key(chain, at)) {
+        while let Some(id) = self.find(self.layout.key(chain, at)) {
             at = self.common(id, chain, first + 1);
             if at <= first {
                 continue;
@@ -226,23 +238,29 @@ impl PrefixIndex {
         if node.end <= end && chain[self.layout.trace_block(node.end - 1)] == node.last {
             return node.end;
         }
-        self.layout.common_blocks(chain, &node.chain, node.first, node.end.min(end))
+        let other = &self.sequences[node.chain as usize].chain;
+        self.layout.common_blocks(chain, other, node.first, node.end.min(end))
     }
 
     /// Makes a node end at `at`: what is behind keeps its number, the number of the piece in front is returned.
     fn cut(&mut self, id: u32, at: u32) -> u32 {
-        let node = &mut self.nodes[id as usize];
+        let node = &self.nodes[id as usize];
         if node.end == at {
             return id;
         }
-        let last = node.chain[self.layout.trace_block(at - 1)];
-        let (chain, holders) = (Arc::clone(&node.chain), node.holders.clone());
-        let front = Node { chain, first: node.first, end: at, last, holders };
-        node.first = at;
-        let keys = [front.first, at].map(|first| self.layout.key(&front.chain, first));
+        let sequence = &mut self.sequences[node.chain as usize];
+        sequence.nodes += 1;
+        let last = sequence.chain[self.layout.trace_block(at - 1)];
+        let behind = self.layout.key(&sequence.chain, at);
+        let front = Node { last, holders: node.holders.clone(), end: at, ..*node };
+        let key = front.key;
         let front = self.nodes.insert(front) as u32;
-        self.index.insert(keys[0], front);
-        self.index.insert(keys[1], id);
+        if let Some(entry) = self.table.find_mut(hash(key), |&other| other == id) {
+            *entry = front;
+        }
+        let node = &mut self.nodes[id as usize];
+        (node.key, node.first, node.parent) = (behind, at, front);
+        self.enter(behind, id);
         front
     }
 
@@ -251,7 +269,7 @@ impl PrefixIndex {
         path.clear();
         let mut at = 0;
         while at < blocks {
-            let Some(&id) = self.index.get(&self.layout.key(chain, at)) else { return };
+            let Some(id) = self.find(self.layout.key(chain, at)) else { return };
             // Where the prompt parts from this node, another one may start: a branch of whoever came later.
             at = self.common(id, chain, blocks);
             path.push((id, at));

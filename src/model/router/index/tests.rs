@@ -101,6 +101,9 @@ impl Rig {
         let (prompt, end) = (prompt.clone(), self.rng.random_range(0..=end));
         let twin = &mut self.twins[Book::Cached as usize];
         let first = twin.overlap(worker, &prompt, end);
+        if first == end {
+            return;
+        }
         let expected = twin.add(worker, &prompt, first..end);
         let trail = trail.expect("only requests have one");
         assert_eq!(self.index.add_again(Book::Cached, worker, trail, first, end), expected);
@@ -111,7 +114,7 @@ impl Rig {
         let Held { book, worker, prompt, first, end, trail } = self.held.remove(at);
         let gone = self.twins[book as usize].remove(worker, &prompt, first..end);
         if let Some(trail) = trail {
-            assert_eq!(self.index.remove_along(book, worker, trail, end), gone);
+            assert_eq!(self.index.remove_along(book, worker, trail), gone);
             return;
         }
         // From the end, in one or two pieces, as evictions do.

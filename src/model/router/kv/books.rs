@@ -10,9 +10,9 @@ use crate::model::router::overlaps::Overlaps;
 #[derive(Debug)]
 struct InFlight {
     worker: WorkerId,
+    /// Where the full blocks of the prompt that its chain names are.
     trail: Trail,
-    /// Full blocks of the prompt that its chain names, and those it does not.
-    named_blocks: u32,
+    /// The others.
     own_blocks: u32,
     prefill_tokens: u32,
 }
@@ -61,7 +61,7 @@ impl KvBooks {
         let Assigned { worker, prefill_tokens, .. } = assigned;
         let named = (&prompt.chain, named_blocks);
         let (fresh, trail) = self.index.add_along(Book::Active, worker.0, named, &self.path);
-        let in_flight = InFlight { worker, trail, named_blocks, own_blocks, prefill_tokens };
+        let in_flight = InFlight { worker, trail, own_blocks, prefill_tokens };
         if ticket.index() >= self.in_flight.len() {
             self.in_flight.resize_with(ticket.index() + 1, || None);
         }
@@ -77,9 +77,9 @@ impl KvBooks {
 
     /// A request has ended.
     pub(super) fn finished(&mut self, request: Ticket) -> Option<Ended> {
-        let InFlight { worker, trail, named_blocks, own_blocks, prefill_tokens } =
+        let InFlight { worker, trail, own_blocks, prefill_tokens } =
             self.in_flight.get_mut(request.index())?.take()?;
-        let lost = self.index.remove_along(Book::Active, worker.0, trail, named_blocks);
+        let lost = self.index.remove_along(Book::Active, worker.0, trail);
         Some(Ended { worker, prefill_tokens, lost_blocks: lost + own_blocks })
     }
 
