@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prefetch_index::prefetch_index;
+
 use crate::kernel::Time;
 use crate::model::class::Lots;
 use crate::model::metrics::Recorder;
@@ -54,6 +56,9 @@ impl Arrivals {
             recorder.halt = true;
             None
         });
+        if let Some(request) = &self.next {
+            fetch(&request.prompt.chain);
+        }
     }
 
     /// Lets the next request arrive at `now`, and reads the one after it.
@@ -70,5 +75,15 @@ impl Arrivals {
         }
         self.read(recorder);
         Some(request)
+    }
+}
+
+/// Has what the router looks at on its way: another thread may have made this chain, on another core.
+fn fetch(chain: &[u64]) {
+    const LINE: usize = 64 / size_of::<u64>();
+    const LINES: usize = 4;
+    if let Some(last) = chain.len().checked_sub(1) {
+        (0..last).step_by(LINE).take(LINES).for_each(|word| prefetch_index(chain, word));
+        prefetch_index(chain, last);
     }
 }
