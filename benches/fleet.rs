@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fleetsim::fleet::Threads;
+use fleetsim::fleet::{Executor, Threads};
 
 use support::{job, run};
 
@@ -83,7 +83,7 @@ fn threads(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(20 * workers));
             for threads in (0..).map(|power| 1 << power).take_while(|&threads| threads <= cores) {
                 job.fleet.execution.threads = Threads::Count(threads);
-                job.fleet.execution.options.parallel_alone = true;
+                job.fleet.execution.options.executor = Executor::Phases;
                 let name = format!("{policy}_{workers}_workers_{threads}_threads");
                 group.bench_function(name, |bencher| bencher.iter(|| run(&job).digest));
             }

@@ -134,7 +134,7 @@ mod tests {
     use crossbeam::channel::Receiver;
 
     use super::*;
-    use crate::fleet::{self, Execution, ExecutionOptions, Sink, Threads};
+    use crate::fleet::{self, Execution, ExecutionOptions, Executor, Sink, Threads};
     use crate::io::config::Loaded;
     use crate::model::metrics::Row;
     use crate::model::request::{Visible, WorkerId};
@@ -194,16 +194,16 @@ mod tests {
         let set = |text: &str| ("--set".to_owned(), text.to_owned());
         let overrides = [set("workload.requests=20")];
         let job = Loaded::load(None, &overrides).and_then(|loaded| loaded.resolve()).unwrap();
-        for (threads, asynchronous) in [(0, false), (1, false), (2, false), (2, true)] {
+        for (threads, executor) in [
+            (1, Executor::Sequential),
+            (1, Executor::Phases),
+            (2, Executor::Phases),
+            (2, Executor::Clocks),
+        ] {
             let mut spec = job.fleet.clone();
-            let options = ExecutionOptions {
-                parallel_alone: threads > 0,
-                oversubscribe: true,
-                asynchronous,
-                ..ExecutionOptions::default()
-            };
-            spec.execution =
-                Execution { threads: Threads::Count(threads.max(1)), pin: false, options };
+            let options =
+                ExecutionOptions { executor, oversubscribe: true, ..ExecutionOptions::default() };
+            spec.execution = Execution { threads: Threads::Count(threads), pin: false, options };
             let (released, release) = channel::bounded(1);
             let (told, notes) = channel::unbounded();
             let waits = Arc::new(AtomicBool::new(false));

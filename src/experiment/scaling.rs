@@ -12,7 +12,7 @@ use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use crate::experiment::{Cause, ExperimentError, OnProgress, Watch, simulate, whole};
-use crate::fleet::{Execution, ExecutionOptions, FleetSpec, Outcome, Threads};
+use crate::fleet::{Execution, ExecutionOptions, Executor, FleetSpec, Outcome, Threads};
 use crate::io::config::Job;
 use crate::kernel::{Account, Occupancy};
 use crate::report::{Busy, Costs, Scaling, ScalingPoint};
@@ -70,7 +70,7 @@ impl Way {
             Way::Parallel(threads) | Way::Watched(threads) => threads,
         };
         let options = ExecutionOptions {
-            parallel_alone: self != Way::Sequential,
+            executor: if self == Way::Sequential { Executor::Sequential } else { Executor::Phases },
             account: self == Way::Account,
             occupancy: matches!(self, Way::Watched(_)),
             ..ExecutionOptions::default()

@@ -32,22 +32,34 @@ pub struct Execution {
     pub options: ExecutionOptions,
 }
 
+/// Which executor runs a fleet. All give the same results.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Executor {
+    /// The one with phases for several threads, and for one where nobody waits for feedback: each worker then does many
+    /// events in a row, while its state is warm. Otherwise the reference.
+    #[default]
+    Suited,
+    /// The reference: one thread, one order of events.
+    Sequential,
+    /// Phases, on one thread too.
+    Phases,
+    /// A clock for every thread, no phases: it checks the others.
+    Clocks,
+}
+
 /// What tests and `fleetsim scaling` vary about an executor, and users have no reason to.
-#[expect(clippy::struct_excessive_bools, reason = "they are independent switches")]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExecutionOptions {
-    /// Use the parallel executor for one thread too.
-    pub parallel_alone: bool,
+    /// See [`Executor`].
+    pub executor: Executor,
     /// More threads than cores, if so many are asked for.
     pub oversubscribe: bool,
     /// Workers that are run as one task; as many as suit the fleet if absent.
     pub workers_per_group: Option<usize>,
-    /// Take down what every task costs; with `parallel_alone` and one thread.
+    /// Take down what every task costs; in the executor with phases, on one thread.
     pub account: bool,
     /// Take down what the threads spend their time on; in the executor with phases.
     pub occupancy: bool,
-    /// Clocks in place of phases: the executor that checks the other one.
-    pub asynchronous: bool,
     /// Threads don't help one another.
     pub no_stealing: bool,
     /// Give up the core at random moments drawn from this seed.
@@ -76,7 +88,9 @@ pub(super) struct Situation {
 impl Execution {
     /// One thread, the reference.
     pub fn sequential() -> Execution {
-        Execution { threads: Threads::Count(1), ..Execution::default() }
+        let options =
+            ExecutionOptions { executor: Executor::Sequential, ..ExecutionOptions::default() };
+        Execution { threads: Threads::Count(1), pin: false, options }
     }
 
     pub(super) fn choose(&self, situation: Situation) -> Executed {

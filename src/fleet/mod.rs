@@ -24,7 +24,7 @@ mod visits;
 mod worker;
 
 pub use activity::{Activity, Busy};
-pub use execution::{Executed, Execution, ExecutionOptions, Threads};
+pub use execution::{Executed, Execution, ExecutionOptions, Executor, Threads};
 pub use outcome::Outcome;
 pub use scaler::{Scaled, Tick};
 pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec, Scaling};
@@ -274,14 +274,19 @@ fn execute(
     books: &Books,
 ) -> Result<Finished, Stopped> {
     let Execution { pin, options, .. } = spec.execution;
+    let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
+    let has_phases = match options.executor {
+        Executor::Suited => is_alone,
+        Executor::Sequential => false,
+        Executor::Phases | Executor::Clocks => true,
+    };
     if let [recorder] = recorders
-        && !(options.parallel_alone && kernel::can_run_parallel(lps))
+        && !(has_phases && kernel::can_run_parallel(lps))
     {
         return kernel::run_sequential(lps, recorder, drain);
     }
     let ahead = lps[0].coordinator().and_then(|lp| lp.intake().read_ahead());
     let workers = spec.workers() as usize;
-    let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
     let groups = if is_alone {
         GROUPS_ALONE
     } else if books.account.is_some() {
@@ -289,7 +294,10 @@ fn execute(
     } else {
         (recorders.len() * GROUPS_PER_THREAD).min(GROUPS_MAX)
     };
-    let run = if options.asynchronous { kernel::run_asynchronous } else { kernel::run_parallel };
+    let run = match options.executor {
+        Executor::Clocks => kernel::run_asynchronous,
+        _ => kernel::run_parallel,
+    };
     let options = ParallelOptions {
         spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
         stealing: !options.no_stealing,

@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fleetsim::fleet::{
-    self, ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Outcome, Sink, Threads,
+    self, ControlPlane, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Outcome, Sink,
+    Threads,
 };
 use fleetsim::io::ahead::Ahead;
 use fleetsim::io::config::Loaded;
@@ -58,7 +59,7 @@ fn reports(
 }
 
 fn on(threads: usize, options: ExecutionOptions) -> Execution {
-    let options = ExecutionOptions { parallel_alone: true, oversubscribe: true, ..options };
+    let options = ExecutionOptions { oversubscribe: true, ..options };
     Execution { threads: Threads::Count(threads), pin: false, options }
 }
 
@@ -82,11 +83,11 @@ fn every_thread_count_gives_the_sequential_report() {
                         ..ExecutionOptions::default()
                     },
                 );
-                for asynchronous in [false, true] {
-                    case.spec.execution.options.asynchronous = asynchronous;
+                for executor in [Executor::Suited, Executor::Phases, Executor::Clocks] {
+                    case.spec.execution.options.executor = executor;
                     let source = Box::new(Ahead::new(case.source()));
                     let (outcome, found) = reports(&case.spec, source, case.policy());
-                    let context = format!("{threads} threads, asynchronous: {asynchronous}");
+                    let context = format!("{threads} threads, {executor:?}");
                     assert_eq!(outcome.digest, expected.digest, "{context}");
                     assert_eq!(found, reference, "{context}");
                     parallel += u32::from(outcome.executed.threads > 1);
@@ -158,14 +159,13 @@ fn every_thread_count_gives_the_same_error() {
         let mut case = Case::new(seed);
         let left = (mix64(seed) % 40) as u32;
         let mut reference = None;
-        let ways = [false, true].map(|way| [1, 2, 3, 8].map(|threads| (threads, way)));
-        for (threads, asynchronous) in [(0, false)].into_iter().chain(ways.into_iter().flatten()) {
+        let ways = [Executor::Phases, Executor::Clocks]
+            .map(|executor| [1, 2, 3, 8].map(|threads| (threads, executor)));
+        let sequential = (1, Executor::Sequential);
+        for (threads, executor) in [sequential].into_iter().chain(ways.into_iter().flatten()) {
             let fuzz = Some(seed);
-            let options = ExecutionOptions { asynchronous, fuzz, ..ExecutionOptions::default() };
-            case.spec.execution = match threads {
-                0 => Execution::sequential(),
-                _ => on(threads, options),
-            };
+            let options = ExecutionOptions { executor, fuzz, ..ExecutionOptions::default() };
+            case.spec.execution = on(threads, options);
             let (mut source, mut policy) = (case.source(), case.policy());
             if seed.is_multiple_of(2) {
                 policy = Box::new(Bomb { policy, left });
@@ -176,7 +176,7 @@ fn every_thread_count_gives_the_same_error() {
             let found = result.map(|outcome| outcome.digest).map_err(|error| error.to_string());
             errors += u32::from(found.is_err());
             let expected = reference.get_or_insert_with(|| found.clone());
-            let context = format!("{threads} threads, asynchronous: {asynchronous}");
+            let context = format!("{threads} threads, {executor:?}");
             assert_eq!(&found, expected, "FLEETSIM_SEED={seed}, {context}");
         }
     }
@@ -200,14 +200,12 @@ fn the_conversation_trace_gives_one_report() {
         for control_plane in [ControlPlane::ideal(), delayed] {
             let mut spec = FleetSpec { control_plane, ..job.fleet.clone() };
             let mut reference = None;
-            for (threads, asynchronous) in
-                [(0, false), (1, false), (2, false), (3, false), (8, false), (2, true)]
+            let phases = [1, 2, 3, 8].map(|threads| (threads, Executor::Phases));
+            let others = [(1, Executor::Suited), (2, Executor::Clocks)];
+            for (threads, executor) in
+                [(1, Executor::Sequential)].into_iter().chain(phases).chain(others)
             {
-                let options = ExecutionOptions { asynchronous, ..Default::default() };
-                spec.execution = match threads {
-                    0 => Execution::sequential(),
-                    _ => on(threads, options),
-                };
+                spec.execution = on(threads, ExecutionOptions { executor, ..Default::default() });
                 let source = job.traffic.open(spec.seed).unwrap();
                 let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
                 let (outcome, found) = reports(&spec, source, policy);

@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use fleetsim::fleet::{
-    self, ControlPlane, Execution, ExecutionOptions, FleetSpec, Latency, Load, Outcome, PoolSpec,
-    Scaling, Sink, Threads,
+    self, ControlPlane, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Load, Outcome,
+    PoolSpec, Scaling, Sink, Threads,
 };
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
@@ -217,18 +217,17 @@ fn every_thread_count_gives_one_report_with_a_planner() {
         drained += scaled.ticks.iter().filter(|tick| tick.counts.draining > 0).count();
         waited += usize::from(scaled.ticks.iter().any(|tick| tick.waiting > 0));
         for threads in [1, 2, 3, 8] {
-            for asynchronous in [false, true] {
+            for executor in [Executor::Phases, Executor::Clocks] {
                 let options = ExecutionOptions {
-                    parallel_alone: true,
                     oversubscribe: true,
-                    asynchronous,
+                    executor,
                     fuzz: (threads == 3).then_some(seed),
                     ..ExecutionOptions::default()
                 };
                 case.spec.execution =
                     Execution { threads: Threads::Count(threads), pin: false, options };
                 let (outcome, _) = simulate(&case.spec, case.policy, &case.requests);
-                let context = format!("{threads} threads, asynchronous: {asynchronous}, {context}");
+                let context = format!("{threads} threads, {executor:?}, {context}");
                 assert_eq!(outcome.digest, expected.digest, "{context}");
                 assert_eq!(outcome.events, expected.events, "{context}");
                 assert_eq!(reports(&case.spec, &outcome), reference, "{context}");

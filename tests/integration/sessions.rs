@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use fleetsim::fleet::{
-    self, Execution, ExecutionOptions, FleetSpec, Latency, Outcome, Sink, Threads,
+    self, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Outcome, Sink, Threads,
 };
 use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::rng::mix64;
@@ -70,13 +70,12 @@ pub(crate) fn demand(visitors: &[Visitor]) -> Demand {
 pub(crate) fn executions(seed: u64) -> Vec<Execution> {
     let mut list = vec![Execution::sequential()];
     for threads in [1, 2, 3, 8] {
-        for asynchronous in [false, true] {
+        for executor in [Executor::Phases, Executor::Clocks] {
             let draw = mix64(seed << 8 | threads as u64);
             let options = ExecutionOptions {
-                parallel_alone: true,
                 oversubscribe: true,
                 workers_per_group: [None, Some(1), Some(7)][draw as usize % 3],
-                asynchronous,
+                executor,
                 fuzz: (draw & 32 > 0).then_some(draw),
                 ..ExecutionOptions::default()
             };

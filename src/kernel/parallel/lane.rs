@@ -52,7 +52,8 @@ impl<M> Lanes<M> {
             }));
             end
         };
-        let mut ends = || CachePadded::new(Mutex::new((0..lanes_per_writer).map(|_| lane()).collect()));
+        let mut ends =
+            || CachePadded::new(Mutex::new((0..lanes_per_writer).map(|_| lane()).collect()));
         let ends = (0..writers).map(|_| ends()).collect();
         let earliest = Earliest::new(lanes.len());
         Lanes { ends, lanes: lanes.into(), earliest }

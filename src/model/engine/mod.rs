@@ -159,12 +159,7 @@ impl Engine {
     }
 
     /// Takes in a request. Says when to call [`Engine::step`], if that has changed.
-    pub fn arrive(
-        &mut self,
-        now: Time,
-        request: Request,
-        recorder: &Recorder,
-    ) -> Option<Time> {
+    pub fn arrive(&mut self, now: Time, request: Request, recorder: &Recorder) -> Option<Time> {
         let output_limit =
             self.shape.config.output_limit(request.prompt.tokens, request.output_tokens);
         let slot = self.sequences.insert(Sequence::new(request, now, output_limit)) as u32;

@@ -132,8 +132,7 @@ impl PrefixIndex {
             let last_link = chain[self.layout.trace_block(end - 1)];
             let sequence = Sequence { chain: Arc::clone(chain), nodes: 1 };
             let chain = self.sequences.insert(sequence) as u32;
-            let node =
-                Node { key, last: last_link, holders, chain, first: at, end, parent: last };
+            let node = Node { key, last: last_link, holders, chain, first: at, end, parent: last };
             last = self.insert(node);
             fresh += end - at;
         }
