@@ -1,10 +1,11 @@
 //! Messages on their way from one task of a phase to one of the next.
 
 use crossbeam::utils::CachePadded;
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::kernel::lp::Envelope;
-use crate::kernel::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::kernel::sync::{
+    AtomicBool, AtomicU64, Consumer, Mutex, MutexGuard, Ordering, Producer, PushError, RingBuffer,
+};
 use crate::kernel::time::Time;
 
 /// All lanes in one direction that are written in even or in odd phases: each writer has some, and each has one reader,
