@@ -2,8 +2,12 @@
 
 use std::thread::available_parallelism;
 
-/// With feedback, smaller fleets have too few events between two phases; see docs/performance.md.
-const WORKERS_WORTH_SHARING: u32 = 512;
+use crate::kernel::Span;
+
+/// With feedback, a phase lasts for half the least time that a decision takes to the workers and back. How much happens in
+/// it grows with the number of workers. With less than this product of the two, several threads take longer than one; see
+/// docs/performance.md.
+const WORTH_SHARING: Span = Span::from_secs(6);
 
 /// With feedback, more threads than this wait for the coordinator, and cost it more than they do; see docs/performance.md.
 const THREADS_WITH_FEEDBACK: usize = 8;
@@ -15,7 +19,7 @@ pub enum Threads {
     /// of everything, one if the fleet is small then.
     #[default]
     Auto,
-    /// So many, but no more than there are usable cores.
+    /// So many, but no more than there are usable cores, and one if the fleet is too small to gain.
     Count(usize),
     /// One: other runs go on beside it, which gain more from the other cores.
     Beside,
@@ -79,10 +83,8 @@ pub struct Executed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) workers: u32,
-    /// Whether the workers report anything to the coordinator.
-    pub(super) has_feedback: bool,
-    /// Whether there is any latency between them.
-    pub(super) has_lookahead: bool,
+    /// The least time from the coordinator to a worker and back; forever if workers report nothing.
+    pub(super) round_trip: Span,
 }
 
 impl Execution {
@@ -94,15 +96,23 @@ impl Execution {
     }
 
     pub(super) fn choose(&self, situation: Situation) -> Executed {
-        let Situation { workers, has_feedback, has_lookahead } = situation;
+        let Situation { workers, round_trip } = situation;
         let executed = |threads, why| Executed { threads, why };
-        if has_feedback && !has_lookahead {
+        if round_trip == Span::ZERO {
             let why =
                 "without control-plane latency, every decision depends on all events before it";
             return executed(1, why);
         }
         let cores = available_parallelism().map_or(1, usize::from);
+        let has_feedback = round_trip < Span::FOREVER;
+        let is_small = has_feedback
+            && self.options.executor == Executor::Suited
+            && u64::from(workers).saturating_mul(round_trip.as_ns()) < WORTH_SHARING.as_ns();
         match self.threads {
+            Threads::Auto | Threads::Count(2..) if is_small => executed(
+                1,
+                "with feedback, so few workers have too little to share between two phases",
+            ),
             Threads::Count(threads) if threads > cores && !self.options.oversubscribe => {
                 executed(cores, "all usable cores: more were asked for")
             }
@@ -113,15 +123,32 @@ impl Execution {
             Threads::Auto if !has_feedback => {
                 executed(cores, "all usable cores: nobody waits for feedback")
             }
-            Threads::Auto if workers < WORKERS_WORTH_SHARING => executed(
-                1,
-                "with feedback, fewer than 512 workers have too little to share between two phases",
-            ),
             Threads::Auto if cores > THREADS_WITH_FEEDBACK => executed(
                 THREADS_WITH_FEEDBACK,
                 "with feedback, more than 8 threads wait for the coordinator",
             ),
             Threads::Auto => executed(cores, "all usable cores"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_fleets_with_feedback_stay_on_one_thread() {
+        let options = ExecutionOptions { oversubscribe: true, ..ExecutionOptions::default() };
+        let four = Execution { threads: Threads::Count(4), pin: false, options };
+        let threads = |workers, round_trip| four.choose(Situation { workers, round_trip }).threads;
+        assert_eq!(threads(511, Span::from_ms(11)), 1);
+        assert_eq!(threads(600, Span::from_ms(11)), 4);
+        assert_eq!(threads(8, Span::from_secs(1)), 4, "a phase is long");
+        assert_eq!(threads(100_000, Span::ZERO), 1, "there is no phase");
+        assert_eq!(threads(8, Span::FOREVER), 4, "nobody waits");
+        let options = ExecutionOptions { executor: Executor::Phases, ..options };
+        let told = Execution { options, ..four };
+        let small = Situation { workers: 8, round_trip: Span::from_ms(11) };
+        assert_eq!(told.choose(small).threads, 4);
     }
 }

@@ -175,11 +175,9 @@ pub fn run(
     assert!(spec.workers() > 0, "a fleet without workers");
     assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
     let reports = spec.reports(policy.reads(), matches!(intake, Intake::Sessions(_)));
-    let executed = spec.execution.choose(Situation {
-        workers: spec.workers(),
-        has_feedback: reports != Reads::default(),
-        has_lookahead: spec.has_lookahead(reports),
-    });
+    let executed = spec
+        .execution
+        .choose(Situation { workers: spec.workers(), round_trip: spec.round_trip(reports) });
     let mut lps = build(spec, intake, policy, reports);
     let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();

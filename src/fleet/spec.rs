@@ -239,14 +239,17 @@ impl FleetSpec {
         self.control_plane.feedback.floor + pass
     }
 
-    /// Whether there is any delay between the coordinator and the workers.
-    pub(super) fn has_lookahead(&self, reports: Reads) -> bool {
-        self.control_plane.dispatch.floor > Span::ZERO
-            || self.workers_lookahead(reports) > Span::ZERO
+    /// The least time from the coordinator to a worker and back; forever if workers report nothing.
+    pub(super) fn round_trip(&self, reports: Reads) -> Span {
+        if reports == Reads::default() {
+            return Span::FOREVER;
+        }
+        let workers = self.workers_lookahead(reports).as_ns();
+        Span::from_ns(self.control_plane.dispatch.floor.as_ns().saturating_add(workers))
     }
 
     /// The least that any worker promises.
-    pub(super) fn workers_lookahead(&self, reports: Reads) -> Span {
+    fn workers_lookahead(&self, reports: Reads) -> Span {
         let pools = self.pools.iter();
         let least = pools.map(|pool| self.worker_lookahead(&pool.engine, reports)).min();
         least.unwrap_or(Span::FOREVER)

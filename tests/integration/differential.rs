@@ -231,7 +231,7 @@ fn a_mixed_fleet_gives_one_report() {
         let mut spec = job.fleet.clone();
         spec.execution = match threads {
             0 => Execution::sequential(),
-            _ => on(threads, ExecutionOptions::default()),
+            _ => on(threads, ExecutionOptions { executor: Executor::Phases, ..Default::default() }),
         };
         let source = job.traffic.open(spec.seed).unwrap();
         let policy = job.router.build(spec.workers(), spec.layout(), spec.router_stream());
