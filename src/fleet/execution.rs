@@ -52,6 +52,7 @@ pub enum Executor {
 }
 
 /// What tests and `fleetsim scaling` vary about an executor, and users have no reason to.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent switches")]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExecutionOptions {
     /// See [`Executor`].

@@ -15,11 +15,15 @@ use crate::kernel::time::Time;
 /// wait, message by message, until what it wrote before has got into memory that another core had last; and a reader that
 /// looks at a lock first can't look at the message at the same time.
 pub(super) struct Lanes<M> {
-    /// The writing ends of the lanes, by writer.
-    ends: Box<[CachePadded<Mutex<Box<[Producer<Envelope<M>>]>>>]>,
-    lanes: Box<[CachePadded<Lane<M>>]>,
+    /// By writer.
+    writing: Box<[CachePadded<Mutex<Ends<M>>>]>,
+    /// By lane.
+    reading: Box<[CachePadded<Lane<M>>]>,
     pub(super) earliest: Earliest,
 }
+
+/// The writing ends of the lanes of one writer.
+type Ends<M> = Box<[Producer<Envelope<M>>]>;
 
 /// The reading end of a lane.
 struct Lane<M> {
@@ -33,7 +37,7 @@ struct Lane<M> {
 pub(super) struct Writer<'a, M> {
     lanes: &'a Lanes<M>,
     first: usize,
-    ends: MutexGuard<'a, Box<[Producer<Envelope<M>>]>>,
+    ends: MutexGuard<'a, Ends<M>>,
 }
 
 /// The earliest arrival in each of many lanes, where the leader sees them all at a glance; relaxed, because the phases
@@ -55,19 +59,19 @@ impl<M> Lanes<M> {
         };
         let mut ends =
             || CachePadded::new(Mutex::new((0..lanes_per_writer).map(|_| lane()).collect()));
-        let ends = (0..writers).map(|_| ends()).collect();
+        let writing = (0..writers).map(|_| ends()).collect();
         let earliest = Earliest::new(lanes.len());
-        Lanes { ends, lanes: lanes.into(), earliest }
+        Lanes { writing, reading: lanes.into(), earliest }
     }
 
     /// How many lanes there are.
     pub(super) fn len(&self) -> usize {
-        self.lanes.len()
+        self.reading.len()
     }
 
     /// The hand of one writer.
     pub(super) fn writer(&self, writer: usize) -> Writer<'_, M> {
-        let ends = self.ends[writer].try_lock().expect("INV-12: one task at a time");
+        let ends = self.writing[writer].try_lock().expect("INV-12: one task at a time");
         Writer { lanes: self, first: writer * ends.len(), ends }
     }
 
@@ -76,7 +80,7 @@ impl<M> Lanes<M> {
         if self.earliest.get(lane) == Time::NEVER {
             return;
         }
-        let Lane { ring, has_spilled, spilled } = &*self.lanes[lane];
+        let Lane { ring, has_spilled, spilled } = &*self.reading[lane];
         let mut ring = ring.try_lock().expect("INV-12: one reader");
         while let Ok(envelope) = ring.pop() {
             accept(envelope);
@@ -95,7 +99,7 @@ impl<M> Writer<'_, M> {
         let all = self.first + lane;
         self.lanes.earliest.lower(all, envelope.key.time());
         if let Err(PushError::Full(envelope)) = self.ends[lane].push(envelope) {
-            let Lane { has_spilled, spilled, .. } = &*self.lanes.lanes[all];
+            let Lane { has_spilled, spilled, .. } = &*self.lanes.reading[all];
             has_spilled.store(true, Ordering::Relaxed);
             spilled.lock().push(envelope);
         }
@@ -123,5 +127,39 @@ impl Earliest {
     pub(super) fn min(&self) -> Time {
         let all = self.0.iter().map(|time| time.load(Ordering::Relaxed));
         Time::from_ns(all.min().unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::key::EventKey;
+    use crate::kernel::lp::{Class, LpId};
+
+    #[test]
+    fn what_does_not_fit_arrives_too() {
+        let envelope = |number: u32| {
+            let time = Time::from_ns(u64::from(100 - number));
+            let key = EventKey::new(time, 0, Class::new(0), LpId::new(0), number);
+            Envelope { key, to: LpId::new(0), message: number }
+        };
+        let lanes = Lanes::new(2, 3, 4);
+        for round in [1, 3, 5, 12] {
+            for (writer, lane) in [(0, 2), (1, 0)] {
+                let mut hand = lanes.writer(writer);
+                (0..round).for_each(|number| hand.push(lane, envelope(number)));
+            }
+            for lane in 0..lanes.len() {
+                let is_used = lane == 2 || lane == 3;
+                let earliest = Time::from_ns(u64::from(101 - round));
+                let expected = if is_used { earliest } else { Time::NEVER };
+                assert_eq!(lanes.earliest.get(lane), expected);
+                let mut got = Vec::new();
+                lanes.drain(lane, |envelope| got.push(envelope.message));
+                got.sort_unstable();
+                assert_eq!(got, (0..if is_used { round } else { 0 }).collect::<Vec<_>>());
+            }
+            assert_eq!(lanes.earliest.min(), Time::NEVER);
+        }
     }
 }

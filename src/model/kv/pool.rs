@@ -235,10 +235,10 @@ impl KvPool {
         holding.private -= end - holding.shared;
         let owner = Owner::Prompt(Arc::clone(&prompt.chain));
         let fresh = self.insert(&owner, holding.shared, end, 1, &mut holding.extents);
-        if fresh < end {
-            if let Some(changes) = &mut self.changes {
-                changes.push(CacheChange::Stored { ticket, first: fresh, end });
-            }
+        if fresh < end
+            && let Some(changes) = &mut self.changes
+        {
+            changes.push(CacheChange::Stored { ticket, first: fresh, end });
         }
         holding.shared = end;
     }
