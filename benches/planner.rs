@@ -220,9 +220,23 @@ mod corners {
                 Critical::Ttft => Targets { ttft: target, itl: LAX },
                 Critical::Itl => Targets { ttft: LAX, itl: target },
             };
+            self.rig_for(targets, loads)
+        }
+
+        fn rig_for(&self, targets: Targets, loads: Vec<WorkerLoad>) -> Rig {
             let target = LoadTarget::Sla { targets, sensitivity: 0.8, basis: self.basis };
             let policy = load_policy_for(self.engine.clone(), target);
             Rig { steady: true, ..Rig::new(policy, loads) }
+        }
+
+        /// Both latencies have to be looked at on all workers: one worker keeps the TTFT but none the ITL, or all fit by a ns of
+        /// each.
+        pub(crate) fn both(&self, edge: Span, loads: Vec<WorkerLoad>) -> Rig {
+            let itl = Corner { critical: Critical::Itl, ..self.clone() };
+            let (ttft, loads) =
+                if self.up { self.one_at_the_end(edge, loads) } else { (edge, loads) };
+            let itl = itl.edge(&loads);
+            self.rig_for(Targets { ttft, itl }, loads)
         }
 
         /// Whether a fleet is told to grow, or would be told to shrink, under a target.
@@ -367,6 +381,13 @@ fn corner_ticks(criterion: &mut Criterion) {
                 });
                 bencher.iter(|| rig.tick());
             });
+            if corner.critical == corners::Critical::Ttft {
+                let mut rig = None;
+                group.bench_function(corner.name().replace("ttft", "both"), |bencher| {
+                    let rig = rig.get_or_insert_with(|| corner.both(fleet.0, fleet.1.clone()));
+                    bencher.iter(|| rig.tick());
+                });
+            }
         }
         group.finish();
     }

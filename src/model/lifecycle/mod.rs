@@ -380,8 +380,13 @@ impl Lifecycle {
             (load(worker), if newest_first { u64::MAX - serial } else { serial }, worker.0)
         };
         let mut keys: Vec<_> = self.workers(state).map(key).collect();
+        let count = count as usize;
+        // Hardly ever all of them: to sort the rest would be most of the work.
+        if count < keys.len() {
+            keys.select_nth_unstable(count);
+            keys.truncate(count);
+        }
         keys.sort_unstable();
-        keys.truncate(count as usize);
         keys.into_iter().map(|(_, _, number)| number).collect()
     }
 

@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 
 use crate::kernel::time::Span;
 use crate::model::engine::EngineConfig;
-use crate::model::timing::{DecodeLoad, Falls, PassTimer, PrefillLoad};
+use crate::model::timing::{DecodeLoad, PassTimer, PrefillLoad, RoughTimes};
 
 /// What the workers of a pool do.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -59,9 +59,6 @@ const CANDIDATES_MAX: u32 = 128;
 /// Estimates that are kept. A tick needs one; beyond this many shapes all are forgotten.
 const CACHE_MAX: usize = 4096;
 
-/// The largest batch for which it is known how much less a pass can take for more to do.
-const REQUESTS_MAX: u32 = 1024;
-
 /// The shape of an average request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Shape {
@@ -89,8 +86,9 @@ impl Shape {
     }
 
     /// How many of so many prompt tokens have to be computed, rounded up.
+    #[expect(clippy::manual_div_ceil, reason = "looking at the remainder takes longer")]
     pub fn computed_share(&self, tokens: u64) -> u64 {
-        (tokens * u64::from(1000 - self.hit_rate)).div_ceil(1000)
+        (tokens * u64::from(1000 - self.hit_rate) + 999) / 1000
     }
 
     /// Mean context of a request while it decodes: ISL + OSL / 2, rounded down.
@@ -132,6 +130,8 @@ pub struct EngineModel {
     max_num_seqs: u32,
     token_budget: u32,
     pool_tokens: u64,
+    /// 2^64 / token budget, rounded up; zero if it is 1.
+    chunk_inverse: u64,
 }
 
 impl EngineModel {
@@ -142,6 +142,8 @@ impl EngineModel {
             max_num_seqs: engine.max_num_seqs,
             token_budget: engine.max_num_batched_tokens,
             pool_tokens: engine.pool_tokens(),
+            chunk_inverse: (u64::MAX / u64::from(engine.max_num_batched_tokens.max(1)))
+                .wrapping_add(1),
         }
     }
 
@@ -164,11 +166,10 @@ impl EngineModel {
 
     /// The time to compute so many prompt tokens in chunks of the token budget, decoding the same load in each pass.
     pub fn chunked(&self, tokens: u64, decode: DecodeLoad) -> Span {
-        let chunk = u64::from(self.token_budget.max(1));
-        let (full, rest) = (tokens / chunk, tokens % chunk);
+        let [chunks, rest] = self.chunks(tokens);
         let mut ns = 0_u64;
-        if full > 0 {
-            ns = self.pass(chunk, decode).as_ns().saturating_mul(full);
+        if chunks > 0 {
+            ns = self.pass(self.chunk_tokens(), decode).as_ns().saturating_mul(chunks);
         }
         if rest > 0 {
             ns = ns.saturating_add(self.pass(rest, decode).as_ns());
@@ -176,22 +177,38 @@ impl EngineModel {
         Span::from_ns(ns)
     }
 
-    /// How many passes of [`EngineModel::chunked`] are whole chunks.
-    pub fn chunks(&self, tokens: u64) -> u64 {
-        tokens / u64::from(self.token_budget.max(1))
+    /// Rough times of passes with prompt tokens, if there are tables of them.
+    pub fn rough(&self) -> Option<RoughTimes> {
+        self.timer.rough(self.token_budget.into(), self.max_num_seqs)
     }
 
-    /// How much less time a pass can take for more prompt tokens, more KV or more requests: exactly for measured timing;
-    /// for formulas, nothing if they rise on a grid of loads. Absent if it is not known.
-    pub fn falls(&self) -> Option<Falls> {
-        let requests = self.max_num_seqs.min(REQUESTS_MAX);
-        let falls =
-            self.timer.falls(self.token_budget.max(1).into(), requests, self.pool_tokens)?;
-        (!falls.is_none() || self.rises()).then_some(falls)
+    /// By how much a pass can take less with more KV and as much else, because of rounding: ns, if for no other reason.
+    pub fn kv_rounding_ns(&self) -> Option<u64> {
+        self.timer.kv_rounding_ns()
     }
 
-    /// Whether a pass takes no less time for more prompt tokens, more KV or more requests, on a grid of loads.
-    fn rises(&self) -> bool {
+    /// How many whole chunks so many prompt tokens are, and how many are left.
+    #[inline]
+    pub fn chunks(&self, tokens: u64) -> [u64; 2] {
+        let chunk = self.chunk_tokens();
+        // A division takes as long as all else that an estimate needs. This is exact, for as tokens and chunks are below 2^32
+        // the inverse is not so much too large that it shows.
+        let chunks = if tokens >> 32 == 0 && chunk > 1 {
+            ((u128::from(tokens) * u128::from(self.chunk_inverse)) >> 64) as u64
+        } else {
+            tokens / chunk
+        };
+        [chunks, tokens - chunks * chunk]
+    }
+
+    /// Most prompt tokens of a pass, at least 1.
+    pub fn chunk_tokens(&self) -> u64 {
+        self.token_budget.max(1).into()
+    }
+
+    /// Whether a formula says that a pass takes no less time for more prompt tokens, more KV or more requests, on a grid
+    /// of loads. Measured tables never do: their figures are noisy.
+    pub fn rises(&self) -> bool {
         const STEPS: u64 = 32;
         let at = |[requests, prefill, kv]: [u64; 3]| {
             let requests = (u64::from(self.max_num_seqs) * requests / STEPS).max(1) as u32;
@@ -210,7 +227,7 @@ impl EngineModel {
             let tokens = (0..STEPS).flat_map(|prefill| (0..STEPS).map(move |kv| [prefill, kv]));
             tokens.map(move |[prefill, kv]| [requests, prefill, kv])
         });
-        grid.all(rises_from)
+        self.timer.is_formula() && grid.all(rises_from)
     }
 
     /// Prompt tokens in a pass with a batch of this size, when prefill and decode keep up with one another.

@@ -55,7 +55,7 @@ pub struct RecentPasses {
 }
 
 /// A usual pass.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct UsualPass {
     /// Prompt tokens that a request computes in a pass in which it computes any.
     pub chunk: f64,

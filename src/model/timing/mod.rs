@@ -4,16 +4,16 @@
 //! for a run of decode passes ([`PassTimer::decode_run`]); both give the same nanoseconds. Every part of a pass is
 //! rounded to whole nanoseconds once, to the nearest (ties to even), and again after a speed-up ratio is applied.
 
-mod falls;
 pub mod measured;
 mod polynomial;
+mod rough;
 
-pub use falls::Falls;
 pub use measured::{
     DecodeRow, Identity, MS_MAX, Measured, MixedPass, OtherRow, PrefillRow, Scales, Split, Table,
     TableError,
 };
 pub use polynomial::Polynomial;
+pub use rough::RoughTimes;
 
 use crate::kernel::time::Span;
 use crate::model::timing::polynomial::DecodeCurve;
@@ -147,6 +147,22 @@ impl PassTimer {
                 if has_decode { decode.as_ns() } else { 0 },
             ],
         })
+    }
+
+    /// Whether a formula tells, and not a table.
+    pub fn is_formula(&self) -> bool {
+        !matches!(self.model, TimingModel::Measured(_))
+    }
+
+    /// By how much a decode part can be less with more KV and as many requests, because of rounding: ns. Nothing if it can
+    /// be less for another reason.
+    pub fn kv_rounding_ns(&self) -> Option<u64> {
+        let rises = match &self.model {
+            TimingModel::Measured(_) | TimingModel::Constant { .. } => true,
+            TimingModel::Polynomial(_) => self.decode.is_rising(0.0, f64::INFINITY),
+        };
+        // A nanosecond more or less before a speed-up ratio, and after it.
+        rises.then(|| (1.0 / self.decode_speedup).ceil() as u64 + 1)
     }
 
     /// Both parts, in whole ns, with the speed-up ratios.

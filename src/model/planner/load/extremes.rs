@@ -15,39 +15,57 @@ pub(super) struct Extremes {
     pub(super) heaviest: [usize; 2],
 }
 
+/// The range of a figure, and the first workers at its ends.
+#[derive(Clone, Copy)]
+struct Range {
+    ends: [u64; 2],
+    span: u64,
+    places: [usize; 2],
+}
+
 impl Extremes {
     /// Of at least one load.
     pub(super) fn of(loads: &[WorkerLoad]) -> Extremes {
-        let (mut least, mut most) = (loads[0], loads[0]);
-        for load in loads {
-            least = figures(&least, load, Ord::min, Ord::min);
-            most = figures(&most, load, Ord::max, Ord::max);
+        let mut running = Range::of(loads[0].running.into());
+        let mut queued = Range::of(loads[0].queued_prefill_tokens);
+        let mut scheduled = Range::of(loads[0].scheduled_kv_tokens);
+        let mut queued_kv = Range::of(loads[0].queued_kv_tokens);
+        for (place, load) in loads.iter().enumerate() {
+            running.see(place, load.running.into());
+            queued.see(place, load.queued_prefill_tokens);
+            scheduled.see(place, load.scheduled_kv_tokens);
+            queued_kv.see(place, load.queued_kv_tokens);
         }
-        let with_queue = |tokens| first(loads, |load| load.queued_prefill_tokens == tokens);
-        let with_kv = |tokens| first(loads, |load| load.scheduled_kv_tokens == tokens);
-        let of = |extreme: &WorkerLoad| {
-            [with_queue(extreme.queued_prefill_tokens), with_kv(extreme.scheduled_kv_tokens)]
+        let at = |end: usize| WorkerLoad {
+            running: running.ends[end] as u32,
+            queued: 0,
+            queued_prefill_tokens: queued.ends[end],
+            scheduled_kv_tokens: scheduled.ends[end],
+            queued_kv_tokens: queued_kv.ends[end],
         };
-        Extremes { least, most, lightest: of(&least), heaviest: of(&most) }
+        let places = |end: usize| [queued.places[end], scheduled.places[end]];
+        Extremes { least: at(0), most: at(1), lightest: places(0), heaviest: places(1) }
     }
 }
 
-fn first(loads: &[WorkerLoad], is_it: impl Fn(&WorkerLoad) -> bool) -> usize {
-    loads.iter().position(is_it).unwrap_or(0)
-}
+impl Range {
+    fn of(figure: u64) -> Range {
+        Range { ends: [figure; 2], span: 0, places: [0; 2] }
+    }
 
-/// Figure by figure.
-fn figures(
-    a: &WorkerLoad,
-    b: &WorkerLoad,
-    pick: impl Fn(u64, u64) -> u64,
-    pick_count: impl Fn(u32, u32) -> u32,
-) -> WorkerLoad {
-    WorkerLoad {
-        running: pick_count(a.running, b.running),
-        queued: 0,
-        queued_prefill_tokens: pick(a.queued_prefill_tokens, b.queued_prefill_tokens),
-        scheduled_kv_tokens: pick(a.scheduled_kv_tokens, b.scheduled_kv_tokens),
-        queued_kv_tokens: pick(a.queued_kv_tokens, b.queued_kv_tokens),
+    /// One comparison, for hardly any worker widens it.
+    #[inline]
+    fn see(&mut self, place: usize, figure: u64) {
+        if figure.wrapping_sub(self.ends[0]) > self.span {
+            self.widen(place, figure);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn widen(&mut self, place: usize, figure: u64) {
+        let end = usize::from(figure > self.ends[0]);
+        (self.ends[end], self.places[end]) = (figure, place);
+        self.span = self.ends[1] - self.ends[0];
     }
 }

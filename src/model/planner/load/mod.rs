@@ -12,10 +12,11 @@
 //! for decode workers the same without prompt tokens; for prefill workers queued prompt tokens / context length. `sla.rs`
 //! has the latency estimates, `front.rs` what requests in front of the fleet change.
 
-mod columns;
+mod batches;
 mod extremes;
 mod front;
 mod sla;
+mod ttft;
 
 use crate::model::planner::ScalingPolicy;
 use crate::model::planner::capacity::{EngineModel, Role, Targets};

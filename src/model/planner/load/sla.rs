@@ -13,33 +13,27 @@
 //! prefill in a pass is what keeps prefill and decode in balance ([`EngineModel::typical_prefill`]).
 //!
 //! A verdict seldom needs an estimate for every worker. One that is within its target speaks against more of them, one
-//! that would be overloaded speaks against fewer, and the lightest and the heaviest are asked first. If a worker with the
-//! least of everything is above the target, all are; if one with the most of everything could take its share, all could.
-//! Where that leaves it open, workers are put into columns, by KV for the TTFT and by requests for the ITL, and the same is
-//! asked of each column at a few heights of the queue or of KV (`columns.rs`): one estimate speaks for all workers of the
-//! column that have more, or less. Only those in between are looked at one by one.
+//! that would be overloaded speaks against fewer, and the lightest and the heaviest are asked first. If estimates rise with
+//! the load ([`EngineModel::rises`]), one of a fictitious worker may be enough: if one with the least of everything is
+//! above the target, all are; if one with the most of everything could take its share, all could. Where that leaves it
+//! open, workers are looked at one by one. Verdicts, reasons and figures are the same either way, but for the estimate of
+//! the fictitious worker where that one decides.
 //!
-//! All but the first of this holds if estimates rise with the load. If a pass can take less with more to do, it is known
-//! by how much at most ([`EngineModel::falls`]): an estimate that speaks for other workers is lowered or raised by so much,
-//! once for each of its passes. If that is not known, every worker is looked at. Verdicts, reasons and figures are the same
-//! either way, but for the estimate of a fictitious worker with the least of everything where that one decides, which it
-//! only does if nothing falls.
+//! An estimate has to be cheap, for thousands of them may be needed. The passes of a chunked prompt decode the same load,
+//! whose part of a pass is estimated once, and the parts of prompt tokens are looked up ([`PassTables`]).
+
+use std::cell::Cell;
 
 use crate::kernel::time::Span;
 use crate::model::planner::capacity::{EngineModel, Role, Shape, Targets};
 use crate::model::planner::decision::{Figures, Latency, Reason};
-use crate::model::planner::load::columns::{Column, Columns};
+use crate::model::planner::load::batches::{Batches, Known};
 use crate::model::planner::load::extremes::Extremes;
+use crate::model::planner::load::ttft::{RoughTtft, RoughTtfts};
 use crate::model::planner::load::{Basis, Verdict, respread};
 use crate::model::planner::observation::{Observation, WorkerLoad};
 use crate::model::planner::passes::UsualPass;
-use crate::model::timing::{DecodeLoad, Falls};
-
-/// Columns by KV. Each may cost some ten estimates.
-const KV_COLUMNS: u64 = 64;
-
-/// Columns by requests in the batch: one for each number, if no batch is larger than that.
-const BATCH_COLUMNS: u64 = 512;
+use crate::model::timing::{DecodeLoad, RoughTimes};
 
 /// The rule, and the shape of recent requests.
 #[derive(Debug)]
@@ -49,8 +43,11 @@ pub(super) struct SlaRule {
     targets: Targets,
     sensitivity: f64,
     basis: Basis,
-    /// By how much a pass can take less with more to do, if that is known.
-    falls: Option<Falls>,
+    /// Whether estimates rise with the load.
+    rises: bool,
+    rough: Option<RoughTimes>,
+    /// By how much an ITL can be less with more KV and as many requests, if for no other reason than rounding: ns.
+    rounding_ns: Option<u64>,
     isl: Option<f64>,
     osl: Option<f64>,
     hit_rate: f64,
@@ -65,14 +62,16 @@ impl SlaRule {
         sensitivity: f64,
         basis: Basis,
     ) -> SlaRule {
-        let falls = engine.falls();
         SlaRule {
             role,
+            rises: engine.rises(),
+            rough: engine.rough(),
+            // The mean of two passes is rounded once more.
+            rounding_ns: engine.kv_rounding_ns().map(|ns| ns + 1),
             engine,
             targets,
             sensitivity,
             basis,
-            falls,
             isl: None,
             osl: None,
             hit_rate: 0.0,
@@ -105,12 +104,9 @@ impl SlaRule {
         let shape = Shape::new(isl, self.osl.unwrap_or(1.0), self.hit_rate);
         (figures.isl, figures.osl) = (Some(isl), self.osl);
         figures.hit_rate = (self.basis == Basis::Requests).then_some(self.hit_rate);
-        let extremes = Extremes::of(loads);
-        let batch_max = extremes.most.running.max(1);
-        let falls = self.falls.as_ref().filter(|falls| batch_max <= falls.requests_max());
-        let look = Look { rule: self, shape, extremes, falls };
+        let look = Look::new(self, shape, loads);
         for latency in self.latencies() {
-            let (above, least_ms) = look.all_above(loads, *latency);
+            let (above, least_ms) = look.all_above(*latency);
             match latency {
                 Latency::Ttft => figures.ttft_ms = Some(least_ms),
                 Latency::Itl => figures.itl_ms = Some(least_ms),
@@ -124,7 +120,7 @@ impl SlaRule {
         let Some(factor) = respread(loads.len() as u32, step) else {
             return Some((Verdict::Stay, Reason::Within));
         };
-        match look.overloaded(loads, factor) {
+        match look.overloaded(factor) {
             Some(place) => Some((Verdict::Stay, Reason::RespreadRefused { place })),
             None => Some((Verdict::Down, Reason::Respread { step })),
         }
@@ -150,119 +146,94 @@ impl SlaRule {
 struct Look<'a> {
     rule: &'a SlaRule,
     shape: Shape,
+    loads: &'a [WorkerLoad],
     extremes: Extremes,
-    /// Those of the rule, if they hold for all workers.
-    falls: Option<&'a Falls>,
+    rough: Option<RoughTtfts<'a>>,
 }
 
-impl Look<'_> {
+/// The least of the estimates that were made.
+struct Seen {
+    target: Span,
+    least: Span,
+}
+
+impl<'a> Look<'a> {
+    fn new(rule: &'a SlaRule, shape: Shape, loads: &'a [WorkerLoad]) -> Look<'a> {
+        let extremes = Extremes::of(loads);
+        let (most, decodes) = (&extremes.most, rule.role == Role::Aggregated);
+        let rough = rule.rough.as_ref();
+        let rough = rough.map(|times| RoughTtfts::new(times, &rule.engine, shape, most, decodes));
+        Look { rule, shape, loads, extremes, rough }
+    }
+
     /// Whether every worker is above the target of a latency, and an estimate: of the worker that is not, or one that no
     /// worker is below.
-    fn all_above(&self, loads: &[WorkerLoad], latency: Latency) -> (bool, f64) {
+    fn all_above(&self, latency: Latency) -> (bool, f64) {
         let target = self.rule.target(latency);
-        let lightest = self.estimate(&self.extremes.least, latency);
-        if self.falls.is_some_and(Falls::is_none) && lightest > target {
-            return (true, lightest.as_ms());
-        }
-        for place in self.extremes.lightest {
-            let estimate = self.estimate(&loads[place], latency);
-            if estimate <= target {
-                return (false, estimate.as_ms());
+        let Extremes { least, lightest, .. } = &self.extremes;
+        if self.rule.rises {
+            let fictitious = self.estimate(least, latency);
+            if fictitious > target {
+                return (true, fictitious.as_ms());
             }
         }
-        if self.falls.is_none() {
-            return self.first_within(loads, latency, |_| false);
-        }
-        let Extremes { least, most, .. } = &self.extremes;
-        match latency {
-            Latency::Ttft => {
-                let keys = least.scheduled_kv_tokens..=most.scheduled_kv_tokens;
-                let columns = Columns::of(loads, keys, KV_COLUMNS, scheduled, queued);
-                self.all_above_in(loads, latency, &columns, |column, queued| WorkerLoad {
-                    running: column.running[0],
-                    queued_prefill_tokens: queued,
-                    scheduled_kv_tokens: column.keys[0],
-                    ..WorkerLoad::default()
-                })
-            }
-            Latency::Itl => {
-                let keys = least.running.into()..=most.running.into();
-                let columns = Columns::of(loads, keys, BATCH_COLUMNS, running, kv_tokens);
-                self.all_above_in(loads, latency, &columns, |column, kv_tokens| WorkerLoad {
-                    running: column.running[0],
-                    scheduled_kv_tokens: kv_tokens,
-                    ..WorkerLoad::default()
-                })
-            }
-        }
-    }
-
-    /// The same, by columns and the least that a worker of a column has who has so much of what the height is.
-    fn all_above_in<K, H>(
-        &self,
-        loads: &[WorkerLoad],
-        latency: Latency,
-        columns: &Columns<K, H>,
-        corner: impl Fn(&Column, u64) -> WorkerLoad,
-    ) -> (bool, f64)
-    where
-        K: Fn(&WorkerLoad) -> u64,
-        H: Fn(&WorkerLoad) -> u64,
-    {
-        let lowest = columns.occupied().map(|column| &loads[column.lowest]);
-        let least = lowest.map(|load| self.estimate(load, latency)).min();
-        // Above this, a worker neither is within the target nor has the least estimate.
-        let level = self.rule.target(latency).max(least.unwrap_or(Span::ZERO));
-        let bounds = columns.bounds(|column, height| {
-            let corner = corner(column, height);
-            let fall = match latency {
-                Latency::Ttft => {
-                    let decode = self.decode(&corner, 1.0);
-                    self.ttft_fall(corner.queued_prefill_tokens, decode, column.running)
+        let mut seen = Seen { target, least: Span::FOREVER };
+        let mut lightest = lightest.iter().map(|&place| &self.loads[place]);
+        if !lightest.any(|load| seen.is_within(self.estimate(load, latency))) {
+            match latency {
+                Latency::Ttft => self.first_within(&mut seen),
+                Latency::Itl => {
+                    let known = self.known_above(target);
+                    let mut unknown = self.loads.iter().filter(|load| !known.holds(load));
+                    unknown.any(|load| seen.is_within(self.estimate(load, latency)));
                 }
-                Latency::Itl => self.itl_fall(kv_tokens(&corner), column.running),
-            };
-            less(self.estimate(&corner, latency), fall) > level
-        });
-        self.first_within(loads, latency, |load| bounds.breaks(load))
-    }
-
-    /// Whether every worker is above the target, and the estimate of the first one that is not, or the least one. Leaves out
-    /// workers that are known to be no such.
-    fn first_within(
-        &self,
-        loads: &[WorkerLoad],
-        latency: Latency,
-        is_known: impl Fn(&WorkerLoad) -> bool,
-    ) -> (bool, f64) {
-        let target = self.rule.target(latency);
-        let mut least = Span::FOREVER;
-        for load in loads.iter().filter(|load| !is_known(load)) {
-            let estimate = self.estimate(load, latency);
-            least = least.min(estimate);
-            if estimate <= target {
-                return (false, estimate.as_ms());
             }
         }
-        (true, least.as_ms())
+        (seen.least > target, seen.least.as_ms())
+    }
+
+    /// Sees the TTFT of all workers for which it may count, up to the first one that is within the target.
+    fn first_within(&self, seen: &mut Seen) {
+        let Some(rough) = &self.rough else {
+            self.loads.iter().any(|load| seen.is_within(self.estimate(load, Latency::Ttft)));
+            return;
+        };
+        let level = |seen: &Seen| seen.target.max(seen.least).as_ns() as f64;
+        let above = Cell::new(level(seen));
+        rough.position(
+            self.loads,
+            1.0,
+            |RoughTtft { ttft, error, .. }| ttft - error > above.get(),
+            |load| {
+                let is_within = seen.is_within(self.estimate(load, Latency::Ttft));
+                above.set(level(seen));
+                is_within
+            },
+        );
     }
 
     fn estimate(&self, load: &WorkerLoad, latency: Latency) -> Span {
         match latency {
             Latency::Ttft => self.ttft(load.queued_prefill_tokens, self.decode(load, 1.0)),
-            Latency::Itl => self.itl(load, kv_tokens(load)),
+            Latency::Itl => self.itl(load.running, kv_tokens(load)),
         }
     }
 
+    /// Batches with an ITL above the target and above the least one, with whatever KV their workers have.
+    fn known_above(&self, target: Span) -> Known {
+        let Some(rounding_ns) = self.rule.rounding_ns else { return Known::nothing() };
+        let batches = Batches::of(self.loads, self.extremes.most.running, kv_tokens, Ord::min);
+        let estimates = batches.map(|running, kv_tokens| self.itl(running, kv_tokens));
+        let least = estimates.iter().flatten().copied().min().unwrap_or(Span::ZERO);
+        let level = more(target.max(least), rounding_ns);
+        Known::those(&estimates, |&estimate| estimate > level)
+    }
+
     /// A worker that could not take its share of a smaller fleet, if there is one.
-    fn overloaded(&self, loads: &[WorkerLoad], factor: f64) -> Option<usize> {
-        let Extremes { least, most, heaviest, .. } = &self.extremes;
-        let (rises, role) = (self.falls.is_some(), self.rule.role);
-        let batches = [least.running, most.running];
-        let no_prefill =
-            role == Role::Decode || (rises && self.all_fit_prefill(least, most, factor));
-        let no_decode =
-            role == Role::Prefill || (rises && self.all_fit_decode(most, batches, factor));
+    fn overloaded(&self, factor: f64) -> Option<usize> {
+        let role = self.rule.role;
+        let no_prefill = role == Role::Decode || self.all_fit_prefill(factor);
+        let no_decode = role == Role::Prefill || self.all_fit_decode(factor);
         if no_prefill && no_decode {
             return None;
         }
@@ -270,65 +241,68 @@ impl Look<'_> {
             (no_prefill || self.fits_prefill(load, factor))
                 && (no_decode || self.fits_decode(load, factor))
         };
-        if let Some(place) = heaviest.iter().find(|&&place| !fits(&loads[place])) {
-            return Some(*place);
+        let mut heaviest = self.extremes.heaviest.into_iter();
+        if let Some(place) = heaviest.find(|&place| !fits(&self.loads[place])) {
+            return Some(place);
         }
-        if !rises {
-            return loads.iter().position(|load| !fits(load));
-        }
-        let prefill = (!no_prefill).then(|| self.misfit_prefill(loads, factor)).flatten();
+        let prefill = if no_prefill { None } else { self.misfit_prefill(factor) };
         // A worker before that one may not be able to decode.
-        let rest = &loads[..prefill.unwrap_or(loads.len())];
-        (!no_decode).then(|| self.misfit_decode(rest, factor)).flatten().or(prefill)
+        let rest = &self.loads[..prefill.unwrap_or(self.loads.len())];
+        let decode = if no_decode { None } else { self.misfit_decode(rest, factor) };
+        decode.or(prefill)
     }
 
     /// The first worker that could not take its share of queues.
-    fn misfit_prefill(&self, loads: &[WorkerLoad], factor: f64) -> Option<usize> {
-        let Extremes { least, most, .. } = &self.extremes;
-        let keys = least.scheduled_kv_tokens..=most.scheduled_kv_tokens;
-        let columns = Columns::of(loads, keys, KV_COLUMNS, scheduled, queued);
-        let bounds = columns.bounds(|column, queued_prefill_tokens| {
-            let [least, most] = [0, 1].map(|end| WorkerLoad {
-                running: column.running[end],
-                queued_prefill_tokens,
-                scheduled_kv_tokens: column.keys[end],
-                ..WorkerLoad::default()
-            });
-            !self.all_fit_prefill(&least, &most, factor)
-        });
-        loads.iter().position(|load| !bounds.keeps(load) && !self.fits_prefill(load, factor))
+    fn misfit_prefill(&self, factor: f64) -> Option<usize> {
+        let Some(rough) = &self.rough else {
+            return self.loads.iter().position(|load| !self.fits_prefill(load, factor));
+        };
+        let fits = |rough: RoughTtft| self.surely_fits(rough, rough.own);
+        rough.position(self.loads, factor, fits, |load| !self.fits_prefill(load, factor))
+    }
+
+    /// Whether a worker with this TTFT keeps the one that its queue causes, and its own one, below what they may be: for
+    /// any worker with no more, whose own one is no less than `least_own`.
+    #[expect(clippy::needless_bitwise_bool, reason = "no branches, for thousands are asked")]
+    fn surely_fits(&self, RoughTtft { own, ttft, error }: RoughTtft, least_own: f64) -> bool {
+        let (sensitivity, target) = (self.rule.sensitivity, self.rule.targets.ttft.as_ns() as f64);
+        // caused < (target - own) x sensitivity, with caused = TTFT - own.
+        ((target - own - error) * sensitivity > 0.0)
+            & (ttft - (1.0 - sensitivity) * least_own < sensitivity * target - 2.0 * error)
     }
 
     /// The first worker that could not take its share of decoding.
     fn misfit_decode(&self, loads: &[WorkerLoad], factor: f64) -> Option<usize> {
-        let Extremes { least, most, .. } = &self.extremes;
-        let keys = least.running.into()..=most.running.into();
-        let height = |load: &WorkerLoad| self.kv_tokens_to_be(load);
-        let columns = Columns::of(loads, keys, BATCH_COLUMNS, running, height);
-        let bounds = columns.bounds(|column, kv_tokens| {
-            let running = column.running[1];
-            let most =
-                WorkerLoad { running, scheduled_kv_tokens: kv_tokens, ..WorkerLoad::default() };
-            !self.all_fit_decode(&most, column.running, factor)
-        });
-        loads.iter().position(|load| !bounds.keeps(load) && !self.fits_decode(load, factor))
+        let known = self.known_fit(factor);
+        loads.iter().position(|load| !known.holds(load) && !self.fits_decode(load, factor))
     }
 
-    /// Whether workers between these two are known to fit: one with the most of everything would, its own time being that
-    /// of the one with the least KV where a longer own time is of help.
-    fn all_fit_prefill(&self, least: &WorkerLoad, most: &WorkerLoad, factor: f64) -> bool {
+    /// Batches that keep the ITL, with whatever KV their workers have.
+    fn known_fit(&self, factor: f64) -> Known {
+        let Some(rounding_ns) = self.rule.rounding_ns else { return Known::nothing() };
+        let to_be = |load: &WorkerLoad| self.kv_tokens_to_be(load);
+        let batches = Batches::of(self.loads, self.extremes.most.running, to_be, Ord::max);
+        let fit = batches.map(|running, kv_tokens| {
+            self.fits_decode_with(running, kv_tokens, factor, rounding_ns)
+        });
+        Known::those(&fit, |&fits| fits)
+    }
+
+    /// Whether all are known to fit: one with the most of everything would, its own time being that of the one with the least
+    /// KV where a longer own time is of help. Or one with the longest passes that there are.
+    fn all_fit_prefill(&self, factor: f64) -> bool {
+        let Extremes { least, most, .. } = &self.extremes;
+        if !self.rule.rises {
+            let rough = self.rough.as_ref().filter(|_| self.rule.rounding_ns.is_some());
+            let longest = rough.map(|rough| rough.longest(most, |tokens| grown(tokens, factor)));
+            return longest.is_some_and(|(_, longest)| self.surely_fits(longest, 0.0));
+        }
         let sensitivity = self.rule.sensitivity;
         let target_ms = self.rule.targets.ttft.as_ms();
-        let batches = [least.running, most.running];
-        let fall = |queued_tokens, decode| self.ttft_fall(queued_tokens, decode, batches);
-        let (decode, queued) =
-            (self.decode(most, factor), grown(most.queued_prefill_tokens, factor));
-        let ttft = more(self.ttft(queued, decode), fall(queued, decode));
-        let longest = more(self.ttft(0, decode), fall(0, decode));
-        let lightest = self.decode(least, factor);
-        let own = less(self.ttft(0, lightest), fall(0, lightest));
-        // caused < (target - own) x sensitivity, with caused = TTFT - own.
-        longest.as_ms() < target_ms
+        let decode = self.decode(most, factor);
+        let ttft = self.ttft(grown(most.queued_prefill_tokens, factor), decode);
+        let own = self.ttft(0, self.decode(least, factor));
+        self.ttft(0, decode).as_ms() < target_ms
             && ttft.as_ms() - (1.0 - sensitivity) * own.as_ms() < sensitivity * target_ms - 1e-9
     }
 
@@ -342,22 +316,39 @@ impl Look<'_> {
         budget > 0.0 && caused < budget
     }
 
-    /// Whether workers with no more than this one are known to fit, whose batches are between these two.
-    fn all_fit_decode(&self, most: &WorkerLoad, batches: [u32; 2], factor: f64) -> bool {
-        let fall = self.itl_fall(grown(self.kv_tokens_to_be(most), factor), batches);
-        self.fits_decode_with(most, factor, fall)
+    /// The same for decoding.
+    fn all_fit_decode(&self, factor: f64) -> bool {
+        let most = &self.extremes.most;
+        if self.rule.rises {
+            return self.fits_decode(most, factor);
+        }
+        let usual = self.rule.usual.unwrap_or_default();
+        let is_known = self.rule.role == Role::Aggregated
+            && self.rule.rounding_ns.is_some()
+            && usual.prefill_tokens.round() as u64 <= self.rule.engine.chunk_tokens();
+        let rough = self.rough.as_ref().filter(|_| is_known);
+        let kv_tokens = grown(self.kv_tokens_to_be(most), factor);
+        let most = WorkerLoad {
+            running: most.running.max(1),
+            scheduled_kv_tokens: kv_tokens.saturating_add(usual.context.round() as u64),
+            ..*most
+        };
+        let longest = rough.map(|rough| rough.longest(&most, |tokens| tokens).0);
+        let limit_ns = self.rule.targets.itl.as_ns() as f64 * self.rule.sensitivity;
+        kv_tokens < self.rule.engine.pool_tokens()
+            && longest.is_some_and(|ns| ns * (1.0 + 1e-6) + 1e3 < limit_ns)
     }
 
     fn fits_decode(&self, load: &WorkerLoad, factor: f64) -> bool {
-        self.fits_decode_with(load, factor, 0)
+        self.fits_decode_with(load.running, self.kv_tokens_to_be(load), factor, 0)
     }
 
-    /// Whether a worker fits if a pass takes so many ns more.
-    fn fits_decode_with(&self, load: &WorkerLoad, factor: f64, ns: u64) -> bool {
-        let kv_tokens = grown(self.kv_tokens_to_be(load), factor);
+    /// Whether a worker with such a batch and so much KV fits if a pass takes so many ns more.
+    fn fits_decode_with(&self, running: u32, kv_tokens: u64, factor: f64, ns: u64) -> bool {
+        let kv_tokens = grown(kv_tokens, factor);
         let limit_ms = self.rule.targets.itl.as_ms() * self.rule.sensitivity;
         kv_tokens < self.rule.engine.pool_tokens()
-            && more(self.itl(load, kv_tokens), ns).as_ms() < limit_ms
+            && more(self.itl(running, kv_tokens), ns).as_ms() < limit_ms
     }
 
     /// The KV of a worker: what waits for prefill there will be KV soon.
@@ -380,35 +371,13 @@ impl Look<'_> {
         self.rule.engine.chunked(computed, decode)
     }
 
-    /// By how much the TTFT can be less with more to do in batches between these two, ns. An estimate with fewer requests
-    /// and as much KV is as much above one at most.
-    fn ttft_fall(&self, queued_tokens: u64, decode: DecodeLoad, batches: [u32; 2]) -> u64 {
-        let Some(falls) = self.falls else { return u64::MAX };
-        let computed = self.shape.computed_share(queued_tokens) + self.shape.computed_tokens();
-        let chunks = self.rule.engine.chunks(computed);
-        if self.rule.role == Role::Prefill || batches[0] == batches[1] {
-            falls.chunked_beside_same_ns(chunks)
-        } else {
-            falls.chunked_ns(chunks, decode.kv_tokens)
-        }
-    }
-
-    /// The same for the ITL over so much KV.
-    fn itl_fall(&self, kv_tokens: u64, batches: [u32; 2]) -> u64 {
-        let Some(falls) = self.falls else { return u64::MAX };
-        if batches[0] == batches[1] {
-            return falls.rounding_ns();
-        }
-        let context = self.rule.usual.map_or(0, |usual| usual.context.round() as u64);
-        falls.pass_ns(kv_tokens.saturating_add(context))
-    }
-
     /// A pass that decodes everything, what is queued included.
-    fn itl(&self, load: &WorkerLoad, kv_tokens: u64) -> Span {
-        let requests = load.running.max(1);
+    fn itl(&self, running: u32, kv_tokens: u64) -> Span {
+        let requests = running.max(1);
+        let pass = |tokens: u64, kv_tokens| {
+            self.rule.engine.pass(tokens, DecodeLoad { requests, kv_tokens })
+        };
         let aggregated = self.rule.role == Role::Aggregated;
-        let pass =
-            |prefill, kv_tokens| self.rule.engine.pass(prefill, DecodeLoad { requests, kv_tokens });
         match &self.rule.usual {
             Some(usual) => {
                 let kv_tokens = kv_tokens.saturating_add(usual.context.round() as u64);
@@ -418,34 +387,25 @@ impl Look<'_> {
                 Span::from_secs_f64(share * with + (1.0 - share) * without)
             }
             None if aggregated => {
-                let batch = u64::from(load.running);
-                pass(self.rule.engine.typical_prefill(self.shape, batch), kv_tokens)
+                let tokens = self.rule.engine.typical_prefill(self.shape, running.into());
+                pass(tokens, kv_tokens)
             }
             None => pass(0, kv_tokens),
         }
     }
 }
 
+impl Seen {
+    /// Whether it is within the target. Who has seen one asks for no more, so that the least one is that one, if there is one.
+    fn is_within(&mut self, estimate: Span) -> bool {
+        self.least = self.least.min(estimate);
+        estimate <= self.target
+    }
+}
+
 /// A time and so many ns.
 fn more(time: Span, ns: u64) -> Span {
     Span::from_ns(time.as_ns().saturating_add(ns))
-}
-
-/// A time without so many ns.
-fn less(time: Span, ns: u64) -> Span {
-    Span::from_ns(time.as_ns().saturating_sub(ns))
-}
-
-fn running(load: &WorkerLoad) -> u64 {
-    load.running.into()
-}
-
-fn scheduled(load: &WorkerLoad) -> u64 {
-    load.scheduled_kv_tokens
-}
-
-fn queued(load: &WorkerLoad) -> u64 {
-    load.queued_prefill_tokens
 }
 
 /// The KV of all requests that have begun to decode.
@@ -455,7 +415,8 @@ fn kv_tokens(load: &WorkerLoad) -> u64 {
 
 /// Tokens times a factor, rounded down.
 fn grown(tokens: u64, factor: f64) -> u64 {
-    (tokens as f64 * factor) as u64
+    // Signed, as processors convert them. There are fewer than 2^63.
+    ((tokens.cast_signed() as f64 * factor) as i64).cast_unsigned()
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ impl Curve {
     }
 
     /// The first and the last whole number of each segment, ascending. The last segment has no end, and does not fall.
-    pub(super) fn ends(&self) -> impl Iterator<Item = f64> {
+    fn ends(&self) -> impl Iterator<Item = f64> {
         let ends = self.segments.iter().zip(&self.segments[1..]);
         let ends = ends.flat_map(|(segment, next)| [segment.from + 1.0, next.from]);
         ends.chain([self.segments[self.segments.len() - 1].from + 1.0])

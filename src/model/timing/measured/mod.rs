@@ -10,13 +10,13 @@
 mod axis;
 mod curve;
 mod decode;
-mod falls;
+mod lines;
 mod pass;
 mod prefill;
 mod split;
 mod table;
 
-pub(in crate::model::timing) use falls::PartFalls;
+pub(in crate::model::timing) use lines::DecodeLines;
 pub use split::Split;
 pub use table::{
     COORDINATE_MAX, DecodeRow, Grid, Identity, Kind, MS_MAX, OtherRow, PrefillRow, Table,
@@ -136,6 +136,16 @@ impl Measured {
     /// The factors.
     pub fn scales(&self) -> Scales {
         self.scales
+    }
+
+    /// How batches are split, if they are.
+    pub fn split(&self) -> Option<Split> {
+        self.split
+    }
+
+    /// The rule for passes of both kinds.
+    pub fn mixed_pass(&self) -> MixedPass {
+        self.mixed_pass
     }
 
     /// Added to every pass.

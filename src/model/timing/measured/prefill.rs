@@ -158,12 +158,6 @@ impl PrefillAttention {
             .all(|&new| ends(p.index, p.share).iter().all(|&prefix| corner(new, prefix)))
     }
 
-    /// The new tokens of the figures, ascending, at least 1.
-    pub(super) fn new_tokens(&self) -> impl Iterator<Item = f64> {
-        let values = self.new.gaps().iter().map(|gap| gap.from).chain([self.new.last()]);
-        values.map(|tokens| tokens.max(1.0))
-    }
-
     /// The least value anywhere.
     pub(super) fn least(&self) -> f64 {
         let figures = self.cells.iter().flat_map(|cell| cell.0.as_flattened().as_flattened());

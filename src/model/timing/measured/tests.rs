@@ -10,6 +10,7 @@ use crate::model::timing::{PassTimer, TimingModel};
 
 mod inside;
 mod reference;
+mod rough;
 
 fn timer(table: Table, scales: Scales, overhead: Span, speedup: f64) -> PassTimer {
     let measured = Measured::new(Arc::new(table), scales, overhead);
@@ -244,10 +245,11 @@ fn random_table(rng: &mut Stream) -> Table {
     let [batches, contexts] = [axis(1, 64, 5), axis(1, 5000, 12)];
     let [prompts, news, prefixes] = [axis(1, 16, 3), axis(1, 2000, 6), axis(0, 9000, 4)];
     let mut noisy = |ms: f64| ms * rng.random_range(0.8..1.2);
-    let other = tokens.iter().map(|&tokens| OtherRow {
+    // A table has two decode rows at least.
+    let other = tokens.iter().enumerate().map(|(row, &tokens)| OtherRow {
         tokens,
         prefill_ms: noisy(3.0 + f64::from(tokens.div_ceil(256))),
-        decode_ms: (tokens < 500).then(|| noisy(2.0 + f64::from(tokens) * 0.01)),
+        decode_ms: (row < 2 || tokens < 500).then(|| noisy(2.0 + f64::from(tokens) * 0.01)),
     });
     let other: Vec<OtherRow> = other.collect();
     let mut prefill = Vec::new();
@@ -273,7 +275,6 @@ fn random_table(rng: &mut Stream) -> Table {
     Table::new(Identity::default(), other, &prefill, &decode).unwrap()
 }
 
-/// The decode rows need two tokens below 500; every table has them, as it starts with 1 and has 40 more.
 fn random_timer(rng: &mut Stream) -> PassTimer {
     let mut scale = || rng.random_range(0.5..2.0);
     let scales = Scales { other: scale(), prefill_attention: scale(), decode_attention: scale() };
