@@ -21,7 +21,8 @@ pub(super) const EVENTS_PER_POLL: u64 = 1024;
 /// How many events pass between two looks at the budget: one of them may send a lot.
 const EVENTS_PER_SLICE: u64 = 64;
 
-/// Messages that a lane has room for. Few go to one group in one phase, and slots that are used again soon are near.
+/// Messages that a lane has room for. Where the hub hears from the spokes, few go to one group in one phase, and slots that are
+/// used again soon are near. Without feedback phases are long, and what is more than this spills over.
 const ROOM_TO_GROUP: usize = 4;
 const ROOM_TO_HUB: usize = 32;
 
