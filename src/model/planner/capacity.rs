@@ -88,7 +88,12 @@ impl Shape {
     /// How many of so many prompt tokens have to be computed, rounded up.
     #[expect(clippy::manual_div_ceil, reason = "looking at the remainder takes longer")]
     pub fn computed_share(&self, tokens: u64) -> u64 {
-        (tokens * u64::from(1000 - self.hit_rate) + 999) / 1000
+        (tokens * u64::from(self.computed_thousandths()) + 999) / 1000
+    }
+
+    /// Thousandths of a prompt that have to be computed.
+    pub fn computed_thousandths(&self) -> u32 {
+        1000 - self.hit_rate
     }
 
     /// Mean context of a request while it decodes: ISL + OSL / 2, rounded down.

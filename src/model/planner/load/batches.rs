@@ -8,8 +8,10 @@ const REQUESTS_MAX: u32 = 4096;
 /// The least or the most KV of the workers with a batch of the same size.
 #[derive(Debug)]
 pub(super) struct Batches {
-    /// By requests, as far as there are workers with so many.
-    kv_tokens: Vec<Option<u64>>,
+    /// By requests.
+    kv_tokens: Vec<u64>,
+    /// What there is no worker for, or none with KV.
+    none: u64,
 }
 
 /// For which batch sizes something holds for all workers.
@@ -19,28 +21,31 @@ pub(super) struct Known {
 }
 
 impl Batches {
-    /// What is picked of `kv_tokens` of workers with no more than `requests_max` requests. Of none if batches are too large.
+    /// What is picked of `kv_tokens` of workers with no more than `requests_max` requests, any rather than `none`. Of none if
+    /// batches are too large.
     pub(super) fn of(
         loads: &[WorkerLoad],
         requests_max: u32,
         kv_tokens: impl Fn(&WorkerLoad) -> u64,
+        none: u64,
         pick: impl Fn(u64, u64) -> u64,
     ) -> Batches {
         if requests_max > REQUESTS_MAX {
-            return Batches { kv_tokens: Vec::new() };
+            return Batches { kv_tokens: Vec::new(), none };
         }
-        let mut batches = vec![None; requests_max as usize + 1];
+        let mut batches = vec![none; requests_max as usize + 1];
         for load in loads {
-            let (tokens, known) = (kv_tokens(load), &mut batches[load.running as usize]);
-            *known = Some(known.map_or(tokens, |known| pick(known, tokens)));
+            let known = &mut batches[load.running as usize];
+            *known = pick(*known, kv_tokens(load));
         }
-        Batches { kv_tokens: batches }
+        Batches { kv_tokens: batches, none }
     }
 
     /// What comes of a batch and its KV, for each of them.
     pub(super) fn map<T>(&self, of: impl Fn(u32, u64) -> T) -> Vec<Option<T>> {
         let batches = (0..).zip(&self.kv_tokens);
-        batches.map(|(requests, kv_tokens)| kv_tokens.map(|tokens| of(requests, tokens))).collect()
+        let known = |(requests, &tokens)| (tokens != self.none).then(|| of(requests, tokens));
+        batches.map(known).collect()
     }
 }
 

@@ -29,7 +29,7 @@ use crate::model::planner::capacity::{EngineModel, Role, Shape, Targets};
 use crate::model::planner::decision::{Figures, Latency, Reason};
 use crate::model::planner::load::batches::{Batches, Known};
 use crate::model::planner::load::extremes::Extremes;
-use crate::model::planner::load::ttft::{RoughTtft, RoughTtfts};
+use crate::model::planner::load::ttft::{FLOAT_ERROR, RoughTtft, RoughTtfts};
 use crate::model::planner::load::{Basis, Verdict, respread};
 use crate::model::planner::observation::{Observation, WorkerLoad};
 use crate::model::planner::passes::UsualPass;
@@ -47,7 +47,7 @@ pub(super) struct SlaRule {
     rises: bool,
     rough: Option<RoughTimes>,
     /// By how much an ITL can be less with more KV and as many requests, if for no other reason than rounding: ns.
-    rounding_ns: Option<u64>,
+    rounding_ns: Option<f64>,
     isl: Option<f64>,
     osl: Option<f64>,
     hit_rate: f64,
@@ -67,7 +67,7 @@ impl SlaRule {
             rises: engine.rises(),
             rough: engine.rough(),
             // The mean of two passes is rounded once more.
-            rounding_ns: engine.kv_rounding_ns().map(|ns| ns + 1),
+            rounding_ns: engine.kv_rounding_ns().map(|ns| (ns + 1) as f64),
             engine,
             targets,
             sensitivity,
@@ -222,11 +222,12 @@ impl<'a> Look<'a> {
     /// Batches with an ITL above the target and above the least one, with whatever KV their workers have.
     fn known_above(&self, target: Span) -> Known {
         let Some(rounding_ns) = self.rule.rounding_ns else { return Known::nothing() };
-        let batches = Batches::of(self.loads, self.extremes.most.running, kv_tokens, Ord::min);
-        let estimates = batches.map(|running, kv_tokens| self.itl(running, kv_tokens));
-        let least = estimates.iter().flatten().copied().min().unwrap_or(Span::ZERO);
-        let level = more(target.max(least), rounding_ns);
-        Known::those(&estimates, |&estimate| estimate > level)
+        let batches =
+            Batches::of(self.loads, self.extremes.most.running, kv_tokens, u64::MAX, Ord::min);
+        let estimates = batches.map(|running, kv_tokens| self.rough_itl(running, kv_tokens));
+        let most = estimates.iter().flatten().map(|[ns, error]| ns + error);
+        let level = most.fold(f64::INFINITY, f64::min).max(target.as_ns() as f64) + rounding_ns;
+        Known::those(&estimates, |[ns, error]| ns - error > level)
     }
 
     /// A worker that could not take its share of a smaller fleet, if there is one.
@@ -263,12 +264,12 @@ impl<'a> Look<'a> {
 
     /// Whether a worker with this TTFT keeps the one that its queue causes, and its own one, below what they may be: for
     /// any worker with no more, whose own one is no less than `least_own`.
-    #[expect(clippy::needless_bitwise_bool, reason = "no branches, for thousands are asked")]
     fn surely_fits(&self, RoughTtft { own, ttft, error }: RoughTtft, least_own: f64) -> bool {
         let (sensitivity, target) = (self.rule.sensitivity, self.rule.targets.ttft.as_ns() as f64);
-        // caused < (target - own) x sensitivity, with caused = TTFT - own.
-        ((target - own - error) * sensitivity > 0.0)
-            & (ttft - (1.0 - sensitivity) * least_own < sensitivity * target - 2.0 * error)
+        // caused < (target - own) x sensitivity, with caused = TTFT - own. If the TTFT is not below the own one, that is below
+        // the target then. What is no number stays so.
+        let ttft = if own > ttft { own } else { ttft };
+        ttft - (1.0 - sensitivity) * least_own < sensitivity * target - 2.0 * error
     }
 
     /// The first worker that could not take its share of decoding.
@@ -281,9 +282,12 @@ impl<'a> Look<'a> {
     fn known_fit(&self, factor: f64) -> Known {
         let Some(rounding_ns) = self.rule.rounding_ns else { return Known::nothing() };
         let to_be = |load: &WorkerLoad| self.kv_tokens_to_be(load);
-        let batches = Batches::of(self.loads, self.extremes.most.running, to_be, Ord::max);
+        let batches = Batches::of(self.loads, self.extremes.most.running, to_be, 0, Ord::max);
+        let limit_ns = self.rule.targets.itl.as_ns() as f64 * self.rule.sensitivity;
         let fit = batches.map(|running, kv_tokens| {
-            self.fits_decode_with(running, kv_tokens, factor, rounding_ns)
+            let kv_tokens = grown(kv_tokens, factor);
+            let [ns, error] = self.rough_itl(running, kv_tokens);
+            kv_tokens < self.rule.engine.pool_tokens() && ns + error + rounding_ns < limit_ns
         });
         Known::those(&fit, |&fits| fits)
     }
@@ -340,15 +344,10 @@ impl<'a> Look<'a> {
     }
 
     fn fits_decode(&self, load: &WorkerLoad, factor: f64) -> bool {
-        self.fits_decode_with(load.running, self.kv_tokens_to_be(load), factor, 0)
-    }
-
-    /// Whether a worker with such a batch and so much KV fits if a pass takes so many ns more.
-    fn fits_decode_with(&self, running: u32, kv_tokens: u64, factor: f64, ns: u64) -> bool {
-        let kv_tokens = grown(kv_tokens, factor);
+        let kv_tokens = grown(self.kv_tokens_to_be(load), factor);
         let limit_ms = self.rule.targets.itl.as_ms() * self.rule.sensitivity;
         kv_tokens < self.rule.engine.pool_tokens()
-            && more(self.itl(running, kv_tokens), ns).as_ms() < limit_ms
+            && self.itl(load.running, kv_tokens).as_ms() < limit_ms
     }
 
     /// The KV of a worker: what waits for prefill there will be KV soon.
@@ -373,25 +372,44 @@ impl<'a> Look<'a> {
 
     /// A pass that decodes everything, what is queued included.
     fn itl(&self, running: u32, kv_tokens: u64) -> Span {
+        let pass = |tokens, decode| self.rule.engine.pass(tokens, decode);
+        let (tokens, decode, share) = self.usual_pass(running, kv_tokens);
+        let with = pass(tokens, decode);
+        share.map_or(with, |share| {
+            let [with, without] = [with, pass(0, decode)].map(Span::as_secs);
+            Span::from_secs_f64(share * with + (1.0 - share) * without)
+        })
+    }
+
+    /// The same in ns, and how far off that is at most: by tables, if there are any.
+    fn rough_itl(&self, running: u32, kv_tokens: u64) -> [f64; 2] {
+        let (tokens, decode, share) = self.usual_pass(running, kv_tokens);
+        let rough = self.rule.rough.as_ref().map(|times| {
+            let with = times.pass_ns(tokens, decode);
+            let mean = |share| share * with + (1.0 - share) * times.pass_ns(0, decode);
+            // A mean is rounded once more.
+            [share.map_or(with, mean), times.error_ns() + 1.0]
+        });
+        let rough = rough.filter(|[ns, _]| !ns.is_nan());
+        let [ns, error] =
+            rough.unwrap_or_else(|| [self.itl(running, kv_tokens).as_ns() as f64, 0.0]);
+        [ns, error + FLOAT_ERROR * ns]
+    }
+
+    /// The prompt tokens of a usual pass, and what it decodes: everything, what is queued included. If there are such without
+    /// prompt tokens too, the share of those with.
+    fn usual_pass(&self, running: u32, kv_tokens: u64) -> (u64, DecodeLoad, Option<f64>) {
         let requests = running.max(1);
-        let pass = |tokens: u64, kv_tokens| {
-            self.rule.engine.pass(tokens, DecodeLoad { requests, kv_tokens })
-        };
         let aggregated = self.rule.role == Role::Aggregated;
-        match &self.rule.usual {
-            Some(usual) => {
-                let kv_tokens = kv_tokens.saturating_add(usual.context.round() as u64);
-                let share = if aggregated { usual.prefill_share } else { 0.0 };
-                let [with, without] = [usual.prefill_tokens.round() as u64, 0]
-                    .map(|tokens| pass(tokens, kv_tokens).as_secs());
-                Span::from_secs_f64(share * with + (1.0 - share) * without)
-            }
-            None if aggregated => {
-                let tokens = self.rule.engine.typical_prefill(self.shape, running.into());
-                pass(tokens, kv_tokens)
-            }
-            None => pass(0, kv_tokens),
+        if let Some(usual) = &self.rule.usual {
+            let kv_tokens = kv_tokens.saturating_add(usual.context.round() as u64);
+            let share = if aggregated { usual.prefill_share } else { 0.0 };
+            let tokens = usual.prefill_tokens.round() as u64;
+            return (tokens, DecodeLoad { requests, kv_tokens }, Some(share));
         }
+        let typical = || self.rule.engine.typical_prefill(self.shape, running.into());
+        let tokens = if aggregated { typical() } else { 0 };
+        (tokens, DecodeLoad { requests, kv_tokens }, None)
     }
 }
 
@@ -401,11 +419,6 @@ impl Seen {
         self.least = self.least.min(estimate);
         estimate <= self.target
     }
-}
-
-/// A time and so many ns.
-fn more(time: Span, ns: u64) -> Span {
-    Span::from_ns(time.as_ns().saturating_add(ns))
 }
 
 /// The KV of all requests that have begun to decode.

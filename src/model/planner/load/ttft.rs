@@ -1,12 +1,13 @@
 //! What the next request would wait for its first token, roughly and on many workers at once.
 //!
-//! As [`EngineModel::chunked`] says but for the rounding of each pass to whole ns. Who knows how far that is off at most needs
-//! to ask for the exact time only where it is close to what decides. Passes come from tables, and workers are taken in
-//! blocks: processors work on several at a time if there is little to do for each.
+//! As [`EngineModel::chunked`] says but for the rounding of each pass to whole ns, and that of what is in tables. Who knows
+//! how far that is off at most needs to ask for the exact time only where it is close to what decides. Passes come from tables,
+//! and workers are taken in blocks, step by step: of a few short steps processors work on many at a time, of one long step on
+//! few.
 
 use crate::model::planner::capacity::{EngineModel, Shape};
 use crate::model::planner::observation::WorkerLoad;
-use crate::model::timing::{DecodeLoad, RoughTimes};
+use crate::model::timing::RoughTimes;
 
 /// So many workers at once.
 const BLOCK: usize = 64;
@@ -15,7 +16,7 @@ const BLOCK: usize = 64;
 const PROMPTS_MAX: u32 = 1024;
 
 /// What an estimate can be off by for the rounding of floats, as a share of it: generous.
-const FLOAT_ERROR: f64 = 1e-11;
+pub(super) const FLOAT_ERROR: f64 = 1e-11;
 
 /// Rough estimates for requests of a shape.
 #[derive(Debug)]
@@ -33,15 +34,21 @@ pub(super) struct RoughTtfts<'a> {
     prompts: Vec<[f64; 2]>,
 }
 
-/// The passes of prompts.
-#[derive(Clone, Copy, Default, Debug)]
-struct Prompt {
-    /// Passes with a whole chunk.
-    chunks: f64,
-    /// All passes.
-    passes: f64,
-    /// The prefill part of the last one if that has less than a chunk, ns.
-    rest_ns: f64,
+/// A block of workers, and what the next request waits for there.
+struct Block {
+    /// Those that decode.
+    requests: [u32; BLOCK],
+    /// Their KV tokens, whole.
+    kv_tokens: [f64; BLOCK],
+    /// The decode part of a pass.
+    decode_ns: [f64; BLOCK],
+    /// Prompt tokens that wait, then passes with a whole chunk before the last pass.
+    chunks: [f64; BLOCK],
+    /// Prompt tokens of the last pass: at least one, at most a chunk.
+    rests: [u64; BLOCK],
+    /// The estimates.
+    own: [f64; BLOCK],
+    ttft: [f64; BLOCK],
 }
 
 /// A rough estimate, in ns. No number if passes are not in the tables.
@@ -77,8 +84,8 @@ impl<'a> RoughTtfts<'a> {
         RoughTtfts { times, engine, shape, most_tokens, decodes, own_passes, prompts }
     }
 
-    /// The first worker of which it holds. It is asked of no worker that is clear from the estimate for `factor` times its queue and
-    /// its KV; what is clear may become more with each one that was asked for.
+    /// The first worker of which it holds. It is asked of no worker that is clear from the estimate for `factor` times its queue
+    /// and its KV; what is clear may become more with each one that was asked for.
     #[inline]
     pub(super) fn position(
         &self,
@@ -90,68 +97,85 @@ impl<'a> RoughTtfts<'a> {
         if self.most_tokens as f64 * factor >= f64::from(u32::MAX) {
             return loads.iter().position(holds);
         }
-        let grow = |tokens: u64| (tokens.cast_signed() as f64 * factor) as u32;
-        let mut batches = [DecodeLoad::default(); BLOCK];
-        let mut decode_ns = [0.0; BLOCK];
-        let mut prompts = [Prompt::default(); BLOCK];
-        let own_tokens = self.shape.computed_tokens();
-        for (block, loads) in loads.chunks(BLOCK).enumerate() {
-            if self.decodes {
-                for (batch, load) in batches.iter_mut().zip(loads) {
-                    let kv_tokens = grow(load.scheduled_kv_tokens).into();
-                    *batch = DecodeLoad { requests: load.running, kv_tokens };
-                }
-                self.times.decode_ns(&batches, &mut decode_ns);
-            }
-            for (prompt, (load, batch)) in prompts.iter_mut().zip(loads.iter().zip(&batches)) {
-                let queued = self.shape.computed_share(grow(load.queued_prefill_tokens).into());
-                *prompt = self.prompt(queued + own_tokens, batch.requests);
-            }
-            let of = |at: usize| self.of(prompts[at], batches[at].requests, decode_ns[at]);
+        let mut block = Block {
+            requests: [0; BLOCK],
+            kv_tokens: [0.0; BLOCK],
+            decode_ns: [0.0; BLOCK],
+            chunks: [0.0; BLOCK],
+            rests: [0; BLOCK],
+            own: [0.0; BLOCK],
+            ttft: [0.0; BLOCK],
+        };
+        for (number, loads) in loads.chunks(BLOCK).enumerate() {
+            self.fill(&mut block, loads, factor);
             // A bit each, which go to the right: no call and no branch between them.
             let mut open = 0_u64;
             for at in 0..BLOCK {
-                open = open >> 1 | u64::from(!is_clear(of(at))) << (BLOCK - 1);
+                open = open >> 1 | u64::from(!is_clear(self.of(&block, at))) << (BLOCK - 1);
             }
             while open > 0 {
                 let at = open.trailing_zeros() as usize;
                 open &= open - 1;
-                if loads.get(at).is_some_and(|load| !is_clear(of(at)) && holds(load)) {
-                    return Some(block * BLOCK + at);
+                if loads.get(at).is_some_and(|load| !is_clear(self.of(&block, at)) && holds(load)) {
+                    return Some(number * BLOCK + at);
                 }
             }
         }
         None
     }
 
-    /// The passes of so many prompt tokens beside a batch.
+    /// The estimates for these workers, with `factor` times their queues and their KV.
     #[inline]
-    fn prompt(&self, tokens: u64, requests: u32) -> Prompt {
-        let [chunks, rest] = self.engine.chunks(tokens);
-        let chunks = chunks.cast_signed() as f64;
-        let (rest_ns, rests) =
-            if rest > 0 { (self.times.prompt_ns(rest, requests), 1.0) } else { (0.0, 0.0) };
-        Prompt { chunks, passes: chunks + rests, rest_ns }
+    fn fill(&self, block: &mut Block, loads: &[WorkerLoad], factor: f64) {
+        let Block { requests, kv_tokens, decode_ns, chunks, rests, own, ttft } = block;
+        for (at, load) in loads.iter().enumerate().take(BLOCK) {
+            requests[at] = if self.decodes { load.running } else { 0 };
+            kv_tokens[at] = float(load.scheduled_kv_tokens);
+            chunks[at] = float(load.queued_prefill_tokens);
+        }
+        let share = f64::from(self.shape.computed_thousandths()) / 1000.0;
+        let own_tokens = self.shape.computed_tokens() as f64;
+        if self.decodes {
+            for kv_tokens in kv_tokens.iter_mut() {
+                *kv_tokens = floor(*kv_tokens * factor);
+            }
+            self.times.decode_ns(requests, kv_tokens, decode_ns);
+        }
+        for tokens in chunks.iter_mut() {
+            *tokens = rounded_up(floor(*tokens * factor) * share) + own_tokens;
+        }
+        let chunk = self.engine.chunk_tokens() as f64;
+        let inverse = 1.0 / chunk;
+        for (chunks, rest) in chunks.iter_mut().zip(&mut *rests) {
+            let tokens = *chunks;
+            *chunks = before_last(tokens, inverse);
+            *rest = (tokens - *chunks * chunk + INTEGER).to_bits() ^ INTEGER.to_bits();
+        }
+        for at in 0..BLOCK {
+            let (requests, decode_ns) = (requests[at], decode_ns[at]);
+            let [chunk_ns, own_ns] = *self.prompts.get(requests as usize).unwrap_or(&[f64::NAN; 2]);
+            let last_ns = self.times.prompt_ns(rests[at], requests) + decode_ns;
+            own[at] = own_ns + self.own_passes * decode_ns;
+            ttft[at] = chunks[at] * (chunk_ns + decode_ns) + last_ns;
+        }
     }
 
-    /// For one worker, by the passes of its prompts, the batch besides and their decode part.
+    /// For one worker of a block.
     #[inline]
-    fn of(&self, prompt: Prompt, requests: u32, decode_ns: f64) -> RoughTtft {
-        let Prompt { chunks, passes, rest_ns } = prompt;
-        let [chunk_ns, own_ns] = *self.prompts.get(requests as usize).unwrap_or(&[f64::NAN; 2]);
-        let ttft = chunks * chunk_ns + rest_ns + passes * decode_ns;
-        let error = passes * self.times.error_ns() + FLOAT_ERROR * ttft;
-        RoughTtft { own: own_ns + self.own_passes * decode_ns, ttft, error }
+    fn of(&self, block: &Block, at: usize) -> RoughTtft {
+        let (own, ttft) = (block.own[at], block.ttft[at]);
+        let error = (block.chunks[at] + 1.0) * self.times.error_ns() + FLOAT_ERROR * ttft;
+        RoughTtft { own, ttft, error }
     }
 
     /// No pass is longer on workers with no more to do than this one, and no estimate: as if all passes were the longest that
     /// there are.
     pub(super) fn longest(&self, most: &WorkerLoad, grow: impl Fn(u64) -> u64) -> (f64, RoughTtft) {
-        let kv_tokens = grow(most.scheduled_kv_tokens);
         let requests = 1..=if self.decodes { most.running.min(PROMPTS_MAX) } else { 0 };
-        let batches: Vec<_> = requests.map(|requests| DecodeLoad { requests, kv_tokens }).collect();
-        let mut decode_ns = vec![0.0; batches.len()];
-        self.times.decode_ns(&batches, &mut decode_ns);
+        let requests: Vec<u32> = requests.collect();
+        let kv_tokens = vec![grow(most.scheduled_kv_tokens) as f64; requests.len()];
+        let mut decode_ns = vec![0.0; requests.len()];
+        self.times.decode_ns(&requests, &kv_tokens, &mut decode_ns);
         // What is no number stays so.
         let longer =
             |longest: f64, &ns: &f64| if longest.is_nan() || ns <= longest { longest } else { ns };
@@ -162,5 +186,69 @@ impl<'a> RoughTtfts<'a> {
         let [own, ttft] = [self.own_passes, chunks as f64 + 1.0].map(|passes| passes * pass_ns);
         let error = (chunks as f64 + 1.0) * self.times.error_ns() + FLOAT_ERROR * ttft;
         (pass_ns, RoughTtft { own, ttft, error })
+    }
+}
+
+/// 2^52: floats from here on are whole.
+const INTEGER: f64 = (1_u64 << 52) as f64;
+
+/// A count below 2^52 as a float, and, below, whole parts: all in instructions that every processor has for two at a time.
+#[inline]
+fn float(count: u64) -> f64 {
+    f64::from_bits(INTEGER.to_bits() | count) - INTEGER
+}
+
+/// The nearest whole number, for one from -1 to 2^50.
+#[inline]
+fn round(x: f64) -> f64 {
+    (x + 1.5 * INTEGER) - 1.5 * INTEGER
+}
+
+/// The whole part, for a number from 0 to 2^50.
+#[inline]
+fn floor(x: f64) -> f64 {
+    let near = round(x);
+    if near > x { near - 1.0 } else { near }
+}
+
+/// Thousandths, below 2^33, rounded up to a whole number.
+#[inline]
+fn rounded_up(thousandths: f64) -> f64 {
+    // Half a thousandth from where it would be another number, at least.
+    round(thousandths + 0.4995)
+}
+
+/// Whole chunks before the last one, which has a token at least: of 1 to 2^33 tokens, in chunks of 1 / `inverse`.
+#[inline]
+fn before_last(tokens: f64, inverse: f64) -> f64 {
+    // Half a token from where it would be another number, at least.
+    round(tokens * inverse - (0.5 + 0.5 * inverse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::rng::stream;
+    use rand::RngExt;
+
+    /// What integers say, at and next to multiples too.
+    #[test]
+    fn floats_are_rounded_as_integers_are() {
+        let mut rng = stream(41, 0);
+        for _ in 0..20_000 {
+            let [bits, chunk_bits] = [rng.random_range(0..33), rng.random_range(1..17)];
+            let (tokens, share) = (rng.random_range(0..1_u64 << bits), rng.random_range(50..=1000));
+            let chunk = rng.random_range(1..1_u64 << chunk_bits);
+            for tokens in [tokens, tokens / chunk * chunk + 1, (tokens / chunk + 1) * chunk] {
+                let computed = rounded_up(tokens as f64 * (share as f64 / 1000.0));
+                assert_eq!(computed as u64, (tokens * share).div_ceil(1000), "{tokens} {share}");
+                let tokens = tokens.max(1);
+                let chunks = before_last(tokens as f64, 1.0 / chunk as f64);
+                assert_eq!(chunks as u64, (tokens - 1) / chunk, "{tokens} {chunk}");
+            }
+            let x = tokens as f64 * rng.random_range(1.0..1.5);
+            assert_eq!(floor(x) as u64, x as u64);
+            assert_eq!(floor(tokens as f64) as u64, tokens);
+        }
     }
 }

@@ -110,11 +110,6 @@ impl Axis {
         Axis { starts: Starts::new(values.iter().map(|&value| value.into())), gaps: gaps.collect() }
     }
 
-    /// Where its gaps begin, and the last value.
-    pub(super) fn starts(&self) -> &Starts {
-        &self.starts
-    }
-
     /// What is between the values.
     #[inline]
     pub(super) fn gaps(&self) -> &[Gap] {

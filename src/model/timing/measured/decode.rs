@@ -3,7 +3,7 @@
 //! Linear between the figures in both directions. A longer context never costs less: figures that say so are noise, and
 //! are raised to the one before.
 
-use crate::model::timing::measured::axis::{Axis, Gap, Place, Starts, inverse_above};
+use crate::model::timing::measured::axis::{Axis, Gap, Place, inverse_above};
 use crate::model::timing::measured::table::Grid;
 
 /// The grid, in ns.
@@ -170,17 +170,12 @@ impl DecodeAttention {
     }
 
     /// The lines of so many requests, one for each gap between contexts, and the last one again for what is behind it.
-    pub(super) fn lines(&self, requests: u32) -> impl Iterator<Item = Stretch> {
+    pub(super) fn lines(&self, requests: u32) -> impl Iterator<Item = Stretch> + Clone {
         let (row, gaps) = (self.row(requests), self.context.gaps());
         (0..=gaps.len()).map(move |index| {
             let index = index.min(gaps.len() - 1);
             self.line(&row, index, &gaps[index], gaps[index].from * row.requests)
         })
-    }
-
-    /// The contexts at which lines begin.
-    pub(super) fn contexts(&self) -> &Starts {
-        self.context.starts()
     }
 
     /// The times at this knot of the contexts and at the next one.

@@ -1,17 +1,14 @@
 //! The attention of decoding requests as lines, multiplied out for each batch size.
 
+use crate::model::timing::NS_MAX;
 use crate::model::timing::measured::Measured;
 use crate::model::timing::measured::axis::{Starts, inverse_above};
 use crate::model::timing::measured::decode::{DecodeAttention, Stretch};
-use crate::model::timing::{DecodeLoad, NS_MAX, float};
-
-/// So many batches at once: each step of a look-up waits for memory, and the same step of others can be made meanwhile.
-const BLOCK: usize = 64;
 
 /// What [`DecodeAttention`] says but for rounding, by requests.
 #[derive(Clone, PartialEq, Debug)]
 pub(in crate::model::timing) struct DecodeLines {
-    /// In which gap of contexts something lies.
+    /// In which gap of contexts something lies; the first one is before the first context.
     contexts: Starts,
     /// The last context.
     last: f64,
@@ -30,36 +27,35 @@ pub(in crate::model::timing) struct DecodeLines {
 struct Batch {
     /// [`inverse_above`].
     inverse: f64,
-    /// With fewer KV tokens it takes no less.
-    least: f64,
     /// The number of its first line.
-    line: u32,
+    line: usize,
 }
-
-/// One that is not in the tables.
-const UNKNOWN: Batch = Batch { inverse: f64::NAN, least: f64::NAN, line: 0 };
 
 impl DecodeLines {
     /// For up to so many requests; times are multiplied by `scale`.
     fn new(decode: &DecodeAttention, requests: u32, scale: f64) -> DecodeLines {
-        let starts: Vec<f64> = decode.lines(1).map(|stretch| stretch.from).collect();
+        let starts: Vec<f64> =
+            [0.0].into_iter().chain(decode.lines(1).map(|stretch| stretch.from)).collect();
         let batch = |requests: u32| Batch {
             inverse: inverse_above(requests.max(1).into()),
-            least: starts[0] * f64::from(requests),
-            line: requests * starts.len() as u32,
+            line: requests as usize * starts.len(),
         };
-        let lines = (1..=requests).flat_map(|requests| decode.lines(requests));
-        let lines = lines
-            .map(|Stretch { ns, slope, from, .. }| [(ns - slope * from) * scale, slope * scale]);
-        let lines: Box<[_]> = starts.iter().map(|_| [0.0; 2]).chain(lines).collect();
+        let of_batch = |requests: u32| {
+            let lines = decode.lines(requests);
+            let flat = lines.clone().next().map(|first| [first.ns, 0.0]);
+            let lines = lines.map(|Stretch { ns, slope, from, .. }| [ns - slope * from, slope]);
+            flat.into_iter().chain(lines).map(|line| line.map(|ns| ns * scale))
+        };
+        let none = starts.iter().map(|_| [0.0; 2]);
+        let lines: Box<[_]> = none.chain((1..=requests).flat_map(of_batch)).collect();
         let largest = lines.iter().map(|[ns, _]| ns.abs()).fold(0.0, f64::max);
         DecodeLines {
-            contexts: decode.contexts().clone(),
             last: starts[starts.len() - 1],
             batches: (0..=requests).map(batch).collect(),
             lines,
             longest_ns: NS_MAX * scale.min(1.0),
             error_ns: 8.0 * f64::EPSILON * largest,
+            contexts: Starts::new(starts),
         }
     }
 
@@ -68,32 +64,18 @@ impl DecodeLines {
         self.error_ns
     }
 
-    /// What the lines say of batches; no number of larger ones.
+    /// What the lines say of so many requests that read `kv_tokens` together; no number of more requests than there are lines
+    /// for.
     #[inline]
-    pub(in crate::model::timing) fn fill(&self, batches: &[DecodeLoad], ns: &mut [f64]) {
-        let mut lines = [0_u32; BLOCK];
-        for (batches, ns) in batches.chunks(BLOCK).zip(ns.chunks_mut(BLOCK)) {
-            for ((line, kv_tokens), batch) in lines.iter_mut().zip(&mut *ns).zip(batches) {
-                (*line, *kv_tokens) = self.place(*batch);
-            }
-            for (line, ns) in lines.iter().zip(ns) {
-                let [at_zero, slope] = self.lines[*line as usize];
-                let exact = at_zero + slope * *ns;
-                *ns = if exact > self.longest_ns { self.longest_ns } else { exact };
-            }
-        }
-    }
-
-    /// The line that a batch is on, and where.
-    #[inline]
-    fn place(&self, DecodeLoad { requests, kv_tokens }: DecodeLoad) -> (u32, f64) {
-        let Batch { inverse, least, line } =
-            *self.batches.get(requests as usize).unwrap_or(&UNKNOWN);
-        let kv_tokens = float(kv_tokens);
-        let kv_tokens = if kv_tokens > least { kv_tokens } else { least };
+    pub(in crate::model::timing) fn ns(&self, requests: u32, kv_tokens: f64) -> f64 {
+        let Some(&Batch { inverse, line }) = self.batches.get(requests as usize) else {
+            return f64::NAN;
+        };
         let context = kv_tokens * inverse;
         let context = if context < self.last { context } else { self.last };
-        (line + self.contexts.find(context) as u32, kv_tokens)
+        let [at_zero, slope] = self.lines[line + self.contexts.find(context)];
+        let ns = at_zero + slope * kv_tokens;
+        if ns < self.longest_ns { ns } else { self.longest_ns }
     }
 }
 
@@ -108,10 +90,9 @@ impl Measured {
         self.compiled.prefill.ns(1, tokens as f64, 0.0)
     }
 
-    /// Everything of a pass that only decodes but attention, for up to so many requests: the longest.
-    pub(in crate::model::timing) fn longest_alone_ns(&self, requests: u32) -> f64 {
-        let alone = (1..=requests).map(|requests| self.compiled.decode_other.decode_ns(requests));
-        alone.fold(0.0, f64::max)
+    /// Everything but attention in a pass that only decodes, in ns before rounding.
+    pub(in crate::model::timing) fn alone_ns(&self, requests: u32) -> f64 {
+        self.compiled.decode_other.decode_ns(requests)
     }
 
     /// Everything but attention in a pass with prompt tokens, with so many tokens in all, likewise.

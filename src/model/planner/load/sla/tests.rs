@@ -358,6 +358,33 @@ fn a_look_at_the_corners_is_enough() {
     assert!(verdicts.iter().all(|&count| count > 500), "{verdicts:?}");
 }
 
+#[test]
+fn rough_itls_are_off_by_rounding() {
+    let mut rng = stream(6, 0);
+    let engines = [
+        polynomial(),
+        measured_engine(RISING, [1.0; 3]),
+        measured_engine(FALLING, [2.0, 0.8, 1.1]),
+    ];
+    let (mut known, mut largest) = (0, 0.0_f64);
+    for _ in 0..200 {
+        let case = Case::random(&mut rng, &engines);
+        let rule = case.rule();
+        let shape = Shape::new(rule.isl.unwrap(), rule.osl.unwrap_or(1.0), rule.hit_rate);
+        let look = Look::new(&rule, shape, &case.loads);
+        for load in &case.loads {
+            let [ns, error] = look.rough_itl(load.running, kv_tokens(load));
+            let exact = look.itl(load.running, kv_tokens(load)).as_ns() as f64;
+            let off = (ns - exact).abs();
+            assert!(off <= error, "{off} instead of {error}: {load:?} {case:?}");
+            known += u32::from(error > 1.0);
+            largest = largest.max(off);
+        }
+    }
+    // Without a margin they would not do.
+    assert!(known > 5000 && largest > 0.5, "{known} {largest}");
+}
+
 /// Passes that all take as long, and as long as the longest one: a part of each is rounded up by 0.4 ns, which rough times
 /// leave out.
 #[test]

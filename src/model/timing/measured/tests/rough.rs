@@ -12,7 +12,7 @@ const REQUESTS: u32 = 200;
 
 fn decode_ns(rough: &RoughTimes, load: DecodeLoad) -> f64 {
     let mut ns = [0.0];
-    rough.decode_ns(&[load], &mut ns);
+    rough.decode_ns(&[load.requests], &[load.kv_tokens as f64], &mut ns);
     ns[0]
 }
 
@@ -70,6 +70,8 @@ fn no_pass_that_only_decodes_is_longer_than_the_longest() {
             let alone = timer.pass(prefill(0, 0, 0), load).as_ns() as f64;
             let longest = rough.longest_ns(TOKENS, REQUESTS) + decode_ns(&rough, load);
             assert!(alone <= longest + rough.error_ns(), "{load:?}");
+            let off = (rough.pass_ns(0, load) - alone).abs();
+            assert!(off <= rough.error_ns() + 1e-11 * alone, "{off}: {load:?}");
             passes += 1;
         }
     }
