@@ -22,6 +22,12 @@ loom:
 miri *tests="kernel::activity kernel::asynchronous::books kernel::queue kernel::rng kernel::sequential::tests::a_panic kernel::sequential::tests::a_tandem":
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --lib --target-dir target/miri -- {{tests}}
 
+# Data races on real threads, in the kernel, the readers and whole fleets (needs a nightly toolchain with rust-src; minutes).
+# Others: `just tsan --test integration -- differential`.
+tsan *args="--lib -- kernel:: io:: fleet:: experiment::":
+    RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target $(rustc -vV | sed -n 's/^host: //p') \
+        --target-dir target/tsan {{args}}
+
 # Benchmarks; compares with the last run.
 bench *args:
     cargo bench {{args}}
