@@ -20,7 +20,7 @@ use rand::RngExt;
 const WORKERS: u32 = 4096;
 const INTERVAL: Span = Span::from_secs(5);
 const USUAL: UsualPass =
-    UsualPass { chunk: 3000.0, context: 4100.0, prefill_share: 0.4, prefill_tokens: 3500.0 };
+    UsualPass { chunk: 3000.0, context: 4100, prefill_share: 0.4, prefill_tokens: 3500 };
 
 /// The engine of the default configuration.
 fn engine() -> EngineModel {

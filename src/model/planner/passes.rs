@@ -59,12 +59,12 @@ pub struct RecentPasses {
 pub struct UsualPass {
     /// Prompt tokens that a request computes in a pass in which it computes any.
     pub chunk: f64,
-    /// KV tokens of a request that decodes; zero before there is one.
-    pub context: f64,
+    /// KV tokens of a request that decodes, to the nearest token; zero before there is one.
+    pub context: u64,
     /// The part of the passes that computes prompts, from 0 to 1.
     pub prefill_share: f64,
-    /// Prompt tokens of such a pass.
-    pub prefill_tokens: f64,
+    /// Prompt tokens of such a pass, likewise.
+    pub prefill_tokens: u64,
 }
 
 impl RecentPasses {
@@ -84,9 +84,9 @@ impl RecentPasses {
     pub fn usual(&self) -> Option<UsualPass> {
         Some(UsualPass {
             chunk: self.chunks.value()?,
-            context: self.contexts.value().unwrap_or(0.0),
+            context: self.contexts.value().unwrap_or(0.0).round() as u64,
             prefill_share: self.share.value()?,
-            prefill_tokens: self.prefill.value()?,
+            prefill_tokens: self.prefill.value()?.round() as u64,
         })
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         let both = PassLoad { prefill_requests: 2, prefill_tokens: 640, ..decode };
         recent.add(&both);
         let expected =
-            UsualPass { chunk: 320.0, context: 200.0, prefill_share: 0.5, prefill_tokens: 640.0 };
+            UsualPass { chunk: 320.0, context: 200, prefill_share: 0.5, prefill_tokens: 640 };
         assert_eq!(recent.usual(), Some(expected));
         for _ in 0..63 {
             recent.add(&decode);

@@ -329,12 +329,12 @@ impl<'a> Look<'a> {
         let usual = self.rule.usual.unwrap_or_default();
         let is_known = self.rule.role == Role::Aggregated
             && self.rule.rounding_ns.is_some()
-            && usual.prefill_tokens.round() as u64 <= self.rule.engine.chunk_tokens();
+            && usual.prefill_tokens <= self.rule.engine.chunk_tokens();
         let rough = self.rough.as_ref().filter(|_| is_known);
         let kv_tokens = grown(self.kv_tokens_to_be(most), factor);
         let most = WorkerLoad {
             running: most.running.max(1),
-            scheduled_kv_tokens: kv_tokens.saturating_add(usual.context.round() as u64),
+            scheduled_kv_tokens: kv_tokens.saturating_add(usual.context),
             ..*most
         };
         let longest = rough.map(|rough| rough.longest(&most, |tokens| tokens).0);
@@ -402,10 +402,9 @@ impl<'a> Look<'a> {
         let requests = running.max(1);
         let aggregated = self.rule.role == Role::Aggregated;
         if let Some(usual) = &self.rule.usual {
-            let kv_tokens = kv_tokens.saturating_add(usual.context.round() as u64);
+            let kv_tokens = kv_tokens.saturating_add(usual.context);
             let share = if aggregated { usual.prefill_share } else { 0.0 };
-            let tokens = usual.prefill_tokens.round() as u64;
-            return (tokens, DecodeLoad { requests, kv_tokens }, Some(share));
+            return (usual.prefill_tokens, DecodeLoad { requests, kv_tokens }, Some(share));
         }
         let typical = || self.rule.engine.typical_prefill(self.shape, running.into());
         let tokens = if aggregated { typical() } else { 0 };

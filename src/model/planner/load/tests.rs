@@ -175,7 +175,7 @@ fn steps_may_be_large() {
 
 /// Passes of which so many compute 800 prompt tokens of two requests.
 fn usual(prefill_share: f64) -> UsualPass {
-    UsualPass { chunk: 400.0, context: 0.0, prefill_share, prefill_tokens: 800.0 }
+    UsualPass { chunk: 400.0, context: 0, prefill_share, prefill_tokens: 800 }
 }
 
 /// Passes take 30 ms with prefill and 20 ms without, whatever the requests are like.

@@ -12,6 +12,17 @@ use crate::model::timing::RoughTimes;
 /// So many workers at once.
 const BLOCK: usize = 64;
 
+/// A bit for each of a block.
+const BITS: [u64; BLOCK] = {
+    let mut bits = [1; BLOCK];
+    let mut at = 1;
+    while at < BLOCK {
+        bits[at] = bits[at - 1] << 1;
+        at += 1;
+    }
+    bits
+};
+
 /// The largest batch whose prefill parts are kept.
 const PROMPTS_MAX: u32 = 1024;
 
@@ -108,10 +119,10 @@ impl<'a> RoughTtfts<'a> {
         };
         for (number, loads) in loads.chunks(BLOCK).enumerate() {
             self.fill(&mut block, loads, factor);
-            // A bit each, which go to the right: no call and no branch between them.
-            let mut open = 0_u64;
-            for at in 0..BLOCK {
-                open = open >> 1 | u64::from(!is_clear(self.of(&block, at))) << (BLOCK - 1);
+            // Selected and joined, two at a time.
+            let mut open = 0;
+            for (at, bit) in BITS.into_iter().enumerate() {
+                open |= if is_clear(self.of(&block, at)) { 0 } else { bit };
             }
             while open > 0 {
                 let at = open.trailing_zeros() as usize;

@@ -82,9 +82,9 @@ impl Case {
         let basis = *[Basis::Requests, Basis::Passes].choose(rng).unwrap();
         let usual = UsualPass {
             chunk: 400.0,
-            context: 1000.0,
+            context: 1000,
             prefill_share: rng.random(),
-            prefill_tokens: 800.0,
+            prefill_tokens: 800,
         };
         // Now and then both targets are near what there is.
         let lax = Span::from_ms(if rng.random() { 100_000 } else { rng.random_range(20..2000) });
@@ -275,9 +275,9 @@ impl<'a> Naive<'a> {
             let tokens = engine.typical_prefill(self.shape, load.running.into());
             return pass(if aggregated { tokens } else { 0 }, kv_tokens);
         };
-        let kv_tokens = kv_tokens + usual.context.round() as u64;
+        let kv_tokens = kv_tokens + usual.context;
         let share = if aggregated { usual.prefill_share } else { 0.0 };
-        let with = pass(usual.prefill_tokens.round() as u64, kv_tokens).as_secs();
+        let with = pass(usual.prefill_tokens, kv_tokens).as_secs();
         Span::from_secs_f64(share * with + (1.0 - share) * pass(0, kv_tokens).as_secs())
     }
 }
