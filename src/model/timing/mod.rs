@@ -241,7 +241,7 @@ fn scale(ns: u64, speedup: f64) -> u64 {
 }
 
 /// Adding 2^52 leaves no bits for a fraction, so the sum is rounded by the FPU itself, and compilers vectorise it.
-const INTEGER: f64 = (1_u64 << 52) as f64;
+pub(in crate::model) const INTEGER: f64 = (1_u64 << 52) as f64;
 
 /// The longest pass, in ns: 26 days.
 const NS_MAX: f64 = INTEGER / 2.0;
@@ -262,7 +262,7 @@ fn whole_ns(ns: f64) -> u64 {
 
 /// A count below 2^52 as a float. The instruction that converts would wait for what was in its register before.
 #[inline]
-fn float(count: u64) -> f64 {
+pub(in crate::model) fn float(count: u64) -> f64 {
     debug_assert!(count < 1 << 52, "{count} is no count");
     f64::from_bits(INTEGER.to_bits() | count) - INTEGER
 }

@@ -19,8 +19,8 @@
 //! open, workers are looked at one by one. Verdicts, reasons and figures are the same either way, but for the estimate of
 //! the fictitious worker where that one decides.
 //!
-//! An estimate has to be cheap, for thousands of them may be needed. The passes of a chunked prompt decode the same load,
-//! whose part of a pass is estimated once, and the parts of prompt tokens are looked up ([`PassTables`]).
+//! An estimate has to be cheap, for thousands of them may be needed: it is rough first, by tables of passes
+//! ([`RoughTimes`]), and exact only where that is close to what decides.
 
 use std::cell::Cell;
 

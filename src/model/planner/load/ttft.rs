@@ -7,7 +7,7 @@
 
 use crate::model::planner::capacity::{EngineModel, Shape};
 use crate::model::planner::observation::WorkerLoad;
-use crate::model::timing::RoughTimes;
+use crate::model::timing::{INTEGER, RoughTimes, float};
 
 /// So many workers at once.
 const BLOCK: usize = 64;
@@ -200,16 +200,8 @@ impl<'a> RoughTtfts<'a> {
     }
 }
 
-/// 2^52: floats from here on are whole.
-const INTEGER: f64 = (1_u64 << 52) as f64;
-
-/// A count below 2^52 as a float, and, below, whole parts: all in instructions that every processor has for two at a time.
-#[inline]
-fn float(count: u64) -> f64 {
-    f64::from_bits(INTEGER.to_bits() | count) - INTEGER
-}
-
-/// The nearest whole number, for one from -1 to 2^50.
+/// The nearest whole number, for one from -1 to 2^50: this and the next ones in instructions that every processor has for two at
+/// a time.
 #[inline]
 fn round(x: f64) -> f64 {
     (x + 1.5 * INTEGER) - 1.5 * INTEGER
