@@ -7,7 +7,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{
-    DecodeKv, Effects, Engine, EngineConfig, EngineShape, FirstToken, Outcome, PreemptionMode,
+    AdmissionRoom, DecodeKv, Effects, Engine, EngineConfig, EngineShape, FirstToken, Outcome,
+    PreemptionMode,
 };
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Recorder, Slo};
@@ -26,6 +27,7 @@ fn engine() -> Engine {
         enable_prefix_caching: true,
         enable_chunked_prefill: true,
         preemption_mode: PreemptionMode::Lifo,
+        admission_room: AdmissionRoom::Prompt,
         first_token: FirstToken::Prefill,
         decode_kv: DecodeKv::Context,
         timing: TimingModel::Polynomial(Polynomial::default()),

@@ -4,7 +4,7 @@ use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, Outcome
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
-use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
@@ -136,6 +136,7 @@ pub(crate) fn one_server() -> FleetSpec {
         enable_prefix_caching: false,
         enable_chunked_prefill: true,
         preemption_mode: PreemptionMode::Lifo,
+        admission_room: AdmissionRoom::Prompt,
         first_token: FirstToken::Prefill,
         decode_kv: DecodeKv::Context,
         timing: TimingModel::Constant { prefill: Span::from_ms(10), decode: Span::from_ms(1) },

@@ -11,7 +11,7 @@ use fleetsim::fleet::{
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
-use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victims};
 use fleetsim::model::metrics::{Row, Slo, Status};
@@ -250,6 +250,7 @@ fn engine() -> EngineConfig {
         enable_prefix_caching: true,
         enable_chunked_prefill: true,
         preemption_mode: PreemptionMode::Lifo,
+        admission_room: AdmissionRoom::Prompt,
         first_token: FirstToken::Prefill,
         decode_kv: DecodeKv::Context,
         timing: TimingModel::Constant { prefill: Span::from_ms(10), decode: Span::from_secs(1) },

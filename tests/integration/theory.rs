@@ -11,7 +11,7 @@ use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome, P
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
-use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, Startup, Victims};
 use fleetsim::model::metrics::{Row, Slo, Status};
@@ -55,6 +55,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         enable_prefix_caching: false,
         enable_chunked_prefill: true,
         preemption_mode: PreemptionMode::Lifo,
+        admission_room: AdmissionRoom::Prompt,
         first_token: FirstToken::Prefill,
         decode_kv: DecodeKv::Context,
         timing: TimingModel::Constant { prefill: PREFILL, decode: DECODE },

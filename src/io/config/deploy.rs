@@ -10,7 +10,7 @@ use crate::io::config::pools::Member;
 use crate::io::config::tables::{Absent, Tables};
 use crate::io::config::text::{self, TimingModel as Wanted};
 use crate::model::deployment::{Backend, Deployment, roofline};
-use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use crate::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use crate::model::kv::BlockLayout;
 use crate::model::timing::{Measured, MixedPass, Polynomial, Scales, Split, Table, TimingModel};
 
@@ -92,6 +92,11 @@ fn engine(
         preemption_mode: match engine.preemption_mode {
             text::PreemptionMode::Lifo => PreemptionMode::Lifo,
             text::PreemptionMode::Fifo => PreemptionMode::Fifo,
+        },
+        admission_room: match engine.admission_room {
+            text::AdmissionRoom::Prompt => AdmissionRoom::Prompt,
+            text::AdmissionRoom::Chunk => AdmissionRoom::Chunk,
+            text::AdmissionRoom::Preempt => AdmissionRoom::Preempt,
         },
         first_token: match engine.first_token {
             text::FirstToken::Prefill => FirstToken::Prefill,

@@ -14,6 +14,18 @@ pub enum PreemptionMode {
     Fifo,
 }
 
+/// Which room the head of the waiting queue needs to be admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum AdmissionRoom {
+    /// Blocks for all its known tokens: vLLM with `scheduler_reserve_full_isl`, and the reference peer from 1.3 on.
+    #[default]
+    Prompt,
+    /// Blocks for its first chunk: vLLM without it.
+    Chunk,
+    /// None: running requests are preempted until its first chunk has room. The reference peer up to 1.2.
+    Preempt,
+}
+
 /// Which part of a pass the first token of a request costs.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum FirstToken {
@@ -53,6 +65,8 @@ pub struct EngineConfig {
     pub enable_chunked_prefill: bool,
     /// Who is preempted.
     pub preemption_mode: PreemptionMode,
+    /// When a waiting request is admitted.
+    pub admission_room: AdmissionRoom,
     /// What the first token costs.
     pub first_token: FirstToken,
     /// What a decode pass reads.

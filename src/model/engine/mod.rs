@@ -20,7 +20,7 @@ mod decode_run;
 mod sequence;
 mod vllm;
 
-pub use config::{DecodeKv, EngineConfig, EngineShape, FirstToken, PreemptionMode};
+pub use config::{AdmissionRoom, DecodeKv, EngineConfig, EngineShape, FirstToken, PreemptionMode};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -279,7 +279,7 @@ impl Engine {
     fn decode_load(&self, pass: &Pass) -> DecodeLoad {
         let mut load =
             DecodeLoad { requests: self.batch.size(), kv_tokens: self.batch.context_tokens() };
-        for &slot in &pass.completing {
+        for &(slot, _) in &pass.completing {
             let sequence = &self.sequences[slot as usize];
             let first = sequence.generated == 0;
             if sequence.output_limit > 0
@@ -320,7 +320,7 @@ impl Engine {
             self.leave_batch(slot);
             self.finish(slot, Status::Completed, end, effects);
         }
-        for &slot in &pass.completing {
+        for &(slot, _) in &pass.completing {
             self.complete_prompt(slot, end, effects);
         }
     }
@@ -331,6 +331,7 @@ impl Engine {
         if sequence.output_limit > 0 {
             self.work.output_tokens += 1;
             sequence.generated += 1;
+            sequence.gave_way = 0;
             match sequence.generated {
                 1 => {
                     sequence.first_token = Some(end);

@@ -44,6 +44,8 @@ pub(super) struct Sequence {
     /// When it got its last token, if it is not in the decode batch.
     pub(super) last_token: Time,
     pub(super) preemptions: u32,
+    /// How often since its last token it was preempted for an admission, in a pass that would have brought it one.
+    pub(super) gave_way: u8,
     pub(super) running_ns: u64,
 }
 
@@ -66,6 +68,7 @@ impl Sequence {
             second_token: None,
             last_token: Time::ZERO,
             preemptions: 0,
+            gave_way: 0,
             running_ns: 0,
         }
     }

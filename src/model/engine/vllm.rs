@@ -1,20 +1,24 @@
 //! The vLLM scheduler: who takes part in a pass.
 //!
 //! Running sequences first, in order of admission, each with as many tokens as it lacks and the budget allows; then the
-//! waiting queue, first come first served, as long as budget, blocks and `max_num_seqs` last. When a running sequence
-//! needs a block and none is left, another one is preempted: it loses its blocks and goes back to the head of the
-//! queue, to compute everything again.
+//! waiting queue, first come first served, as long as budget, blocks ([`AdmissionRoom`]) and `max_num_seqs` last. When a
+//! running sequence needs a block and none is left, another one is preempted: it loses its blocks and goes back to the
+//! head of the queue, to compute everything again.
 
 use smallvec::SmallVec;
 
 use crate::kernel::time::{Span, Time};
 use crate::model::engine::sequence::State;
-use crate::model::engine::{Effects, Engine, PreemptionMode};
+use crate::model::engine::{AdmissionRoom, Effects, Engine, PreemptionMode};
 use crate::model::kv::Hit;
 use crate::model::metrics::Status;
 use crate::model::planner::PassLoad;
 use crate::model::request::{Mention, Request};
 use crate::model::timing::{DecodeLoad, PrefillLoad};
+
+/// How often in a row a sequence gives way just before it would get a token, until others no longer give way to it. Two
+/// prompts that do not fit together could otherwise keep each other from any token for ever.
+const GIVES_WAY_MAX: u8 = 100;
 
 /// A pass while it is composed.
 #[derive(Default, Debug)]
@@ -24,8 +28,8 @@ pub(super) struct Pass {
     pub(super) prefill: PrefillLoad,
     /// Tokens computed as prompt.
     pub(super) computed: u64,
-    /// Sequences whose known tokens are all computed with this pass.
-    pub(super) completing: SmallVec<[u32; 4]>,
+    /// Sequences whose known tokens are all computed with this pass, and how many of them were before it.
+    pub(super) completing: SmallVec<[(u32, u32); 4]>,
     /// Sequences that decode again after the budget had not reached them, and when they got their last token.
     pub(super) rejoined: SmallVec<[(u32, Time); 4]>,
     preempted: bool,
@@ -60,6 +64,19 @@ impl Pass {
             self.prefill.requests += 1;
             self.prefill.tokens += u64::from((before + tokens).min(prompt));
             self.prefill.prefix_tokens += u64::from(before);
+        }
+    }
+
+    /// A sequence that was to [complete](Self::completing) its known tokens does not take part after all.
+    fn take_back(&mut self, slot: u32, prompt: u32, known: u32) {
+        let at = self.completing.iter().position(|&(completing, _)| completing == slot);
+        let (_, before) = self.completing.remove(at.expect("it completes its prompt"));
+        self.budget += known - before;
+        self.computed -= u64::from(known - before);
+        if before < prompt {
+            self.prefill.requests -= 1;
+            self.prefill.tokens -= u64::from(prompt);
+            self.prefill.prefix_tokens -= u64::from(before);
         }
     }
 }
@@ -133,6 +150,7 @@ impl Engine {
     /// A sequence computes its next `tokens` known tokens in this pass; complete blocks become visible at once.
     fn compute_prompt(&mut self, slot: u32, tokens: u32, pass: &mut Pass) {
         let sequence = &mut self.sequences[slot as usize];
+        let before = sequence.computed;
         sequence.computed += tokens;
         let Request { prompt, ticket, .. } = &sequence.request;
         let named = sequence.computed.min(prompt.shared_tokens);
@@ -140,7 +158,7 @@ impl Engine {
         self.pool.publish(prompt, *ticket, end, &mut sequence.holding);
         if sequence.computed == sequence.known() {
             self.prefilling = None;
-            pass.completing.push(slot);
+            pass.completing.push((slot, before));
         } else {
             self.prefilling = Some(slot);
         }
@@ -149,7 +167,7 @@ impl Engine {
     /// Admits from the waiting queue.
     fn admit(&mut self, pass: &mut Pass, now: Time, effects: &mut Effects<'_>) {
         self.blocked = false;
-        while let Some(&slot) = self.waiting.front() {
+        while let (Some(&slot), false) = (self.waiting.front(), pass.preempted) {
             if self.running.len() >= self.shape.config.max_num_seqs as usize {
                 self.blocked = true;
                 return;
@@ -164,7 +182,12 @@ impl Engine {
             let sequence = &self.sequences[slot as usize];
             let cached = hit.blocks * self.shape.config.layout.block_size;
             let missing = sequence.known() - cached;
-            let needed = self.shape.config.layout.blocks(sequence.known()) - hit.pinned;
+            let reserved = match self.shape.config.admission_room {
+                AdmissionRoom::Prompt => sequence.known(),
+                AdmissionRoom::Preempt if sequence.gave_way < GIVES_WAY_MAX => cached,
+                AdmissionRoom::Chunk | AdmissionRoom::Preempt => cached + missing.min(pass.budget),
+            };
+            let needed = self.shape.config.layout.blocks(reserved) - hit.pinned;
             if needed > self.pool.available() {
                 self.blocked = true;
                 return;
@@ -198,6 +221,10 @@ impl Engine {
         let cached = hit.blocks * self.shape.config.layout.block_size;
         let tokens = (sequence.known() - cached).min(pass.budget);
         let blocks = self.shape.config.layout.blocks(cached + tokens) - hit.blocks;
+        while blocks > self.pool.available() {
+            self.preempt(self.victim(), true, pass, now);
+        }
+        let sequence = &mut self.sequences[slot as usize];
         self.pool.take(blocks, &mut sequence.holding);
         self.admissions += 1;
         sequence.admission = self.admissions;
@@ -279,10 +306,7 @@ impl Engine {
             let slot = self.running[index];
             let needed = self.blocks_needed_any(slot, pass.budget);
             if needed > self.pool.available() {
-                let victim = match self.shape.config.preemption_mode {
-                    PreemptionMode::Lifo => self.running.len() - 1,
-                    PreemptionMode::Fifo => 0,
-                };
+                let victim = self.victim();
                 let scheduled = victim < index;
                 self.preempt(victim, scheduled, pass, now);
                 index -= usize::from(scheduled);
@@ -307,6 +331,14 @@ impl Engine {
                 self.sequences[slot as usize].last_token = now;
                 self.stalled += 1;
             }
+        }
+    }
+
+    /// Which running sequence gives up its blocks.
+    fn victim(&self) -> usize {
+        match self.shape.config.preemption_mode {
+            PreemptionMode::Lifo => self.running.len() - 1,
+            PreemptionMode::Fifo => 0,
         }
     }
 
@@ -354,6 +386,11 @@ impl Engine {
                 }
             }
             State::Stalled => self.stalled -= 1,
+            State::Prefilling if scheduled => {
+                let sequence = &mut self.sequences[slot as usize];
+                sequence.gave_way = (sequence.gave_way + 1).min(GIVES_WAY_MAX);
+                pass.take_back(slot, sequence.request.prompt.tokens, sequence.known());
+            }
             State::Prefilling => self.prefilling = None,
             State::Waiting => unreachable!("a waiting sequence does not run"),
         }

@@ -1,7 +1,7 @@
 //! What the tests of the Planner share.
 
 use crate::kernel::time::{Span, Time};
-use crate::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use crate::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use crate::model::kv::BlockLayout;
 use crate::model::lifecycle::Counts;
 use crate::model::planner::{EngineModel, Observation, Traffic, Window, WorkerLoad};
@@ -18,6 +18,7 @@ pub(super) fn engine(timing: TimingModel) -> EngineModel {
         enable_prefix_caching: true,
         enable_chunked_prefill: true,
         preemption_mode: PreemptionMode::Lifo,
+        admission_room: AdmissionRoom::Prompt,
         first_token: FirstToken::Prefill,
         decode_kv: DecodeKv::Context,
         timing,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
-use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::metrics::{Row, Status};
 use fleetsim::model::request::{Request, WorkerId};
 use fleetsim::model::timing::{DecodeLoad, PrefillLoad};
@@ -97,6 +97,7 @@ struct Sequence {
     row: Row,
     readmitted: Time,
     last_token: Time,
+    gave_way: u32,
 }
 
 impl Sequence {
@@ -198,6 +199,7 @@ impl NaiveEngine {
             row,
             readmitted: Time::ZERO,
             last_token: Time::ZERO,
+            gave_way: 0,
         });
     }
 
@@ -261,10 +263,7 @@ impl NaiveEngine {
             let want = (sequence.known() - sequence.computed).min(budget);
             let needed = self.blocks(sequence.computed + want) - sequence.blocks.len() as u32;
             if needed > self.available() {
-                let victim = match self.config.preemption_mode {
-                    PreemptionMode::Lifo => self.running.len() - 1,
-                    PreemptionMode::Fifo => 0,
-                };
+                let victim = self.victim();
                 preempted = true;
                 budget += self.running[victim].tokens;
                 self.preempt(victim, now);
@@ -284,6 +283,13 @@ impl NaiveEngine {
         self.finish_pass(now)
     }
 
+    fn victim(&self) -> usize {
+        match self.config.preemption_mode {
+            PreemptionMode::Lifo => self.running.len() - 1,
+            PreemptionMode::Fifo => 0,
+        }
+    }
+
     fn preempt(&mut self, index: usize, now: Time) {
         let mut sequence = self.running.remove(index);
         for block in std::mem::take(&mut sequence.blocks).into_iter().rev() {
@@ -293,6 +299,18 @@ impl NaiveEngine {
         sequence.row.preemptions += 1;
         sequence.row.running_ns += now.since(sequence.readmitted).as_ns();
         self.waiting.push_front(sequence);
+    }
+
+    /// Preempts until so many blocks are available; says whether that had to be.
+    fn make_room(&mut self, blocks: u32, now: Time) -> bool {
+        let running = self.running.len();
+        while blocks > self.available() {
+            let victim = self.victim();
+            let other = &mut self.running[victim];
+            other.gave_way += u32::from(other.last_token <= other.readmitted);
+            self.preempt(victim, now);
+        }
+        self.running.len() < running
     }
 
     fn cached(&self, sequence: &Sequence) -> Vec<u64> {
@@ -341,7 +359,13 @@ impl NaiveEngine {
             }
             let active =
                 hits.iter().filter(|hit| self.pool.blocks[hit].references > 0).count() as u32;
-            if self.blocks(head.known()) - active > self.available() {
+            let tokens = missing.min(budget);
+            let room = match self.config.admission_room {
+                AdmissionRoom::Prompt => head.known(),
+                AdmissionRoom::Preempt if head.gave_way < 100 => 0,
+                AdmissionRoom::Chunk | AdmissionRoom::Preempt => cached + tokens,
+            };
+            if self.blocks(room) > self.available() + active {
                 return;
             }
             if budget == 0 || !chunked && missing > budget {
@@ -351,6 +375,7 @@ impl NaiveEngine {
             for &hit in &hits {
                 self.pool.pin(hit);
             }
+            let preempts = self.make_room(self.blocks(cached + tokens) - hits.len() as u32, now);
             (sequence.blocks, sequence.computed) = (hits, cached);
             sequence.row.reused_tokens = sequence.row.reused_tokens.max(cached);
             sequence.readmitted = now;
@@ -359,9 +384,11 @@ impl NaiveEngine {
                 sequence.row.first_reused_tokens = cached;
             }
             self.running.push(sequence);
-            let tokens = missing.min(budget);
             self.compute(self.running.len() - 1, tokens);
             budget -= tokens;
+            if preempts {
+                return;
+            }
         }
     }
 
@@ -420,7 +447,7 @@ impl NaiveEngine {
                 if sequence.generated > 1 {
                     self.outcome.gaps.push(end.since(sequence.last_token).as_ns());
                 }
-                sequence.last_token = end;
+                (sequence.last_token, sequence.gave_way) = (end, 0);
             }
             if sequence.generated < sequence.limit {
                 index += 1;

@@ -6,7 +6,7 @@ use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, PoolSpe
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
-use fleetsim::model::engine::{DecodeKv, EngineConfig, FirstToken, PreemptionMode};
+use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::Slo;
 use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
@@ -109,6 +109,10 @@ fn engine(rng: &mut Stream) -> EngineConfig {
         enable_prefix_caching: rng.random_bool(0.7),
         enable_chunked_prefill: rng.random_bool(0.7),
         preemption_mode: pick(rng, &[PreemptionMode::Lifo, PreemptionMode::Fifo]),
+        admission_room: pick(
+            rng,
+            &[AdmissionRoom::Prompt, AdmissionRoom::Chunk, AdmissionRoom::Preempt],
+        ),
         first_token: pick(rng, &[FirstToken::Prefill, FirstToken::Decode]),
         decode_kv: pick(rng, &[DecodeKv::Context, DecodeKv::Resident]),
         timing: if rng.random_bool(0.25) {

@@ -166,6 +166,8 @@ pub struct Engine {
     pub enable_chunked_prefill: bool,
     /// Which running request gives up its blocks when none are left.
     pub preemption_mode: PreemptionMode,
+    /// Which room the head of the waiting queue needs.
+    pub admission_room: AdmissionRoom,
     /// Which part of a pass the first token costs.
     pub first_token: FirstToken,
     /// Which KV tokens a decode pass reads.
@@ -195,6 +197,7 @@ impl Default for Engine {
             enable_prefix_caching: true,
             enable_chunked_prefill: true,
             preemption_mode: PreemptionMode::Lifo,
+            admission_room: AdmissionRoom::Prompt,
             first_token: FirstToken::Prefill,
             decode_load: DecodeLoad::Context,
             speedup_ratio: 1.0,
@@ -211,6 +214,18 @@ pub enum PreemptionMode {
     Lifo,
     /// The one admitted first.
     Fifo,
+}
+
+/// When a waiting request is admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdmissionRoom {
+    /// All its known tokens have blocks.
+    Prompt,
+    /// Its first chunk has blocks.
+    Chunk,
+    /// Always: running requests make room for its first chunk.
+    Preempt,
 }
 
 /// What the first token costs.
