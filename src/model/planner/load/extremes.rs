@@ -15,57 +15,62 @@ pub(super) struct Extremes {
     pub(super) heaviest: [usize; 2],
 }
 
-/// The range of a figure, and the first workers at its ends.
-#[derive(Clone, Copy)]
-struct Range {
-    ends: [u64; 2],
-    span: u64,
-    places: [usize; 2],
+/// The least and the most of four figures, and the first workers that have them.
+struct Ranges {
+    least: [u64; 4],
+    most: [u64; 4],
+    places: [[usize; 2]; 4],
 }
 
 impl Extremes {
     /// Of at least one load.
     pub(super) fn of(loads: &[WorkerLoad]) -> Extremes {
-        let mut running = Range::of(loads[0].running.into());
-        let mut queued = Range::of(loads[0].queued_prefill_tokens);
-        let mut scheduled = Range::of(loads[0].scheduled_kv_tokens);
-        let mut queued_kv = Range::of(loads[0].queued_kv_tokens);
-        for (place, load) in loads.iter().enumerate() {
-            running.see(place, load.running.into());
-            queued.see(place, load.queued_prefill_tokens);
-            scheduled.see(place, load.scheduled_kv_tokens);
-            queued_kv.see(place, load.queued_kv_tokens);
+        let first = figures(&loads[0]);
+        let mut ranges = Ranges { least: first, most: first, places: [[0; 2]; 4] };
+        let mut place = 0;
+        while let Some(distance) = ranges.first_outside(&loads[place..]) {
+            place += distance;
+            ranges.widen(place, figures(&loads[place]));
         }
-        let at = |end: usize| WorkerLoad {
-            running: running.ends[end] as u32,
+        let Ranges { least, most, places } = ranges;
+        let of = |[running, queued, scheduled, queued_kv]: [u64; 4]| WorkerLoad {
+            running: running as u32,
             queued: 0,
-            queued_prefill_tokens: queued.ends[end],
-            scheduled_kv_tokens: scheduled.ends[end],
-            queued_kv_tokens: queued_kv.ends[end],
+            queued_prefill_tokens: queued,
+            scheduled_kv_tokens: scheduled,
+            queued_kv_tokens: queued_kv,
         };
-        let places = |end: usize| [queued.places[end], scheduled.places[end]];
-        Extremes { least: at(0), most: at(1), lightest: places(0), heaviest: places(1) }
+        let [_, queued, scheduled, _] = places;
+        let places = |end: usize| [queued[end], scheduled[end]];
+        Extremes { least: of(least), most: of(most), lightest: places(0), heaviest: places(1) }
     }
 }
 
-impl Range {
-    fn of(figure: u64) -> Range {
-        Range { ends: [figure; 2], span: 0, places: [0; 2] }
+#[inline]
+fn figures(load: &WorkerLoad) -> [u64; 4] {
+    let WorkerLoad { queued_prefill_tokens, scheduled_kv_tokens, queued_kv_tokens, .. } = *load;
+    [load.running.into(), queued_prefill_tokens, scheduled_kv_tokens, queued_kv_tokens]
+}
+
+impl Ranges {
+    /// The first of these that is outside: few are, so that the ranges stay in registers meanwhile.
+    fn first_outside(&self, loads: &[WorkerLoad]) -> Option<usize> {
+        let least = self.least;
+        let spans: [u64; 4] = std::array::from_fn(|at| self.most[at] - least[at]);
+        loads.iter().position(|load| {
+            let figures = figures(load);
+            (0..4).any(|at| figures[at].wrapping_sub(least[at]) > spans[at])
+        })
     }
 
-    /// One comparison, for hardly any worker widens it.
-    #[inline]
-    fn see(&mut self, place: usize, figure: u64) {
-        if figure.wrapping_sub(self.ends[0]) > self.span {
-            self.widen(place, figure);
+    fn widen(&mut self, place: usize, figures: [u64; 4]) {
+        for (at, figure) in figures.into_iter().enumerate() {
+            if figure < self.least[at] {
+                (self.least[at], self.places[at][0]) = (figure, place);
+            }
+            if figure > self.most[at] {
+                (self.most[at], self.places[at][1]) = (figure, place);
+            }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn widen(&mut self, place: usize, figure: u64) {
-        let end = usize::from(figure > self.ends[0]);
-        (self.ends[end], self.places[end]) = (figure, place);
-        self.span = self.ends[1] - self.ends[0];
     }
 }
