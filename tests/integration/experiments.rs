@@ -84,6 +84,26 @@ fn a_closed_loop_of_fixed_lengths_takes_what_the_table_says() {
     }
 }
 
+/// What the published Planner experiment has in common with the page's: a p90 that is flat up to 10 s and off by an order of
+/// magnitude at 300 s, and events that fall with the interval; the more so since that engine preempts to admit.
+#[test]
+fn the_published_planner_experiment_has_its_shape() {
+    let args = ["--vary", "planner.load_interval=1s,10s,300s"];
+    let shape = |args: &[&str]| -> ([f64; 3], [f64; 3]) {
+        let reports = sweep("planner-published", args);
+        let of = |figure: &dyn Fn(&Value) -> f64| std::array::from_fn(|at| figure(&reports[at]));
+        let events = |report: &Value| {
+            number(report, "scale_up_events") + number(report, "scale_down_events")
+        };
+        (of(&|report| number(report, "p90_ttft_ms")), of(&events))
+    };
+    let (p90, events) = shape(&args);
+    assert!(p90[1] < 1.1 * p90[0] && p90[2] > 50.0 * p90[0], "{p90:?}");
+    assert!(events[0] > 4.0 * events[1] && events[0] > 150.0 * events[2], "{events:?}");
+    let (later, _) = shape(&[&args[..], &["--set", "engine.admission_room=prompt"]].concat());
+    assert!(later[2] < p90[2] / 2.0, "{later:?}");
+}
+
 /// Sixteen GPUs in every run, and keys that go through their values together.
 #[test]
 fn shapes_have_as_many_gpus() {
