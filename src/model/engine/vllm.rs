@@ -167,7 +167,9 @@ impl Engine {
     /// Admits from the waiting queue.
     fn admit(&mut self, pass: &mut Pass, now: Time, effects: &mut Effects<'_>) {
         self.blocked = false;
-        while let (Some(&slot), false) = (self.waiting.front(), pass.preempted) {
+        while !pass.preempted
+            && let Some(&slot) = self.waiting.front()
+        {
             if self.running.len() >= self.shape.config.max_num_seqs as usize {
                 self.blocked = true;
                 return;
@@ -184,6 +186,7 @@ impl Engine {
             let missing = sequence.known() - cached;
             let reserved = match self.shape.config.admission_room {
                 AdmissionRoom::Prompt => sequence.known(),
+                // What is cached has its blocks, so that it always fits.
                 AdmissionRoom::Preempt if sequence.gave_way < GIVES_WAY_MAX => cached,
                 AdmissionRoom::Chunk | AdmissionRoom::Preempt => cached + missing.min(pass.budget),
             };
