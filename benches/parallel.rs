@@ -40,7 +40,16 @@ fn spec(jobs: u32, events: u64) -> StarSpec {
     let (lookahead, tick) = (Span::from_ms(1), Span::from_us(100));
     // A round trip is 2 lookaheads and 3 or 4 ticks on average, with 2 to 3 events.
     let end = Time::ZERO + (lookahead * 2 + tick * 4) * (events / (u64::from(jobs) * 2));
-    StarSpec { spokes: 64, jobs, seed: 3, hub: lookahead, spoke: lookahead, tick, end }
+    StarSpec {
+        spokes: 64,
+        jobs,
+        paced: false,
+        seed: 3,
+        hub: lookahead,
+        spoke: lookahead,
+        tick,
+        end,
+    }
 }
 
 fn phold(criterion: &mut Criterion) {

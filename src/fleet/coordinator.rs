@@ -271,6 +271,13 @@ impl Lp for Coordinator {
         self.dispatch.floor
     }
 
+    /// Requests that come at times of their own are routed then, unless they have to wait. What is heard in between changes
+    /// where they go, not when.
+    fn reacts(&self) -> bool {
+        let is_open = matches!((&self.intake, self.load), (Intake::Requests(_), Load::Open));
+        !is_open || self.waiting() > 0 || self.scaler.as_ref().is_some_and(|s| s.is_draining())
+    }
+
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
         self.intake.read(context.recorder());
         let first = match self.intake.next(Time::ZERO, self.load, 0, context.recorder()) {

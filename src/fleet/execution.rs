@@ -4,10 +4,13 @@ use std::thread::available_parallelism;
 
 use crate::kernel::Span;
 
-/// With feedback, a phase lasts for half the least time that a decision takes to the workers and back. How much happens in
-/// it grows with the number of workers. With less than this product of the two, several threads take longer than one; see
-/// docs/performance.md.
+/// With feedback, a phase lasts for half the least time that a decision takes to the workers and back, and until the next
+/// request comes. How much happens in the first of these grows with the number of workers. With less than this product of
+/// the two there is little to share; see docs/performance.md.
 const WORTH_SHARING: Span = Span::from_secs(6);
+
+/// So many threads gain from what happens until the next request comes, whatever the fleet.
+const THREADS_BETWEEN_REQUESTS: usize = 2;
 
 /// With feedback, more threads than this wait for the coordinator, and cost it more than they do; see docs/performance.md.
 const THREADS_WITH_FEEDBACK: usize = 8;
@@ -16,10 +19,10 @@ const THREADS_WITH_FEEDBACK: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Threads {
     /// As many as gain: all that this process may use if nobody waits for feedback, at most 8 if the coordinator has to hear
-    /// of everything, one if the fleet is small then.
+    /// of everything; if the fleet is small then, two, or one if requests come when others have ended.
     #[default]
     Auto,
-    /// So many, but no more than there are usable cores, and one if the fleet is too small to gain.
+    /// So many, but no more than there are usable cores, and no more than gain in a small fleet.
     Count(usize),
     /// One: other runs go on beside it, which gain more from the other cores.
     Beside,
@@ -86,6 +89,8 @@ pub(super) struct Situation {
     pub(super) workers: u32,
     /// The least time from the coordinator to a worker and back; forever if workers report nothing.
     pub(super) round_trip: Span,
+    /// Whether requests come at times of their own.
+    pub(super) is_open: bool,
 }
 
 impl Execution {
@@ -97,7 +102,7 @@ impl Execution {
     }
 
     pub(super) fn choose(&self, situation: Situation) -> Executed {
-        let Situation { workers, round_trip } = situation;
+        let Situation { workers, round_trip, is_open } = situation;
         let executed = |threads, why| Executed { threads, why };
         if round_trip == Span::ZERO {
             let why =
@@ -105,30 +110,38 @@ impl Execution {
             return executed(1, why);
         }
         let cores = available_parallelism().map_or(1, usize::from);
+        let most = if self.options.oversubscribe { usize::MAX } else { cores };
         let has_feedback = round_trip < Span::FOREVER;
-        let is_small = has_feedback
-            && self.options.executor == Executor::Suited
-            && u64::from(workers).saturating_mul(round_trip.as_ns()) < WORTH_SHARING.as_ns();
-        match self.threads {
-            Threads::Auto | Threads::Count(2..) if is_small => executed(
-                1,
-                "with feedback, so few workers have too little to share between two phases",
-            ),
-            Threads::Count(threads) if threads > cores && !self.options.oversubscribe => {
-                executed(cores, "all usable cores: more were asked for")
+        let (threads, why) = match self.threads {
+            Threads::Count(threads) if threads > most => {
+                (most, "all usable cores: more were asked for")
             }
-            Threads::Count(threads) => executed(threads, "as asked for"),
-            Threads::Beside => executed(1, "several runs go on at once"),
-            Threads::Auto if cores == 1 => executed(1, "one usable core"),
-            Threads::Auto if workers == 1 => executed(1, "one worker"),
+            Threads::Count(threads) => (threads, "as asked for"),
+            Threads::Beside => (1, "several runs go on at once"),
+            Threads::Auto if cores == 1 => (1, "one usable core"),
+            Threads::Auto if workers == 1 => (1, "one worker"),
             Threads::Auto if !has_feedback => {
-                executed(cores, "all usable cores: nobody waits for feedback")
+                (cores, "all usable cores: nobody waits for feedback")
             }
-            Threads::Auto if cores > THREADS_WITH_FEEDBACK => executed(
+            Threads::Auto if cores > THREADS_WITH_FEEDBACK => (
                 THREADS_WITH_FEEDBACK,
                 "with feedback, more than 8 threads wait for the coordinator",
             ),
-            Threads::Auto => executed(cores, "all usable cores"),
+            Threads::Auto => (cores, "all usable cores"),
+        };
+        let is_small = has_feedback
+            && self.options.executor == Executor::Suited
+            && u64::from(workers).saturating_mul(round_trip.as_ns()) < WORTH_SHARING.as_ns();
+        match is_small {
+            true if is_open && threads > THREADS_BETWEEN_REQUESTS => executed(
+                THREADS_BETWEEN_REQUESTS,
+                "with feedback, so few workers have no work for more between two requests",
+            ),
+            true if !is_open && threads > 1 => executed(
+                1,
+                "with feedback, so few workers have too little to share between two phases",
+            ),
+            _ => executed(threads, why),
         }
     }
 }
@@ -141,15 +154,21 @@ mod tests {
     fn small_fleets_with_feedback_stay_on_one_thread() {
         let options = ExecutionOptions { oversubscribe: true, ..ExecutionOptions::default() };
         let four = Execution { threads: Threads::Count(4), pin: false, options };
-        let threads = |workers, round_trip| four.choose(Situation { workers, round_trip }).threads;
+        let closed = |workers, round_trip| Situation { workers, round_trip, is_open: false };
+        let open = |workers, round_trip| Situation { is_open: true, ..closed(workers, round_trip) };
+        let threads = |workers, round_trip| four.choose(closed(workers, round_trip)).threads;
         assert_eq!(threads(511, Span::from_ms(11)), 1);
+        assert_eq!(four.choose(open(511, Span::from_ms(11))).threads, 2);
+        assert_eq!(four.choose(open(600, Span::from_ms(11))).threads, 4);
+        assert_eq!(four.choose(open(8, Span::ZERO)).threads, 1);
+        let two = Execution { threads: Threads::Count(2), ..four };
+        assert_eq!(two.choose(open(8, Span::from_ms(11))).why, "as asked for");
         assert_eq!(threads(600, Span::from_ms(11)), 4);
         assert_eq!(threads(8, Span::from_secs(1)), 4, "a phase is long");
         assert_eq!(threads(100_000, Span::ZERO), 1, "there is no phase");
         assert_eq!(threads(8, Span::FOREVER), 4, "nobody waits");
         let options = ExecutionOptions { executor: Executor::Phases, ..options };
         let told = Execution { options, ..four };
-        let small = Situation { workers: 8, round_trip: Span::from_ms(11) };
-        assert_eq!(told.choose(small).threads, 4);
+        assert_eq!(told.choose(closed(8, Span::from_ms(11))).threads, 4);
     }
 }

@@ -175,9 +175,11 @@ pub fn run(
     assert!(spec.workers() > 0, "a fleet without workers");
     assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
     let reports = spec.reports(policy.reads(), matches!(intake, Intake::Sessions(_)));
-    let executed = spec
-        .execution
-        .choose(Situation { workers: spec.workers(), round_trip: spec.round_trip(reports) });
+    let executed = spec.execution.choose(Situation {
+        workers: spec.workers(),
+        round_trip: spec.round_trip(reports),
+        is_open: spec.load == Load::Open && matches!(intake, Intake::Requests(_)),
+    });
     let mut lps = build(spec, intake, policy, reports);
     let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
@@ -347,6 +349,10 @@ impl Lp for FleetLp {
 
     fn lookahead(&self) -> Span {
         each!(self, lp => lp.lookahead())
+    }
+
+    fn reacts(&self) -> bool {
+        each!(self, lp => lp.reacts())
     }
 
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {

@@ -122,6 +122,11 @@ impl Scaler {
         self.lifecycle.counts().ready > 0
     }
 
+    /// Whether a worker may leave when it has reported that it is empty.
+    pub(super) fn is_draining(&self) -> bool {
+        self.lifecycle.counts().draining > 0
+    }
+
     /// When something happens next that nobody reports: a tick, or the end of a start-up.
     pub(super) fn next(&mut self) -> Time {
         self.lifecycle.next_ready().map_or(self.next_tick, |ready| ready.min(self.next_tick))

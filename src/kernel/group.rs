@@ -27,6 +27,15 @@ pub(crate) struct Group<'a, L: Lp> {
     events: u64,
 }
 
+/// What an LP handles.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Start,
+    /// Uses up its planned wake.
+    Wake,
+    Message,
+}
+
 impl<'a, L: Lp> Group<'a, L> {
     /// The LPs from number `first` on, which say at this place what they do.
     pub(crate) fn new(first: u32, lps: &'a mut [L], place: Place) -> Self {
@@ -65,6 +74,16 @@ impl<'a, L: Lp> Group<'a, L> {
         self.wakes.min().0.min(self.messages.peek())
     }
 
+    /// The next planned wake of its LPs; [`EventKey::MAX`] if there is none.
+    pub(crate) fn next_wake(&self) -> EventKey {
+        self.wakes.min().0
+    }
+
+    /// Whether a message may make any of them act.
+    pub(crate) fn reacts(&self) -> bool {
+        self.lps.iter().any(Lp::reacts)
+    }
+
     /// Takes in a message for one of its LPs, which may not lie in its past (INV-2, at the receiver).
     pub(crate) fn accept(&mut self, envelope: Envelope<L::Message>) {
         let key = envelope.key;
@@ -81,7 +100,7 @@ impl<'a, L: Lp> Group<'a, L> {
         // Nobody has handled anything yet, so that no message is too early.
         let lookahead = std::mem::replace(&mut self.lookahead, vec![Span::ZERO; self.lps.len()]);
         for index in 0..self.lps.len() {
-            self.handle(index, false, recorder, post, L::start);
+            self.handle(index, Event::Start, recorder, post, L::start);
         }
         self.place.leave();
         self.lookahead = lookahead;
@@ -107,10 +126,10 @@ impl<'a, L: Lp> Group<'a, L> {
             assert!(next > self.key || self.events == 0, "INV-1: {next:?} follows {:?}", self.key);
             self.key = next;
             if next == wake {
-                self.handle(sleeper as usize, true, recorder, post, L::wake);
+                self.handle(sleeper as usize, Event::Wake, recorder, post, L::wake);
             } else if let Some(Envelope { to, message, .. }) = self.messages.pop() {
                 let index = (to.get() - self.first) as usize;
-                self.handle(index, false, recorder, post, |lp, context| {
+                self.handle(index, Event::Message, recorder, post, |lp, context| {
                     lp.receive(message, context);
                 });
             }
@@ -120,11 +139,11 @@ impl<'a, L: Lp> Group<'a, L> {
         self.events - before
     }
 
-    /// Lets an LP handle an event; one that uses up its planned wake, if it is `woken`.
+    /// Lets an LP handle an event.
     fn handle(
         &mut self,
         index: usize,
-        woken: bool,
+        event: Event,
         recorder: &mut L::Recorder,
         post: &mut impl FnMut(Envelope<L::Message>),
         handler: impl FnOnce(&mut L, &mut Context<'_, L::Message, L::Recorder>),
@@ -132,11 +151,12 @@ impl<'a, L: Lp> Group<'a, L> {
         self.active = LpId::new(self.first + index as u32);
         self.place.enter(self.active, self.key.time());
         let planned = self.wakes.get(index as u32);
-        let mut wake = if woken { EventKey::MAX } else { planned };
+        let mut wake = if event == Event::Wake { EventKey::MAX } else { planned };
         let mut context = Context {
             key: self.key,
             id: self.active,
             lookahead: self.lookahead[index],
+            may_act: event != Event::Message || self.lps[index].reacts(),
             sequence: &mut self.sequence[index],
             sent: &mut self.sent,
             wake: &mut wake,

@@ -76,6 +76,12 @@ pub trait Lp {
     /// of its link: this is what makes the window of a parallel run wide.
     fn lookahead(&self) -> Span;
 
+    /// Whether a message that comes before its next wake may make it send anything or plan a wake. As long as none may, others
+    /// know how long it will be silent, whatever it hears. Only a wake may change the answer from no to yes.
+    fn reacts(&self) -> bool {
+        true
+    }
+
     /// Called once before the first event, to send or to plan a first wake. What it sends may arrive at any time.
     fn start(&mut self, context: &mut Context<'_, Self::Message, Self::Recorder>);
 
@@ -108,6 +114,8 @@ pub struct Context<'a, M, R> {
     pub(crate) key: EventKey,
     pub(crate) id: LpId,
     pub(crate) lookahead: Span,
+    /// Whether it may send and plan now; see [`Lp::reacts`].
+    pub(crate) may_act: bool,
     pub(crate) sequence: &'a mut u32,
     pub(crate) sent: &'a mut Vec<Envelope<M>>,
     pub(crate) wake: &'a mut EventKey,
@@ -133,8 +141,10 @@ impl<M, R> Context<'_, M, R> {
     /// Sends `message`, to arrive at `at`.
     ///
     /// # Panics
-    /// If it would arrive sooner than the lookahead this LP declared (INV-2): a bug in a model, not bad input.
+    /// If it would arrive sooner than the lookahead this LP declared, or if the LP acts on a message although it said that it
+    /// would not (INV-2): a bug in a model, not bad input.
     pub fn send(&mut self, to: LpId, at: Time, class: Class, message: M) {
+        self.check_that_it_may_act();
         let earliest = self.now() + self.lookahead;
         assert!(
             at >= earliest,
@@ -148,8 +158,9 @@ impl<M, R> Context<'_, M, R> {
     /// Plans the one wake of this LP, in place of the one planned before.
     ///
     /// # Panics
-    /// If `at` is in the past.
+    /// If `at` is in the past, or as [`Context::send`].
     pub fn wake(&mut self, at: Time, class: Class) {
+        self.check_that_it_may_act();
         assert!(at >= self.now(), "{} plans a wake for {at}, in its past", self.id);
         *self.wake = self.next_key(at, class);
     }
@@ -172,6 +183,10 @@ impl<M, R> Context<'_, M, R> {
     /// Takes back the planned wake.
     pub fn sleep(&mut self) {
         *self.wake = EventKey::MAX;
+    }
+
+    fn check_that_it_may_act(&self) {
+        assert!(self.may_act, "INV-2: {} acts on a message, but said that it would not", self.id);
     }
 
     /// Later than the event being handled, also within its instant; see [`crate::kernel::key`] for rounds.

@@ -51,13 +51,17 @@ enum Kind {
     Spoke { star: StarSpec, rng: Stream, held: u32 },
 }
 
-/// PHOLD on a star: the hub passes every job it gets to a random spoke, which passes it back, at once or after a while.
+/// PHOLD on a star: the hub passes every job it gets to a random spoke, which passes it back, at once or after a while. A paced
+/// hub sends out jobs of its own, one after the other, and passes on what it gets only now and then.
 #[derive(Clone, Copy, Debug)]
 pub struct StarSpec {
     /// How many spokes.
     pub spokes: u32,
-    /// Jobs at the start. If spokes never answer, the number of jobs that the hub sends out, one after the other.
+    /// Jobs at the start. If spokes never answer, or the hub is paced, the number of jobs that it sends out, one after the
+    /// other.
     pub jobs: u32,
+    /// Whether the hub is paced.
+    pub paced: bool,
     /// Where random numbers come from.
     pub seed: u64,
     /// The lookahead of the hub.
@@ -81,6 +85,11 @@ pub fn star(star: StarSpec) -> Vec<Toy> {
 }
 
 impl StarSpec {
+    /// Whether the hub passes on what it gets at present.
+    fn passes_on(&self) -> bool {
+        !self.paced || self.jobs % 4 == 1
+    }
+
     /// Whom the hub passes a job to.
     fn any_spoke(&self, rng: &mut Stream) -> LpId {
         LpId::new(rng.random_range(1..=self.spokes))
@@ -160,6 +169,13 @@ impl Lp for Toy {
         }
     }
 
+    fn reacts(&self) -> bool {
+        match self.kind {
+            Kind::Hub { star, .. } => star.passes_on(),
+            _ => true,
+        }
+    }
+
     fn start(&mut self, context: &mut Context<'_, u64, Digest>) {
         match &mut self.kind {
             Kind::Phold { jobs, lookahead, .. } => {
@@ -168,7 +184,7 @@ impl Lp for Toy {
                 }
             }
             Kind::Source { .. } => context.wake(context.now(), DONE),
-            Kind::Hub { star, .. } if star.spoke == Span::FOREVER => {
+            Kind::Hub { star, .. } if star.spoke == Span::FOREVER || star.paced => {
                 context.wake(context.now(), DONE);
             }
             Kind::Hub { star, rng } => {
@@ -206,7 +222,9 @@ impl Lp for Toy {
             Kind::Hub { star, rng } => {
                 let to = star.any_spoke(rng);
                 self.digest.add(rng.next_u64());
-                pass_on(star, star.hub, rng, to, context);
+                if star.passes_on() {
+                    pass_on(star, star.hub, rng, to, context);
+                }
             }
             Kind::Spoke { star, rng, held } => {
                 self.digest.add(rng.next_u64());

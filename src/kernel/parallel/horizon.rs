@@ -26,45 +26,73 @@ impl Lookahead {
         self.hub > Span::ZERO || self.spokes > Span::ZERO
     }
 
-    /// The first horizons. The hub gets half of what the spokes promise more than it does as a lead, so that both sides
-    /// advance by the same amount in every phase.
-    pub(super) fn first(self) -> Horizons {
-        let (hub, spokes) = (self.hub.as_ns(), self.spokes.as_ns());
-        if self.spokes == Span::FOREVER {
-            return Horizons { hub: Time::NEVER, spokes: Time::ZERO.saturating_add(self.hub) };
-        }
-        let lead = |ahead: u64, behind: u64| Time::from_ns(ahead.saturating_sub(behind) / 2);
-        Horizons { hub: lead(spokes, hub), spokes: lead(hub, spokes) }
-    }
-
-    /// The horizons of the next phase, when the earliest known events of both sides are these.
-    pub(super) fn next(self, reached: Horizons, next: Horizons) -> Horizons {
+    /// The horizons of the next phase, when the earliest known events of both sides are these. `sends` is the earliest event
+    /// that can make the hub send something, if that is known.
+    pub(super) fn next(self, reached: Horizons, next: Horizons, sends: Option<Time>) -> Horizons {
         // An event that nobody knows of yet is caused by a known one, through a message that takes its lookahead. Neither
         // bound can undercut the other in turn, since the lookahead around the loop is positive.
         let spokes = reached.spokes.max(next.spokes);
-        let hub = reached.hub.max(next.hub.min(spokes.saturating_add(self.spokes)));
+        let heard = || reached.hub.max(next.hub.min(spokes.saturating_add(self.spokes)));
+        let hub = sends.unwrap_or_else(heard);
         let spokes = reached.spokes.max(next.spokes.min(hub.saturating_add(self.hub)));
         let bounds = Horizons {
             hub: spokes.saturating_add(self.spokes),
             spokes: hub.saturating_add(self.hub),
         };
-        let Horizons { hub, spokes } = self.balance(bounds);
-        Horizons { hub: hub.max(reached.hub), spokes: spokes.max(reached.spokes) }
+        self.balance(reached, bounds)
     }
 
-    /// Takes back one side so far that the hub keeps its lead; see [`Lookahead::first`]. Without that, both sides would
-    /// take turns in being busy: a lead that is too large in one phase is too small in the next.
-    fn balance(self, bounds: Horizons) -> Horizons {
+    /// Lets neither side advance by more than the mean of both. Without that, they would take turns in being busy: who runs
+    /// far ahead in one phase has little left to do in the next.
+    fn balance(self, reached: Horizons, bounds: Horizons) -> Horizons {
         if self.spokes == Span::FOREVER {
             return bounds;
         }
-        let Horizons { hub: ahead, spokes: behind } = self.first();
-        let (hub, spokes) = (bounds.hub.as_ns(), bounds.spokes.as_ns());
-        let spokes_with_lead = hub.saturating_add(behind.as_ns()).saturating_sub(ahead.as_ns());
-        let hub_with_lead = spokes.saturating_add(ahead.as_ns()).saturating_sub(behind.as_ns());
-        Horizons {
-            hub: Time::from_ns(hub.min(hub_with_lead)),
-            spokes: Time::from_ns(spokes.min(spokes_with_lead)),
-        }
+        let hub = bounds.hub.as_ns().saturating_sub(reached.hub.as_ns());
+        let spokes = bounds.spokes.as_ns().saturating_sub(reached.spokes.as_ns());
+        let mean = hub.midpoint(spokes).max(1);
+        let advance = |reached: Time, by: u64| reached.saturating_add(Span::from_ns(by.min(mean)));
+        Horizons { hub: advance(reached.hub, hub), spokes: advance(reached.spokes, spokes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOKAHEAD: Lookahead = Lookahead { hub: Span::from_ms(1), spokes: Span::from_ms(9) };
+
+    fn ms(hub: u64, spokes: u64) -> Horizons {
+        let time = |ms| Time::ZERO.saturating_add(Span::from_ms(ms));
+        Horizons { hub: time(hub), spokes: time(spokes) }
+    }
+
+    /// The horizons after a few phases in which both sides always have something to do at once.
+    fn after(phases: u64, sends: impl Fn(Horizons) -> Option<Time>) -> Horizons {
+        (0..phases).fold(ms(0, 0), |reached, _| LOOKAHEAD.next(reached, reached, sends(reached)))
+    }
+
+    #[test]
+    fn both_sides_advance_by_half_of_what_the_loop_takes() {
+        assert_eq!(after(1, |_| None), ms(5, 1), "the spokes wait for the hub at first");
+        assert_eq!(after(2, |_| None), ms(10, 6));
+        assert_eq!(after(9, |_| None), ms(45, 41));
+    }
+
+    #[test]
+    fn a_hub_that_is_silent_for_long_makes_phases_long() {
+        let silent = |reached: Horizons| Some(reached.hub.saturating_add(Span::from_ms(20)));
+        let (four, six) = (after(4, silent), after(6, silent));
+        assert_eq!(six.hub.since(four.hub), Span::from_ms(30));
+        assert_eq!(six.spokes.since(four.spokes), Span::from_ms(30));
+        let last = LOOKAHEAD.next(ms(7, 3), ms(7, 3), Some(Time::NEVER));
+        assert!(last.spokes > Time::MAX, "nobody sends them anything any more");
+        assert_eq!(last.hub, ms(12, 0).hub);
+    }
+
+    #[test]
+    fn idle_stretches_are_jumped_over() {
+        let next = LOOKAHEAD.next(ms(5, 1), ms(1000, 2000), None);
+        assert!(next.hub > ms(1000, 0).hub && next.spokes > ms(0, 1000).spokes, "{next:?}");
     }
 }

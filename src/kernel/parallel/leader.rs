@@ -50,7 +50,6 @@ pub(super) struct Leader {
     /// The horizons of the phase that is over.
     horizons: Horizons,
     reached: Horizons,
-    is_first: bool,
     phase: u32,
     pub(super) census: Census,
     /// The tasks of the next phase, the hub last, and where the share of each thread ends; the last share is the hub's.
@@ -67,7 +66,6 @@ impl Leader {
             lookahead,
             horizons: Horizons { hub: Time::ZERO, spokes: Time::ZERO },
             reached: Horizons { hub: Time::ZERO, spokes: Time::ZERO },
-            is_first: true,
             // What LPs send when they start is in the lanes of an odd phase.
             phase: 1,
             census: Census::default(),
@@ -94,11 +92,7 @@ impl Leader {
             if is_over || has_failed {
                 return false;
             }
-            let mut horizons = if std::mem::take(&mut self.is_first) {
-                self.lookahead.first()
-            } else {
-                self.lookahead.next(self.reached, next)
-            };
+            let mut horizons = self.lookahead.next(self.reached, next, star.hub_sends());
             if let Some(stop) = stop {
                 horizons.hub = horizons.hub.min(stop).max(self.reached.hub);
                 horizons.spokes = horizons.spokes.min(stop).max(self.reached.spokes);

@@ -51,6 +51,9 @@ pub(super) struct Star<'a, L: Lp> {
     hub_horizon: AtomicU64,
     spokes_horizon: AtomicU64,
     hub_budget: u64,
+    /// When the hub wakes next, and whether a message may make it act before.
+    hub_wake: AtomicU64,
+    hub_reacts: AtomicBool,
     failure: Mutex<Option<Failure>>,
     failed: Box<[AtomicBool]>,
     pub(super) activity: Activity,
@@ -95,6 +98,8 @@ impl<'a, L: Lp> Star<'a, L> {
             hub_horizon: AtomicU64::new(0),
             spokes_horizon: AtomicU64::new(0),
             hub_budget,
+            hub_wake: AtomicU64::new(Time::NEVER.as_ns()),
+            hub_reacts: AtomicBool::new(true),
             failure: Mutex::new(None),
             failed: (0..count).map(|_| AtomicBool::new(false)).collect(),
             activity,
@@ -119,7 +124,16 @@ impl<'a, L: Lp> Star<'a, L> {
                 self.fail(task, Failure { key: group.key(), lp: group.active(), message });
                 return;
             }
-            self.next.set(task, time_of(group.next()));
+            self.note_next(task, &group);
+        }
+    }
+
+    /// Notes what a task knows to come.
+    fn note_next(&self, task: usize, group: &Group<'_, L>) {
+        self.next.set(task, time_of(group.next()));
+        if task == HUB as usize {
+            self.hub_wake.store(time_of(group.next_wake()).as_ns(), Ordering::Relaxed);
+            self.hub_reacts.store(group.reacts(), Ordering::Relaxed);
         }
     }
 
@@ -145,6 +159,12 @@ impl<'a, L: Lp> Star<'a, L> {
     /// The next event of the hub, messages on their way apart.
     pub(super) fn hub_next(&self) -> Time {
         self.next.get(HUB as usize)
+    }
+
+    /// When the hub may send something next, if only its wake can make it.
+    pub(super) fn hub_sends(&self) -> Option<Time> {
+        (!self.hub_reacts.load(Ordering::Relaxed))
+            .then(|| Time::from_ns(self.hub_wake.load(Ordering::Relaxed)))
     }
 
     /// Whether the hub has anything to do before `horizon`, after phase `phase`.
@@ -204,7 +224,7 @@ impl<'a, L: Lp> Star<'a, L> {
                 break;
             }
         }
-        self.next.set(task, time_of(group.next()));
+        self.note_next(task, &group);
     }
 
     /// Where a task that runs on this thread writes what it sends.
@@ -230,6 +250,9 @@ impl<'a, L: Lp> Star<'a, L> {
     fn fail(&self, task: usize, failure: Failure) {
         self.failed[task].store(true, Ordering::Relaxed);
         self.next.set(task, Time::NEVER);
+        if task == HUB as usize {
+            self.hub_wake.store(Time::NEVER.as_ns(), Ordering::Relaxed);
+        }
         let mut first = self.failure.lock();
         let order = |failure: &Failure| (failure.key, failure.lp);
         if first.as_ref().is_none_or(|first| order(&failure) < order(first)) {

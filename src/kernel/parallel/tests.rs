@@ -68,6 +68,7 @@ fn spec(seed: u64) -> StarSpec {
     StarSpec {
         spokes: rng.random_range(1..80),
         jobs: rng.random_range(1..200),
+        paced: rng.random_bool(0.4),
         seed,
         hub,
         spoke,
@@ -158,7 +159,7 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
 
 fn endless() -> StarSpec {
     let (hub, spoke, tick) = (Span::from_ms(1), Span::from_ms(1), Span::from_us(10));
-    StarSpec { spokes: 20, jobs: 100, seed: 1, hub, spoke, tick, end: Time::MAX }
+    StarSpec { spokes: 20, jobs: 100, paced: false, seed: 1, hub, spoke, tick, end: Time::MAX }
 }
 
 #[test]
