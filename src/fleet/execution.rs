@@ -4,13 +4,10 @@ use std::thread::available_parallelism;
 
 use crate::kernel::Span;
 
-/// With feedback, a phase lasts for half the least time that a decision takes to the workers and back, and until the next
-/// request comes. How much happens in the first of these grows with the number of workers. With less than this product of
-/// the two there is little to share; see docs/performance.md.
+/// With feedback, a phase lasts for half the least time that a decision takes to the workers and back, and longer if no request
+/// comes for a while. How much happens in it grows with the number of workers. With less than this product of them and
+/// both times, several threads take longer than one; see docs/performance.md.
 const WORTH_SHARING: Span = Span::from_secs(6);
-
-/// So many threads gain from what happens until the next request comes, whatever the fleet.
-const THREADS_BETWEEN_REQUESTS: usize = 2;
 
 /// With feedback, more threads than this wait for the coordinator, and cost it more than they do; see docs/performance.md.
 const THREADS_WITH_FEEDBACK: usize = 8;
@@ -19,10 +16,10 @@ const THREADS_WITH_FEEDBACK: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Threads {
     /// As many as gain: all that this process may use if nobody waits for feedback, at most 8 if the coordinator has to hear
-    /// of everything; if the fleet is small then, two, or one if requests come when others have ended.
+    /// of everything, one if the fleet is small then.
     #[default]
     Auto,
-    /// So many, but no more than there are usable cores, and no more than gain in a small fleet.
+    /// So many, but no more than there are usable cores, and one if the fleet is too small to gain.
     Count(usize),
     /// One: other runs go on beside it, which gain more from the other cores.
     Beside,
@@ -89,8 +86,8 @@ pub(super) struct Situation {
     pub(super) workers: u32,
     /// The least time from the coordinator to a worker and back; forever if workers report nothing.
     pub(super) round_trip: Span,
-    /// Whether requests come at times of their own.
-    pub(super) is_open: bool,
+    /// The time between two moments at which requests come, on average; zero if they come when others have ended.
+    pub(super) silence: Span,
 }
 
 impl Execution {
@@ -101,8 +98,13 @@ impl Execution {
         Execution { threads: Threads::Count(1), pin: false, options }
     }
 
+    /// Whether more than one thread is asked for.
+    pub(super) fn may_share(&self) -> bool {
+        !matches!(self.threads, Threads::Count(..=1) | Threads::Beside)
+    }
+
     pub(super) fn choose(&self, situation: Situation) -> Executed {
-        let Situation { workers, round_trip, is_open } = situation;
+        let Situation { workers, round_trip, silence } = situation;
         let executed = |threads, why| Executed { threads, why };
         if round_trip == Span::ZERO {
             let why =
@@ -129,20 +131,15 @@ impl Execution {
             ),
             Threads::Auto => (cores, "all usable cores"),
         };
+        let time = round_trip.as_ns().saturating_add(silence.as_ns());
         let is_small = has_feedback
             && self.options.executor == Executor::Suited
-            && u64::from(workers).saturating_mul(round_trip.as_ns()) < WORTH_SHARING.as_ns();
-        match is_small {
-            true if is_open && threads > THREADS_BETWEEN_REQUESTS => executed(
-                THREADS_BETWEEN_REQUESTS,
-                "with feedback, so few workers have no work for more between two requests",
-            ),
-            true if !is_open && threads > 1 => executed(
-                1,
-                "with feedback, so few workers have too little to share between two phases",
-            ),
-            _ => executed(threads, why),
+            && u64::from(workers).saturating_mul(time) < WORTH_SHARING.as_ns();
+        if is_small && threads > 1 {
+            let why = "with feedback, so few workers have too little to share between two phases";
+            return executed(1, why);
         }
+        executed(threads, why)
     }
 }
 
@@ -154,21 +151,18 @@ mod tests {
     fn small_fleets_with_feedback_stay_on_one_thread() {
         let options = ExecutionOptions { oversubscribe: true, ..ExecutionOptions::default() };
         let four = Execution { threads: Threads::Count(4), pin: false, options };
-        let closed = |workers, round_trip| Situation { workers, round_trip, is_open: false };
-        let open = |workers, round_trip| Situation { is_open: true, ..closed(workers, round_trip) };
-        let threads = |workers, round_trip| four.choose(closed(workers, round_trip)).threads;
+        let situation =
+            |workers, round_trip| Situation { workers, round_trip, silence: Span::ZERO };
+        let threads = |workers, round_trip| four.choose(situation(workers, round_trip)).threads;
         assert_eq!(threads(511, Span::from_ms(11)), 1);
-        assert_eq!(four.choose(open(511, Span::from_ms(11))).threads, 2);
-        assert_eq!(four.choose(open(600, Span::from_ms(11))).threads, 4);
-        assert_eq!(four.choose(open(8, Span::ZERO)).threads, 1);
-        let two = Execution { threads: Threads::Count(2), ..four };
-        assert_eq!(two.choose(open(8, Span::from_ms(11))).why, "as asked for");
         assert_eq!(threads(600, Span::from_ms(11)), 4);
         assert_eq!(threads(8, Span::from_secs(1)), 4, "a phase is long");
         assert_eq!(threads(100_000, Span::ZERO), 1, "there is no phase");
         assert_eq!(threads(8, Span::FOREVER), 4, "nobody waits");
+        let bursts = Situation { silence: Span::from_secs(1), ..situation(8, Span::from_ms(11)) };
+        assert_eq!(four.choose(bursts).threads, 4);
         let options = ExecutionOptions { executor: Executor::Phases, ..options };
         let told = Execution { options, ..four };
-        assert_eq!(told.choose(closed(8, Span::from_ms(11))).threads, 4);
+        assert_eq!(told.choose(situation(8, Span::from_ms(11))).threads, 4);
     }
 }

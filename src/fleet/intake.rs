@@ -6,14 +6,14 @@ use crate::fleet::arrivals::Arrivals;
 use crate::fleet::message::Feedback;
 use crate::fleet::spec::{FleetSpec, Load};
 use crate::fleet::visits::{Visited, Visits};
-use crate::kernel::Time;
+use crate::kernel::{Span, Time};
 use crate::model::metrics::Recorder;
 use crate::model::request::Request;
 use crate::model::workload::{Demand, ReadAhead, SingleCalls, SourceError};
 
 /// Where the requests of a run come from.
 pub(super) enum Intake {
-    Requests(Arrivals),
+    Requests(Box<Arrivals>),
     Sessions(Box<Visits>),
 }
 
@@ -33,12 +33,20 @@ impl Intake {
     pub(super) fn new(spec: &FleetSpec, demand: Demand) -> Intake {
         match (demand, spec.client.is_some()) {
             (Demand::Requests(source), false) => {
-                Intake::Requests(Arrivals::new(source, spec.lots()))
+                Intake::Requests(Box::new(Arrivals::new(source, spec.lots())))
             }
             (Demand::Requests(source), true) => {
                 Intake::Sessions(Box::new(Visits::new(spec, Box::new(SingleCalls(source)))))
             }
             (Demand::Sessions(source), _) => Intake::Sessions(Box::new(Visits::new(spec, source))),
+        }
+    }
+
+    /// The time between two moments at which requests come, on average over the first of them; zero if that depends on others.
+    pub(super) fn silence(&mut self) -> Span {
+        match self {
+            Intake::Requests(arrivals) => arrivals.silence(),
+            Intake::Sessions(_) => Span::ZERO,
         }
     }
 

@@ -171,15 +171,16 @@ pub fn run(
     policy: Box<dyn Policy>,
     sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
-    let intake = Intake::new(spec, demand.into());
+    let mut intake = Intake::new(spec, demand.into());
     assert!(spec.workers() > 0, "a fleet without workers");
     assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
     let reports = spec.reports(policy.reads(), matches!(intake, Intake::Sessions(_)));
-    let executed = spec.execution.choose(Situation {
-        workers: spec.workers(),
-        round_trip: spec.round_trip(reports),
-        is_open: spec.load == Load::Open && matches!(intake, Intake::Requests(_)),
-    });
+    let round_trip = spec.round_trip(reports);
+    let matters =
+        spec.execution.may_share() && spec.load == Load::Open && round_trip < Span::FOREVER;
+    let silence = if matters { intake.silence() } else { Span::ZERO };
+    let situation = Situation { workers: spec.workers(), round_trip, silence };
+    let executed = spec.execution.choose(situation);
     let mut lps = build(spec, intake, policy, reports);
     let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
