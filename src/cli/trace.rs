@@ -8,6 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::io::config::{Job, Loaded};
 use crate::io::trace::{TraceError, TraceReader, TraceWriter};
+use crate::io::traffic::Origin;
 use crate::model::workload::{Demand, Source, TraceStats};
 use crate::report;
 
@@ -98,9 +99,12 @@ fn write(
     written.map_err(|error| Exit::stdout(&error))
 }
 
-/// Reads a whole trace and shows what is wrong with it.
+/// Reads a whole trace and shows what is wrong with it, also where a run would be told to skip bad lines.
 fn validate(file: &str, options: &TraceOptions) -> Result<(), Exit> {
-    let job = job(Some(file), options)?;
+    let mut job = job(Some(file), options)?;
+    if let Origin::Trace { skip_bad_lines, .. } = &mut job.traffic.origin {
+        *skip_bad_lines = false;
+    }
     if let Some(contents) = job.traffic.read_trace()? {
         let requests = contents.requests();
         return writeln!(io::stdout(), "{file}: {requests} requests, no problems")

@@ -21,4 +21,5 @@ mod support;
 mod sweeps;
 mod theory;
 mod timing;
+mod trace_cli;
 mod traces;

@@ -1,0 +1,26 @@
+//! The commands of `fleetsim trace` as a user meets them.
+
+use std::fs;
+
+use crate::cli::{run, text};
+
+const LINE: &str = r#"{"timestamp": 5, "input_length": 5, "output_length": 3, "hash_ids": [1]}"#;
+
+/// What skips bad lines in a run hides none of them here, not even in traces that have to be whole.
+#[test]
+fn validation_never_skips_bad_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("x.jsonl", &format!("{LINE}\n{{}}\n{LINE}\n"));
+    write("c.toml", "[workload]\ntrace = \"y.jsonl\"\nskip_bad_lines = true\n");
+    let problem = "x.jsonl:2: `timestamp` is missing\n";
+    for args in [&["--skip-bad-lines"][..], &["-c", "c.toml"]] {
+        let args = [&["trace", "validate", "x.jsonl"], args].concat();
+        let output = run(folder.path(), &args);
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(3), problem));
+        assert_eq!(text(&output.stderr), "error: x.jsonl: 1 bad lines, 2 good ones\n");
+        let whole = [&args[..], &["--set", "workload.turns_wait=true"]].concat();
+        let output = run(folder.path(), &whole);
+        assert_eq!(text(&output.stderr), "error: x.jsonl:2: `hash_ids` is missing\n");
+    }
+}
