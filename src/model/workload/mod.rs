@@ -7,7 +7,7 @@ mod shape_sessions;
 mod stats;
 
 pub use demand::{Demand, SessionSource, SingleCalls};
-pub use shape::{Shape, Shaped};
+pub use shape::{Shape, Shaped, TooLate};
 pub use shape_sessions::ShapedSessions;
 pub use stats::{Figures, TraceStats, TraceSummary};
 

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::kernel::rng::mix64;
@@ -47,12 +49,40 @@ impl Shape {
         *self == Shape { copy_spread: spread, ..Shape::default() }
     }
 
-    /// How much later than the original a copy comes.
-    pub(super) fn delay(&self, copy: u32) -> Span {
+    /// When a copy comes of what comes at `original`, if virtual time goes on so long.
+    pub(super) fn later(&self, original: Time, copy: u32) -> Option<Time> {
         let spread = u128::from(self.copy_spread.as_ns());
-        Span::from_ns((spread * u128::from(copy) / u128::from(self.copies)) as u64)
+        let delay = Span::from_ns((spread * u128::from(copy) / u128::from(self.copies)) as u64);
+        Some(original.saturating_add(delay)).filter(|&at| at <= Time::MAX)
+    }
+
+    /// That a request or session, counted from 0, does not come in virtual time.
+    pub(super) fn too_late(&self, kind: &str, number: u64) -> TooLate {
+        TooLate { what: format!("{kind} {}", number + 1), speedup: self.speedup }
     }
 }
+
+/// Something would come when virtual time is over.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TooLate {
+    /// What it is, such as `request 3`: counted in the source, from 1.
+    pub what: String,
+    /// How much the source is sped up.
+    pub speedup: f64,
+}
+
+impl fmt::Display for TooLate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLate { what, speedup } = self;
+        write!(
+            f,
+            "{what} of the workload comes more than 834 days after the start, with a speed-up of {speedup}: \
+             take a higher one, or an earlier end of the window"
+        )
+    }
+}
+
+impl Error for TooLate {}
 
 /// A source with its shape applied.
 pub struct Shaped {
@@ -87,7 +117,8 @@ impl Shaped {
             }
             if offset >= self.shape.from {
                 let ns = offset.as_ns() - self.shape.from.as_ns();
-                request.arrival = scale(ns, self.shape.speedup);
+                let too_late = || self.shape.too_late("request", request.trace_line);
+                request.arrival = scale(ns, self.shape.speedup).ok_or_else(too_late)?;
                 return Ok(Some(request));
             }
         }
@@ -105,8 +136,9 @@ impl Shaped {
         }
         for (copy, number) in std::mem::take(&mut self.starved) {
             if let Some(request) = self.recent.get((number - self.dropped) as usize) {
-                let arrival = request.arrival + self.shape.delay(copy);
-                self.copies.push(Reverse((arrival.min(Time::MAX), copy, number)));
+                let arrival = self.shape.later(request.arrival, copy);
+                let too_late = || self.shape.too_late("request", request.trace_line);
+                self.copies.push(Reverse((arrival.ok_or_else(too_late)?, copy, number)));
             }
         }
         Ok(())
@@ -155,11 +187,11 @@ impl Source for Shaped {
     }
 }
 
-/// A time of the source after a speed-up.
-pub(super) fn scale(ns: u64, speedup: f64) -> Time {
+/// A time of the source after a speed-up, if virtual time goes on so long.
+pub(super) fn scale(ns: u64, speedup: f64) -> Option<Time> {
     #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
     let ns = if speedup == 1.0 { ns } else { (ns as f64 / speedup).round() as u64 };
-    Time::from_ns(ns.min(Time::MAX.as_ns()))
+    Some(Time::from_ns(ns)).filter(|&at| at <= Time::MAX)
 }
 
 #[cfg(test)]
@@ -168,7 +200,7 @@ mod tests {
     use crate::model::class::ClassId;
     use crate::model::request::{Prompt, RequestId, Ticket};
 
-    fn shaped(arrivals: &[u64], shape: Shape) -> Vec<Request> {
+    fn source(arrivals: &[u64], shape: Shape) -> Shaped {
         let requests: Vec<Request> = (0..)
             .zip(arrivals)
             .map(|(line, &arrival)| Request {
@@ -184,7 +216,11 @@ mod tests {
                 priority_jump: 0.0,
             })
             .collect();
-        let mut source = Shaped::new(Box::new(requests.into_iter()), shape);
+        Shaped::new(Box::new(requests.into_iter()), shape)
+    }
+
+    fn shaped(arrivals: &[u64], shape: Shape) -> Vec<Request> {
+        let mut source = source(arrivals, shape);
         std::iter::from_fn(|| source.next_request().unwrap()).collect()
     }
 
@@ -226,5 +262,23 @@ mod tests {
         let requests = shaped(&[0, 0], shape);
         let order: Vec<u64> = requests.iter().map(|request| request.trace_line).collect();
         assert_eq!(order, [0, 1, 0]);
+    }
+
+    #[test]
+    fn what_comes_after_the_end_of_time_is_refused() {
+        let (max, half) = (Time::MAX.as_ns(), 1 << 55);
+        let slow = Shape { speedup: 0.5, ..Shape::default() };
+        assert_eq!(arrivals(&[0, half - 8], slow.clone()), [0, max - 15]);
+        let spread = Span::from_ns(2);
+        let copies = Shape { copies: 2, copy_spread: spread, ..Shape::default() };
+        for (last, shape, speedup) in [(half, slow, "0.5"), (max, copies, "1")] {
+            let mut source = source(&[0, last], shape);
+            let error = (0..4).find_map(|_| source.next_request().err());
+            let expected = format!(
+                "request 2 of the workload comes more than 834 days after the start, with a speed-up of {speedup}: take a \
+                 higher one, or an earlier end of the window"
+            );
+            assert_eq!(error.unwrap().to_string(), expected);
+        }
     }
 }

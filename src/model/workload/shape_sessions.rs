@@ -7,7 +7,7 @@ use crate::kernel::rng::mix64;
 use crate::kernel::time::Time;
 use crate::model::session::Opening;
 use crate::model::workload::shape::scale;
-use crate::model::workload::{SessionSource, Shape, SourceError};
+use crate::model::workload::{SessionSource, Shape, SourceError, TooLate};
 
 /// A source of sessions with a shape applied. The window is about openings, and sessions are whole: what opens in it is
 /// played to its end. A speed-up divides the delays inside a session too. After so many requests no session opens any
@@ -22,6 +22,8 @@ pub struct ShapedSessions {
     /// Copies whose time has not come, by time, number in the source and copy.
     copies: BTreeMap<(Time, u64, u32), Opening>,
     read: u64,
+    /// How many sessions came before the window.
+    left_out: u64,
     ended: bool,
 }
 
@@ -29,7 +31,12 @@ impl ShapedSessions {
     /// Applies `shape` to `source`.
     pub fn new(source: Box<dyn SessionSource>, shape: Shape) -> ShapedSessions {
         let (next, copies) = (None, BTreeMap::new());
-        ShapedSessions { source, shape, calls: 0, next, copies, read: 0, ended: false }
+        ShapedSessions { source, shape, calls: 0, next, copies, read: 0, left_out: 0, ended: false }
+    }
+
+    /// That the session being read does not open in virtual time.
+    fn too_late(&self) -> TooLate {
+        self.shape.too_late("session", self.left_out + self.read)
     }
 
     /// The next session inside the window, its times moved and scaled.
@@ -40,10 +47,11 @@ impl ShapedSessions {
                 return Ok(None);
             }
             if offset < self.shape.from {
+                self.left_out += 1;
                 continue;
             }
             let ns = offset.as_ns() - self.shape.from.as_ns();
-            opening.at = scale(ns, self.shape.speedup);
+            opening.at = scale(ns, self.shape.speedup).ok_or_else(|| self.too_late())?;
             #[expect(clippy::float_cmp, reason = "exactly one means that nothing is scaled")]
             if self.shape.speedup != 1.0 {
                 opening.plan.speed_up(self.shape.speedup);
@@ -67,7 +75,7 @@ impl ShapedSessions {
             }
             let Some(opening) = self.next.take() else { return Ok(()) };
             for copy in 0..self.shape.copies {
-                let at = opening.at.saturating_add(self.shape.delay(copy)).min(Time::MAX);
+                let at = self.shape.later(opening.at, copy).ok_or_else(|| self.too_late())?;
                 self.copies.insert((at, self.read, copy), copy_of(&opening, at, copy));
             }
             self.read += 1;
@@ -148,6 +156,21 @@ mod tests {
         let first = live.pop(Time::ZERO).unwrap();
         live.complete(Time::ZERO, first.call);
         assert_eq!(live.next_ready(), Some(Time::ZERO + ms(50)), "delays are sped up too");
+    }
+
+    #[test]
+    fn what_opens_after_the_end_of_time_is_refused() {
+        let last = Opening { at: Time::MAX, ..opening(0) };
+        for shape in [
+            Shape { speedup: 0.5, ..Shape::default() },
+            Shape { copies: 2, copy_spread: Span::from_ms(1), ..Shape::default() },
+        ] {
+            let source = [opening(0), last.clone()].into_iter();
+            let mut source = ShapedSessions::new(Box::new(source), shape);
+            let error = (0..4).find_map(|_| source.next_session().err()).unwrap().to_string();
+            let expected = "session 2 of the workload comes more than 834 days after the start";
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

@@ -170,27 +170,31 @@ fn times(
     Ok((start, end))
 }
 
-/// Requests without sessions, in order of arrival.
-pub(super) fn requests(mut rows: Vec<Row>) -> Vec<Request> {
+/// Requests without sessions, in order of arrival. A problem comes with its line.
+pub(super) fn requests(mut rows: Vec<Row>) -> Result<Vec<Request>, (u64, Problem)> {
     rows.sort_by(|one, other| one.order().cmp(&other.order()));
     let first = rows.first().map_or(0, |row| row.start_ms);
-    let request = |(place, row): (u64, Row)| Request {
-        id: RequestId(place),
-        ticket: Ticket::default(),
-        trace_line: place,
-        arrival: at(row.start_ms, first),
-        prompt: row.ask.prompt(),
-        output_tokens: row.ask.output_tokens,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
+    let request = |(place, row): (u64, Row)| {
+        Ok(Request {
+            id: RequestId(place),
+            ticket: Ticket::default(),
+            trace_line: place,
+            arrival: arrival(&row, first)?,
+            prompt: row.ask.prompt(),
+            output_tokens: row.ask.output_tokens,
+            session: None,
+            class: ClassId::default(),
+            strict_priority: 0,
+            priority_jump: 0.0,
+        })
     };
     (0..).zip(rows).map(request).collect()
 }
 
-fn at(ms: u64, first: u64) -> Time {
-    Time::from_ns((ms - first).saturating_mul(1_000_000).min(Time::MAX.as_ns()))
+/// When a request comes, counted from the first.
+fn arrival(row: &Row, first_ms: u64) -> Result<Time, (u64, Problem)> {
+    let at = (row.start_ms - first_ms).checked_mul(1_000_000).map(Time::from_ns);
+    at.filter(|&at| at <= Time::MAX).ok_or((row.line, Problem::TooLate))
 }
 
 /// Finds out who waited for whom: every request for the one before of its session, the first of a child session for the
@@ -241,7 +245,7 @@ pub(super) fn link(mut rows: Vec<Row>) -> Result<Vec<Node>, (u64, Problem)> {
             tie(&rows, own, &sessions[parent], &mut wait_for);
         }
     }
-    Ok(nodes(rows, wait_for))
+    nodes(rows, wait_for)
 }
 
 /// A request that says which session has spawned its own, if that goes round in a circle. Of every session is given its
@@ -304,22 +308,22 @@ fn tie(rows: &[Row], child: &[usize], parent: &[usize], wait_for: &mut [Vec<usiz
     }
 }
 
-fn nodes(rows: Vec<Row>, wait_for: Vec<Vec<usize>>) -> Vec<Node> {
+fn nodes(rows: Vec<Row>, wait_for: Vec<Vec<usize>>) -> Result<Vec<Node>, (u64, Problem)> {
     let first = rows.first().map_or(0, |row| row.start_ms);
     let ends: Vec<u64> = rows.iter().map(|row| row.end_ms).collect();
     let node = |(place, (row, wait_for)): (usize, (Row, Vec<usize>))| {
         let last = wait_for.iter().map(|&other| ends[other]).max();
         // A request that was sent before the end of what it is said to wait for follows at once.
         let delay = last.map_or(0, |last| row.start_ms.saturating_sub(last));
-        Node {
+        Ok(Node {
             line: row.line,
             session: row.session.as_ref().map(|name| session_number(name.as_bytes())),
-            at: at(row.start_ms, first),
+            at: arrival(&row, first)?,
             wait_for,
             delay_ms: delay as f64,
             tool_ms: 0.0,
             ask: Ask { trace_line: place as u64, ..row.ask },
-        }
+        })
     };
     rows.into_iter().zip(wait_for).enumerate().map(node).collect()
 }

@@ -70,6 +70,7 @@ pub fn read_dynamo(path: &Path, block_size: u32) -> Result<Contents, TraceError>
         return Ok(Contents::Sessions(sessions(path, nodes)?));
     }
     let requests = dynamo::requests(rows);
+    let requests = requests.map_err(|(line, problem)| problem.at_line(path, line))?;
     if requests.is_empty() {
         return Err(Problem::NoRequests { skipped: 0 }.at(path));
     }

@@ -260,6 +260,17 @@ fn what_is_wrong_with_recordings_is_said() {
             "x:2: `parent_session_id` is \"s\", but session \"u\" cannot come of one that is itself or comes of it",
         ),
         (vec![good.replace("request_end", "tool_end")], "x: has no requests"),
+        (
+            vec![recorded("a", None, 1 << 40, 1 << 40), good.clone()],
+            "x:1: timestamp is more than 834 days after the first",
+        ),
+        (
+            vec![
+                recorded("a", Some(("s", "")), 1, 2),
+                recorded("b", Some(("t", "")), 1 << 40, 1 << 40),
+            ],
+            "x:2: timestamp is more than 834 days after the first",
+        ),
     ];
     for (lines, expected) in cases {
         let error = dynamo(&lines).unwrap_err();

@@ -24,6 +24,14 @@ fn offenders_are_named() {
 }
 
 #[test]
+fn delays_may_outlast_virtual_time() {
+    let late = CallSpec { delay_ms: LONGEST_MS, ..call(1, &[]) };
+    let mut plan = Plan::new(&[late]).unwrap();
+    plan.speed_up(1e-6);
+    assert!(plan.first().all(|(_, delay)| Time::ZERO.saturating_add(delay) > Time::MAX));
+}
+
+#[test]
 fn a_circle_is_found_behind_its_followers() {
     // 5 and 6 only hang on the circle of 2, 3 and 4.
     let specs = [
