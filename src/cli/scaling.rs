@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::args::ScalingOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
-use crate::cli::run::out_dir;
+use crate::cli::run::{out_dir, say};
 use crate::cli::screen::Screen;
 use crate::experiment::scaling::Plan;
 use crate::io::config::{self, Loaded};
@@ -26,6 +26,9 @@ pub(super) fn scaling(options: &ScalingOptions) -> Result<(), Exit> {
         Some(path) => Some(ResultDir::create(&path, RESULTS, options.output.force)?),
         None => None,
     };
+    if !options.output.quiet {
+        say(plan.job().foreseen.iter().chain(&plan.job().notes));
+    }
     interrupt::listen();
     let scaling = plan.run(&Screen::new(options.output.quiet))?;
     let path = match results {

@@ -26,7 +26,7 @@ pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
         None => None,
     };
     if !options.output.quiet {
-        say(plan.foreseen());
+        say(&plan.notes());
     }
     interrupt::listen();
     let unwritten = |error: &io::Error| {

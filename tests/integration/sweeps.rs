@@ -124,3 +124,24 @@ fn mistakes_in_jobs_get_one_sentence() {
         assert_eq!(names(folder.path()), [""; 0]);
     }
 }
+
+/// What changes nothing is said before the runs, once, and of how many it is said.
+#[test]
+fn keys_without_effect_are_noted_before_the_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ["--requests", "20", "--out", "none", "--set", "router.router_temperature=0.5"];
+    let sweep = ["sweep", "--vary", "router.policy=kv,random,round-robin", "--set"];
+    let sweep = [&sweep[..], &["workload.copy_spread=5s"], &small].concat();
+    let scaling = [&["scaling", "--threads", "1", "--repeat", "1"][..], &small].concat();
+    let router = "note: router.router_temperature has no effect unless router.policy is \"kv\"";
+    let copies = "note: workload.copy_spread has no effect without workload.copies above 1";
+    let some = format!("{router} (in 2 of 3 runs)");
+    for (args, expected) in [(sweep, vec![copies, &some]), (scaling, vec![router])] {
+        let stderr = text(&run(folder.path(), &args).stderr);
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines[..expected.len()], expected, "{args:?}");
+        assert_eq!(stderr.matches("note: ").count(), expected.len(), "{args:?}: {stderr}");
+        let quiet = run(folder.path(), &[&args[..], &["--quiet"]].concat());
+        assert_eq!(text(&quiet.stderr), "", "{args:?}");
+    }
+}

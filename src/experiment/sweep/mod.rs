@@ -9,7 +9,7 @@
 mod tests;
 mod work;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::thread::available_parallelism;
 
@@ -114,9 +114,23 @@ impl Plan {
         self.sweep.vary.iter().map(|varied| varied.key.as_str()).collect()
     }
 
-    /// What can be said before the runs, every sentence once.
-    pub fn foreseen(&self) -> BTreeSet<&String> {
-        self.jobs.iter().flat_map(|job| &job.foreseen).collect()
+    /// What can be said before the runs, every sentence once, with the number of runs if it is not about all of them.
+    pub fn notes(&self) -> Vec<String> {
+        let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut notes: Vec<&str> = Vec::new();
+        for note in self.jobs.iter().flat_map(|job| job.foreseen.iter().chain(&job.notes)) {
+            let count = runs.entry(note).or_default();
+            if *count == 0 {
+                notes.push(note);
+            }
+            *count += 1;
+        }
+        let all = self.jobs.len();
+        let told = |note: &str| match runs[note] {
+            some if some < all => format!("{note} (in {some} of {all} runs)"),
+            _ => note.to_owned(),
+        };
+        notes.into_iter().map(told).collect()
     }
 
     /// Whether any run has an SLO, so that goodput means something.
