@@ -314,7 +314,7 @@ fn a_planner_that_has_no_say_is_pointed_out() {
 }
 
 /// Keys, and what stderr says.
-const MISTAKES: [(&[&str], &str); 22] = [
+const MISTAKES: [(&[&str], &str); 23] = [
     (
         &["planner.policy=load", "planner.metric_window=4s"],
         "planner.metric_window is \"4s\", but has to be planner.load_interval, \"5s\", or longer: every look sees at \
@@ -348,6 +348,10 @@ const MISTAKES: [(&[&str], &str); 22] = [
     (
         &["planner.policy=load", "planner.workers_min=3", "planner.workers_max=2"],
         "planner.workers_min cannot be kept: at least 3 workers and at most 2 cannot both hold",
+    ),
+    (
+        &["planner.policy=load", "planner.workers_max=10", "planner.gpus_min=11"],
+        "planner.gpus_min cannot be kept: at least 11 GPUs are more than the largest number of workers, 10, has: 10",
     ),
     (
         &["planner.policy=load", "fleet.workers=8", "planner.gpus_max=4"],

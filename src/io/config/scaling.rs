@@ -253,7 +253,7 @@ fn limits(planner: &Planner, gpus_per_worker: u32) -> Result<Limits, Violation> 
             LimitsError::NoGpu => "fleet.gpus_per_worker",
             LimitsError::Workers { .. } => "planner.workers_min",
             LimitsError::Budget { .. } => "planner.gpus_max",
-            LimitsError::Gpus { .. } => "planner.gpus_min",
+            LimitsError::Gpus { .. } | LimitsError::FewWorkers { .. } => "planner.gpus_min",
         };
         Violation::contradiction(key, format!("cannot be kept: {error}"))
     })

@@ -43,6 +43,15 @@ pub enum LimitsError {
         /// At most.
         max: u32,
     },
+    /// More GPUs at least than the most workers have.
+    FewWorkers {
+        /// GPUs at least.
+        gpus_min: u32,
+        /// The most workers.
+        workers_max: u32,
+        /// The GPUs of them.
+        gpus: u64,
+    },
 }
 
 impl fmt::Display for LimitsError {
@@ -59,6 +68,10 @@ impl fmt::Display for LimitsError {
             LimitsError::Gpus { min, max } => {
                 write!(f, "at least {min} GPUs and at most {max} cannot both hold")
             }
+            LimitsError::FewWorkers { gpus_min, workers_max, gpus } => write!(
+                f,
+                "at least {gpus_min} GPUs are more than the largest number of workers, {workers_max}, has: {gpus}"
+            ),
         }
     }
 }
@@ -97,12 +110,15 @@ impl Limits {
                 return Err(LimitsError::Gpus { min: gpus_min, max });
             }
             limits.gpus_min = gpus_min / gpus_per_worker;
+            if limits.gpus_min > workers_max {
+                let gpus = u64::from(workers_max) * u64::from(gpus_per_worker);
+                return Err(LimitsError::FewWorkers { gpus_min, workers_max, gpus });
+            }
         }
         Ok(limits)
     }
 
-    /// The nearest number of workers within the bounds, and the bound that moved it. Upper bounds win over the lower GPU
-    /// budget.
+    /// The nearest number of workers within the bounds, and the bound that moved it.
     pub fn clamp(&self, workers: u32) -> (u32, Option<Limit>) {
         let (mut clamped, mut limit) = (workers, None);
         let mut apply = |bounded: u32, by: Limit| {
@@ -165,6 +181,7 @@ mod tests {
         let limits = Limits::new(0, 3, 4, Some(9), None).unwrap();
         assert_eq!(limits.clamp(0), (2, Some(Limit::GpusMin)), "missed by less than a worker");
         assert_eq!(limits.clamp(7), (3, Some(Limit::WorkersMax)));
+        assert!(Limits::new(0, 3, 4, Some(15), None).is_ok(), "missed by less than a worker");
         let pinned = Limits::new(1, 99, 2, Some(8), Some(8)).unwrap();
         assert_eq!([pinned.clamp(1).0, pinned.clamp(9).0], [4, 4]);
     }
@@ -176,6 +193,7 @@ mod tests {
             (Limits::new(3, 2, 1, None, None), "at least 3 workers and at most 2"),
             (Limits::new(3, 9, 4, None, Some(11)), "budget of 11 GPUs"),
             (Limits::new(1, 9, 1, Some(5), Some(4)), "at least 5 GPUs and at most 4"),
+            (Limits::new(1, 3, 4, Some(16), None), "of workers, 3, has: 12"),
         ];
         for (result, expected) in cases {
             let text = result.unwrap_err().to_string();
