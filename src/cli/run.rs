@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::cli::args::RunOptions;
+use crate::cli::args::{OutputOptions, RunOptions};
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
@@ -14,7 +14,7 @@ use crate::cli::watchdog::Watchdog;
 use crate::experiment::{self, ExperimentError, context};
 use crate::fleet::{self, Activity, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
-use crate::io::files::{ResultDir, numbered};
+use crate::io::files::ResultDir;
 use crate::kernel::Time;
 use crate::model::metrics::Row;
 use crate::report::{self, RowWriter, Summary};
@@ -34,10 +34,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let spec = experiment::foresee(&job.traffic, &job.fleet)
         .map_err(|cause| ExperimentError { run: None, cause })?;
     let source = job.traffic.open(job.fleet.seed)?;
-    let results = match out_dir(options.output.out.as_deref(), &job.traffic.name()) {
-        Some(path) => Some(ResultDir::create(&path, REPORT, options.output.force)?),
-        None => None,
-    };
+    let results = results(&options.output, &job.traffic.name(), REPORT)?;
     if !options.output.quiet {
         say(&job.foreseen);
     }
@@ -92,12 +89,16 @@ pub(super) fn say<'a>(sentences: impl IntoIterator<Item = &'a String>) {
 }
 
 /// Where results go, if anywhere: as the user says, or to a new directory of this name under [`RUNS`].
-pub(super) fn out_dir(out: Option<&Path>, name: &str) -> Option<PathBuf> {
-    match out {
+pub(super) fn results(
+    options: &OutputOptions,
+    name: &str,
+    mark: &'static str,
+) -> Result<Option<ResultDir>, Exit> {
+    Ok(match options.out.as_deref() {
         Some(path) if path == Path::new("none") => None,
-        Some(path) => Some(path.to_owned()),
-        None => Some(numbered(Path::new(RUNS), name)),
-    }
+        Some(path) => Some(ResultDir::create(path, mark, options.force)?),
+        None => Some(ResultDir::numbered(Path::new(RUNS), name, mark)?),
+    })
 }
 
 fn store(

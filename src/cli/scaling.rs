@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::args::ScalingOptions;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
-use crate::cli::run::{out_dir, say};
+use crate::cli::run::{results, say};
 use crate::cli::screen::Screen;
 use crate::experiment::scaling::Plan;
 use crate::io::config::{self, Loaded};
@@ -22,10 +22,7 @@ pub(super) fn scaling(options: &ScalingOptions) -> Result<(), Exit> {
     let file = options.fleet.workload.config.as_deref();
     let job = Loaded::load(file, &options.overrides())?.resolve()?;
     let plan = Plan::new(job, &options.threads, &options.repeat)?;
-    let results = match out_dir(options.output.out.as_deref(), "scaling") {
-        Some(path) => Some(ResultDir::create(&path, RESULTS, options.output.force)?),
-        None => None,
-    };
+    let results = results(&options.output, "scaling", RESULTS)?;
     if !options.output.quiet {
         say(plan.job().foreseen.iter().chain(&plan.job().notes));
     }

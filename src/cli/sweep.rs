@@ -7,7 +7,7 @@ use crate::cli::args::SweepOptions;
 use crate::cli::crowd::Crowd;
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
-use crate::cli::run::{RUNS, out_dir, say};
+use crate::cli::run::{RUNS, results, say};
 use crate::cli::screen::Screen;
 use crate::experiment::Watch;
 use crate::experiment::sweep::Plan;
@@ -21,10 +21,7 @@ const RESULTS: &str = "sweep.csv";
 pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.workload.config.as_deref(), &options.overrides())?;
     let plan = Plan::new(&loaded, &options.vary, &options.plot, &options.jobs)?;
-    let results = match out_dir(options.output.out.as_deref(), "sweep") {
-        Some(path) => Some(ResultDir::create(&path, RESULTS, options.output.force)?),
-        None => None,
-    };
+    let results = results(&options.output, "sweep", RESULTS)?;
     if !options.output.quiet {
         say(&plan.notes());
     }

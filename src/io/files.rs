@@ -14,8 +14,10 @@ pub struct ResultDir {
     path: PathBuf,
     partial: PathBuf,
     replaces: bool,
-    /// The folder around it, if it was made for it.
-    made: Option<PathBuf>,
+    /// The name that its number follows, if it goes by the first number that is free.
+    numbered: Option<String>,
+    /// The folders around it that were made for it, the innermost first.
+    made: Vec<PathBuf>,
     finished: bool,
 }
 
@@ -78,9 +80,28 @@ impl ResultDir {
         hidden.push(name);
         hidden.push(format!(".partial-{}", std::process::id()));
         let partial = path.with_file_name(hidden);
-        let made = partial.parent().filter(|parent| !parent.exists()).map(Path::to_owned);
-        fs::create_dir_all(&partial).map_err(|error| OutputError::Io(path.clone(), error))?;
-        Ok(ResultDir { path, partial, replaces, made, finished: false })
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = partial.ancestors().skip(1).take_while(is_missing).map(Path::to_owned).collect();
+        // Whatever of it can be made is removed again if not all can be.
+        let results = ResultDir { path, partial, replaces, numbered: None, made, finished: false };
+        let done = fs::create_dir_all(&results.partial);
+        done.map_err(|error| OutputError::Io(results.path.clone(), error))?;
+        Ok(results)
+    }
+
+    /// Starts to fill `NAME-1` in the folder, or the first number that is free. If somebody else has taken it by the end, the
+    /// next one that is.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub fn numbered(
+        folder: &Path,
+        name: &str,
+        mark: &'static str,
+    ) -> Result<ResultDir, OutputError> {
+        let mut results = ResultDir::create(&free_number(folder, name), mark, false)?;
+        results.numbered = Some(name.to_owned());
+        Ok(results)
     }
 
     /// Makes a file in it.
@@ -118,17 +139,21 @@ impl ResultDir {
     /// # Errors
     /// If that fails; whatever was there before is still there then.
     pub fn finish(mut self) -> Result<PathBuf, OutputError> {
-        let to_error = |error| OutputError::Io(self.path.clone(), error);
         let old = self.partial.with_extension("old");
         if self.replaces {
-            fs::rename(&self.path, &old).map_err(to_error)?;
+            fs::rename(&self.path, &old)
+                .map_err(|error| OutputError::Io(self.path.clone(), error))?;
         }
-        if let Err(error) = fs::rename(&self.partial, &self.path) {
+        while let Err(error) = fs::rename(&self.partial, &self.path) {
+            if let Some(name) = self.numbered.as_ref().filter(|_| is_taken(&self.path)) {
+                self.path = free_number(self.path.parent().unwrap_or(Path::new("")), name);
+                continue;
+            }
             if self.replaces {
                 // What cannot be undone either stays beside under its temporary name.
                 let _ = fs::rename(&old, &self.path);
             }
-            return Err(to_error(error));
+            return Err(OutputError::Io(self.path.clone(), error));
         }
         self.finished = true;
         if self.replaces {
@@ -143,8 +168,8 @@ impl Drop for ResultDir {
         if !self.finished {
             // There is nobody left to tell.
             let _ = fs::remove_dir_all(&self.partial);
-            if let Some(made) = &self.made {
-                let _ = fs::remove_dir(made);
+            for folder in &self.made {
+                let _ = fs::remove_dir(folder);
             }
         }
     }
@@ -156,10 +181,13 @@ fn holds_results(path: &Path, mark: &str) -> bool {
 }
 
 /// `NAME-1` in the folder, or the first number that is free.
-pub fn numbered(folder: &Path, name: &str) -> PathBuf {
-    let taken = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+fn free_number(folder: &Path, name: &str) -> PathBuf {
     let mut paths = (1_u64..).map(|number| folder.join(format!("{name}-{number}")));
-    paths.find(|path| !taken(path)).expect("not every number is taken")
+    paths.find(|path| !is_taken(path)).expect("not every number is taken")
+}
+
+fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 #[cfg(test)]
@@ -186,6 +214,7 @@ mod tests {
     fn results_appear_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
+        drop(ResultDir::create(&folder.path().join("x/y/z"), MARK, false).unwrap());
         let results = ResultDir::create(&path, MARK, false).unwrap();
         results.write("x", |file| file.write_all(b"1")).unwrap();
         assert!(!path.exists());
@@ -222,8 +251,17 @@ mod tests {
     #[test]
     fn numbers_go_on() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(numbered(folder.path(), "x"), folder.path().join("x-1"));
-        fs::create_dir(folder.path().join("x-1")).unwrap();
-        assert_eq!(numbered(folder.path(), "x"), folder.path().join("x-2"));
+        let start = || ResultDir::numbered(folder.path(), "x", MARK).unwrap();
+        assert_eq!(start().finish().unwrap(), folder.path().join("x-1"));
+        let results = start();
+        results.write("mine", |file| file.write_all(b"1")).unwrap();
+        // Meanwhile somebody else takes the number, and the next one.
+        for name in ["x-2", "x-3"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join(MARK), "2").unwrap();
+        }
+        let path = results.finish().unwrap();
+        assert_eq!((&path, names(&path)), (&folder.path().join("x-4"), vec!["mine".to_owned()]));
+        assert_eq!(names(folder.path()), ["x-1", "x-2", "x-3", "x-4"]);
     }
 }
