@@ -139,19 +139,25 @@ fn limits_without_effect_are_noted() {
 #[test]
 fn a_closed_loop_has_to_fit() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = ["admission.max_in_flight=3", "admission.queue_limit=3"];
-    for (more, code) in [
-        (&["workload.concurrency=7"][..], 2),
-        (&["workload.concurrency=6"], 0),
-        (&["workload.concurrency=7", "client.retries=1"], 0),
-        (&["workload.concurrency=7", "classes.a.share=1.0", "classes.a.queue_limit=4"], 0),
-        (&["workload.concurrency=7", "classes.a.share=1.0", "classes.a.queue_limit=3"], 2),
+    let (three, limit) = ("admission.max_in_flight=3", "admission.queue_limit=3");
+    let (seven, class) = ("workload.concurrency=7", "classes.a.share=1.0");
+    let (own, open) = ("classes.a.queue_limit=3", "classes.b.share=1.0");
+    for (sets, code) in [
+        (&[three, limit, seven][..], 2),
+        (&[three, limit, "workload.concurrency=6"], 0),
+        (&[three, limit, seven, "client.retries=1"], 0),
+        (&[three, limit, seven, class, "classes.a.queue_limit=4"], 0),
+        (&[three, limit, seven, class, own], 2),
+        // Limits of classes alone, of all or of some.
+        (&[three, seven, class, own], 2),
+        (&[three, seven, class, own, open], 0),
+        (&[three, seven], 0),
     ] {
-        let sets = limits.iter().chain(more).flat_map(|key| ["--set", key]);
-        let args = ["run", "--requests", "50", "--out", "none"].into_iter().chain(sets);
+        let args = ["run", "--requests", "50", "--out", "none"].into_iter();
+        let args = args.chain(sets.iter().flat_map(|key| ["--set", key]));
         let output = run(folder.path(), &args.collect::<Vec<_>>());
         let stderr = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{more:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(code), "{sets:?}: {stderr}");
         let said =
             stderr.contains("workload.concurrency is 7, but [admission] has room for 6: the");
         assert_eq!(said, code == 2, "{stderr}");

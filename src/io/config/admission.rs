@@ -53,12 +53,13 @@ pub(super) fn idle(
 /// That a closed loop without patience fits: who is turned away is followed by the next one at the same instant, so that one
 /// that does not fit would turn the whole workload away at once.
 pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
-    let Admission { max_in_flight: Some(fleet), queue_limit: Some(queue), .. } = config.admission
-    else {
+    let Admission { max_in_flight: Some(fleet), queue_limit, .. } = config.admission else {
         return Ok(());
     };
     let own = || config.classes.values().map(|class| class.queue_limit);
-    let shared = if own().len() > 0 && own().all(|limit| limit.is_some()) { 0 } else { queue };
+    // What all share is nobody's if every class has a limit of its own.
+    let is_shared = own().len() == 0 || own().any(|limit| limit.is_none());
+    let Some(shared) = (if is_shared { queue_limit } else { Some(0) }) else { return Ok(()) };
     let room = own().flatten().fold(fleet.saturating_add(shared), u64::saturating_add);
     match config.workload.concurrency {
         Some(concurrency) if concurrency > room && config.client.retries == 0 => {
