@@ -62,7 +62,8 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "engine.tp" | "engine.pp" | "engine.attention_dp" => "a whole number from 1 to 1024",
         "engine.gpu_memory_utilization" => "a number above 0 and up to 1",
         "timing.pass_overhead" => "a time of at most 10 s",
-        "workload.generate.rate" | "workload.generate.cv" => POSITIVE,
+        "workload.generate.rate" => POSITIVE,
+        "workload.generate.cv" => "a number from 0.001 to 1000",
         "workload.requests" | "workload.concurrency" | "fleet.gpus_per_worker" => COUNT,
         "workload.generate.turns" => "a number, 1 or more",
         "router.overlap_score_credit"
@@ -238,7 +239,8 @@ fn times(timing: &Timing, ranges: &mut Ranges) {
 fn generate(generate: &Generate, ranges: &mut Ranges) {
     let path = |key: &str| format!("workload.generate.{key}");
     ranges.positive(&path("rate"), generate.rate);
-    ranges.positive(&path("cv"), generate.cv);
+    // Beyond, the parameters of a gamma distribution are no numbers, or all of it is rounding.
+    ranges.number(&path("cv"), generate.cv, |cv| (1e-3..=1e3).contains(&cv));
     ranges.share(&path("diurnal_amplitude"), generate.diurnal_amplitude);
     ranges.share(&path("prefix_share"), generate.prefix_share);
     ranges.not_negative(&path("prefix_skew"), generate.prefix_skew);

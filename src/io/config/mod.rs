@@ -294,6 +294,10 @@ mod tests {
             "[workload.generate.output_tokens]\nquantiles = 5",
             "x.toml:2:13: workload.generate.output_tokens.quantiles is 5, but has to be a list of numbers, such as [10, 200, 5000]",
         ),
+        (
+            "[workload]\npreset = \"custom\"\ngenerate = { arrivals = \"gamma\", cv = 1e200 }",
+            "x.toml:3:39: workload.generate.cv is 1e200, but has to be a number from 0.001 to 1000",
+        ),
         ("[slo]\nttft = \"0s\"", "x.toml:2:8: slo.ttft is \"0s\", but has to be a time above 0"),
         (
             "[lifecycle]\nstages = [{ name = \"a\", median = \"20d\" }, { name = \"b\", median = \"20d\" }]",

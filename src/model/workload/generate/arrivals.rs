@@ -223,6 +223,15 @@ mod tests {
         }
     }
 
+    /// As far as the configuration lets them go.
+    #[test]
+    fn the_wildest_and_the_calmest_arrivals_are_numbers() {
+        for cv in [1e-3, 1e3] {
+            let (mean, _) = gaps(Arrivals::Gamma { cv }, Rate::Steps(vec![(0.0, 8.0)]));
+            assert!(mean.is_finite() && mean >= 0.0, "{cv}: {mean}");
+        }
+    }
+
     #[test]
     fn constant_arrivals_are_exact() {
         let mut times = ArrivalTimes::new(Arrivals::Constant, Rate::Steps(vec![(0.0, 3.0)]));
