@@ -106,6 +106,9 @@ fn validate(file: &str, options: &TraceOptions) -> Result<(), Exit> {
         *skip_bad_lines = false;
     }
     if let Some(contents) = job.traffic.read_trace()? {
+        if interrupt::is_requested() {
+            return Err(Exit::Interrupted);
+        }
         let requests = contents.requests();
         return writeln!(io::stdout(), "{file}: {requests} requests, no problems")
             .map_err(|error| Exit::stdout(&error));

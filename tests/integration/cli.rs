@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::shipped;
 
-fn fleetsim(folder: &Path, args: &[&str]) -> Command {
+pub(crate) fn fleetsim(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetsim"));
     command.current_dir(folder).args(args).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
     command

@@ -1,8 +1,10 @@
 //! The commands of `fleetsim trace` as a user meets them.
 
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
-use crate::cli::{run, text};
+use crate::cli::{fleetsim, run, text};
 
 const LINE: &str = r#"{"timestamp": 5, "input_length": 5, "output_length": 3, "hash_ids": [1]}"#;
 
@@ -23,4 +25,27 @@ fn validation_never_skips_bad_lines() {
         let output = run(folder.path(), &whole);
         assert_eq!(text(&output.stderr), "error: x.jsonl:2: `hash_ids` is missing\n");
     }
+}
+
+/// Whoever is interrupted while a trace is read whole says so when it has been read.
+#[cfg(unix)]
+#[test]
+fn validation_of_a_whole_trace_can_be_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = |name: &str, args: &[&str]| {
+        let status = Command::new(name).current_dir(folder.path()).args(args).status();
+        assert!(status.unwrap().success(), "{name}");
+    };
+    call("mkfifo", &["pipe"]);
+    let args = ["trace", "validate", "pipe", "--format=mooncake", "--set=workload.turns_wait=true"];
+    let child = fleetsim(folder.path(), &args).stderr(Stdio::piped()).spawn().unwrap();
+    // It listens before it opens the trace, and waits there until there is somebody to write it.
+    let mut pipe = fs::OpenOptions::new().write(true).open(folder.path().join("pipe")).unwrap();
+    call("kill", &["-INT", &child.id().to_string()]);
+    call("sleep", &["0.3"]);
+    writeln!(pipe, "{LINE}").unwrap();
+    drop(pipe);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "interrupted: no results were kept\n");
+    assert_eq!(output.status.code(), Some(130));
 }
