@@ -14,6 +14,7 @@ use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::io::trace::error::{Problem, shown};
 use crate::io::trace::mooncake::{named_prompt, session_number};
@@ -32,6 +33,13 @@ pub(in crate::io::trace) const SCHEMA: &str = "dynamo.request.trace.v1";
 #[serde(expecting = "an object")]
 struct Wrapped {
     event: Event,
+}
+
+/// Something around an event, whatever that is.
+#[derive(Deserialize)]
+struct Wrapper {
+    #[serde(rename = "event")]
+    _event: IgnoredAny,
 }
 
 #[derive(Deserialize)]
@@ -91,10 +99,7 @@ impl Row {
 
 /// Reads a line; nothing if it is about something else than a request.
 pub(super) fn parse(line: &[u8], number: u64, block_size: u32) -> Result<Option<Row>, Problem> {
-    let event = match serde_json::from_slice::<Wrapped>(line) {
-        Ok(wrapped) => wrapped.event,
-        Err(_) => serde_json::from_slice(line).map_err(Problem::Json)?,
-    };
+    let event = event(line).map_err(Problem::Json)?;
     let schema = event.schema.ok_or_else(|| missing("schema"))?;
     if schema != SCHEMA {
         return Err(Problem::field("schema", shown(schema.as_bytes()), SCHEMA));
@@ -136,6 +141,18 @@ pub(super) fn parse(line: &[u8], number: u64, block_size: u32) -> Result<Option<
     }))
 }
 
+/// The event of a line, wrapped or not.
+fn event(line: &[u8]) -> serde_json::Result<Event> {
+    let wrong = match serde_json::from_slice::<Wrapped>(line) {
+        Ok(wrapped) => return Ok(wrapped.event),
+        Err(error) => error,
+    };
+    let event: serde_json::Result<Event> = serde_json::from_slice(line);
+    let is_one = event.as_ref().is_ok_and(|event| event.schema.is_some());
+    let is_wrapper = || serde_json::from_slice::<Wrapper>(line).is_ok();
+    if !is_one && is_wrapper() { Err(wrong) } else { event }
+}
+
 fn missing(name: &str) -> Problem {
     Problem::Missing(name.to_owned())
 }
@@ -153,21 +170,26 @@ fn times(
         }
         total => total.map(|ms| ms.round() as u64),
     };
+    let since = |event| since_1970("event_time_unix_ms", event);
     let start = match (received, event, total) {
-        (Some(received), ..) => received,
-        (None, Some(event), Some(total)) => event.saturating_sub(total),
+        (Some(received), ..) => since_1970("request_received_ms", received)?,
+        (None, Some(event), Some(total)) => since(event)?.saturating_sub(total),
         (None, ..) => return Err(missing("request_received_ms")),
     };
     let end = match (total, event) {
-        (Some(total), _) => start.saturating_add(total),
-        (None, Some(event)) => event.max(start),
+        (Some(total), _) => start + total,
+        (None, Some(event)) => since(event)?.max(start),
         (None, None) => return Err(missing("event_time_unix_ms")),
     };
-    if start > 1 << 60 || end > 1 << 60 {
-        let expected = "milliseconds since 1970";
-        return Err(Problem::field("request_received_ms", start.to_string(), expected));
-    }
     Ok((start, end))
+}
+
+/// A time as a field has it, if it is one.
+fn since_1970(field: &str, ms: u64) -> Result<u64, Problem> {
+    if ms > 1 << 60 {
+        return Err(Problem::field(field, ms.to_string(), "milliseconds since 1970"));
+    }
+    Ok(ms)
 }
 
 /// Requests without sessions, in order of arrival. A problem comes with its line.

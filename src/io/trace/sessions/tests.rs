@@ -181,10 +181,14 @@ fn recorded(id: &str, session: Option<(&str, &str)>, start: u64, end: u64) -> St
     )
 }
 
+fn wrapped(event: &str) -> String {
+    format!(r#"{{"timestamp": 3, "event": {event}}}"#)
+}
+
 #[test]
 fn requests_without_context_are_put_in_order() {
-    let wrapped = format!(r#"{{"timestamp": 3, "event": {}}}"#, recorded("c", None, 900, 950));
-    let lines = [recorded("b", None, 500, 600), recorded("a", None, 100, 800), wrapped];
+    let last = wrapped(&recorded("c", None, 900, 950));
+    let lines = [recorded("b", None, 500, 600), recorded("a", None, 100, 800), last];
     let Contents::Requests(requests) = dynamo(&lines).unwrap() else { panic!("no requests") };
     let arrivals: Vec<u64> =
         requests.iter().map(|request| request.arrival.as_ns() / 1_000_000).collect();
@@ -260,6 +264,37 @@ fn what_is_wrong_with_recordings_is_said() {
             "x:2: `parent_session_id` is \"s\", but session \"u\" cannot come of one that is itself or comes of it",
         ),
         (vec![good.replace("request_end", "tool_end")], "x: has no requests"),
+    ];
+    for (lines, expected) in cases {
+        let error = dynamo(&lines).unwrap_err();
+        assert!(error.starts_with(expected), "{lines:?}: {error}");
+    }
+}
+
+#[test]
+fn fields_of_recordings_are_named() {
+    let good = recorded("a", None, 100, 800);
+    let cases = [
+        (
+            vec![wrapped(&good.replace("16, ", "\"x\", "))],
+            "x:1: not the JSON expected here: invalid type: string \"x\", expected a JSON number (column",
+        ),
+        (
+            vec![r#"{"event": 5}"#.to_owned()],
+            "x:1: not the JSON expected here: invalid type: integer `5`, expected an object (column",
+        ),
+        (vec!["{}".to_owned()], "x:1: `schema` is missing"),
+        (
+            vec![good.replace("800", "18446744073709551615")],
+            "x:1: `event_time_unix_ms` is 18446744073709551615, but has to be milliseconds since 1970",
+        ),
+        (
+            vec![good.replace(
+                "\"request_received_ms\": 100",
+                "\"request_received_ms\": 2305843009213693952",
+            )],
+            "x:1: `request_received_ms` is 2305843009213693952, but has to be milliseconds since 1970",
+        ),
         (
             vec![recorded("a", None, 1 << 40, 1 << 40), good.clone()],
             "x:1: timestamp is more than 834 days after the first",
