@@ -47,7 +47,7 @@ pub(super) fn timing(command: &TimingCommand) -> Result<(), Exit> {
 /// The tables with all of these words in their names.
 fn matching<'a>(library: &'a Library, words: &[String]) -> Result<Vec<&'a Entry>, Exit> {
     let has_all = |entry: &&Entry| {
-        let name = entry.name.to_string();
+        let name = entry.name.to_string().to_ascii_lowercase();
         words.iter().all(|word| name.contains(&word.to_ascii_lowercase()))
     };
     let entries: Vec<&Entry> = library.list().iter().filter(has_all).collect();

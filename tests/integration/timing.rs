@@ -116,6 +116,14 @@ fn tables_are_checked_and_imported() {
     assert_eq!(names(&folder.join("mine/h200_sxm/qwen3-32b")).len(), 5);
     let (code, out, _) = timing(folder, &["list", "0.12.0-tp2", "--timing-dir", "mine"]);
     assert!(code == Some(0) && out.contains("mine") && !out.contains("built in"), "{out}");
+    let name = "H200_SXM/Qwen3/vllm-1-tp2";
+    let args = ["import", stem.to_str().unwrap(), "--timing-dir", "capitals", "--as", name];
+    let (code, out, err) = timing(folder, &args);
+    assert_eq!(code, Some(0), "{out} {err}");
+    for word in ["QWEN3", "Qwen3", "qwen3"] {
+        let (code, out, _) = timing(folder, &["list", word, "--timing-dir", "capitals"]);
+        assert!(code == Some(0) && out.contains(name), "{word}: {out}");
+    }
     // A table whose mixed passes take twice as long as they should.
     let file = format!("mine/{NAME}.mixed.csv");
     let mixed = fs::read_to_string(folder.join(&file)).unwrap();
