@@ -53,6 +53,7 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
     let admission = outcome.admitted.iter().flat_map(|_| &ADMISSION);
     out.write_record(HEADER.iter().chain(scaling).chain(admission))?;
     for (index, interval) in series.intervals().iter().enumerate() {
+        let start = Time::from_ns(index as u64 * series.length().as_ns());
         let rate = |count: u64| (count as f64 / seconds).to_string();
         let ttft =
             interval.ttft_percentiles.map(|ttft| ttft.map(|ns| (ns as f64 / 1e6).to_string()));
@@ -64,7 +65,7 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
         };
         let load = interval.spread(workers);
         let fields: [String; 19] = [
-            (index as f64 * seconds).to_string(),
+            start.as_secs().to_string(),
             interval.arrived.to_string(),
             interval.completed.to_string(),
             rate(interval.completed),
@@ -88,7 +89,7 @@ pub fn write_series(out: impl Write, summary: &Summary, outcome: &Outcome) -> io
             load.std.to_string(),
             if load.mean > 0.0 { (load.max / load.mean).to_string() } else { String::new() },
         ];
-        let end = Time::from_ns((index as u64 + 1) * series.length().as_ns());
+        let end = start + series.length();
         let scaling = history.map(|history| {
             let counts = history.at(end.before());
             let counts = [counts.ready, counts.starting, counts.warm, counts.draining];

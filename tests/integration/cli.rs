@@ -115,6 +115,14 @@ fn the_digest_covers_rows_that_are_not_written() {
 }
 
 #[test]
+fn intervals_begin_at_round_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--out", "x", "--quiet", "--set", "run.series_interval=100ms"];
+    run(folder.path(), &[&SMALL[..], &args].concat());
+    assert_eq!(cells(&folder.path().join("x/series.csv"))[4][0], "0.3");
+}
+
+#[test]
 fn json_goes_to_stdout_and_quiet_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &[&SMALL[..], &["--json", "--out", "none"]].concat());
