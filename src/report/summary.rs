@@ -20,7 +20,7 @@ pub struct Context {
     pub notes: Vec<String>,
     /// What the reader has been told before the run.
     pub foreseen: Vec<String>,
-    /// How long the simulation took, reading the trace and writing rows included.
+    /// How long the simulation took, with reading requests as they come and writing rows, without what is read whole before.
     pub wall: std::time::Duration,
 }
 
