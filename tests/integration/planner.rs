@@ -13,7 +13,7 @@ use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
-use fleetsim::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victims};
+use fleetsim::model::lifecycle::{LifecycleSpec, StageTime, Startup, Victims};
 use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::planner::predict::{KalmanConfig, PredictorSpec};
 use fleetsim::model::planner::{
@@ -151,14 +151,13 @@ fn scaling(rng: &mut Stream, most: u32, engine: &EngineConfig) -> Scaling {
         _ => WhilePending::Observe { limit: Some(Span::from_ms(200)) },
     };
     let window = interval * pick(rng, &[1, 1, 3]);
-    let stage = |time| Stage { name: "a stage".to_owned(), time };
     let stages = match rng.random_range(0..4) {
         0 => Vec::new(),
-        1 => vec![stage(StageTime::Constant(Span::from_ms(40)))],
-        2 => vec![stage(StageTime::Constant(Span::from_secs(3)))],
+        1 => vec![StageTime::Constant(Span::from_ms(40))],
+        2 => vec![StageTime::Constant(Span::from_secs(3))],
         _ => {
             let random = StageTime::Lognormal { median: Span::from_ms(60), sigma: 1.0 };
-            vec![stage(random), stage(StageTime::Constant(Span::from_ms(5)))]
+            vec![random, StageTime::Constant(Span::from_ms(5))]
         }
     };
     Scaling {

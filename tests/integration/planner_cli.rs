@@ -126,7 +126,7 @@ fn startups_longer_than_the_traffic_are_known_before() {
     };
     assert_eq!(said(&["lifecycle.startup=20h"]), (note("20h", "59m"), 0));
     assert_eq!(said(&["lifecycle.startup=20h", "workload.until=5m"]), (note("20h", "5m"), 0));
-    let stages = "lifecycle.stages=[{ name = \"pull\", median = \"59m\" }]";
+    let stages = "lifecycle.stages=[{ median = \"59m\" }]";
     assert_eq!(said(&[stages]), (note("59m", "59m"), 0));
     // Known only after the run: how long 600 requests take, and how long the start-ups were.
     let random = ["lifecycle.startup=20h", "lifecycle.startup_sigma=0.1"];

@@ -301,7 +301,7 @@ mod tests {
         ("[slo]\nttft = \"0s\"", "x.toml:2:8: slo.ttft is \"0s\", but has to be a time above 0"),
         (
             "[lifecycle]\nstages = [{ name = \"a\", median = \"20d\" }, { name = \"b\", median = \"20d\" }]",
-            "x.toml:2:10: lifecycle.stages is a list of parts that take 40d together, but has to be a list of parts with a name, a median of at most 26 d together and a sigma from 0 to 5, such as [{ name = \"pull\", median = \"40s\", sigma = 0.5 }]",
+            "x.toml:2:10: lifecycle.stages is a list of parts that take 40d together, but has to be a list of parts with a median of at most 26 d together and a sigma from 0 to 5, such as [{ name = \"pull\", median = \"40s\", sigma = 0.5 }]",
         ),
         (
             "[run]\nthreads = 0",

@@ -7,7 +7,7 @@ use crate::io::config::check::{
 };
 use crate::io::config::text::{self, Config, Planner, Predictor as Named, ScalingPolicy as Policy};
 use crate::kernel::Span;
-use crate::model::lifecycle::{LifecycleSpec, Stage, StageTime, Startup, Victims};
+use crate::model::lifecycle::{LifecycleSpec, StageTime, Startup, Victims};
 use crate::model::planner::predict::{HoltWintersConfig, KalmanConfig, PredictorSpec};
 use crate::model::planner::{
     Basis, HpaMetric, Limits, LimitsError, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec,
@@ -53,7 +53,7 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "lifecycle.startup" => "a time of at most 26 d",
         "lifecycle.startup_sigma" => "a number from 0 to 5",
         "lifecycle.stages" => {
-            "a list of parts with a name, a median of at most 26 d together and a sigma from 0 to 5, such as [{ name = \"pull\", median = \"40s\", sigma = 0.5 }]"
+            "a list of parts with a median of at most 26 d together and a sigma from 0 to 5, such as [{ name = \"pull\", median = \"40s\", sigma = 0.5 }]"
         }
         _ => return None,
     })
@@ -404,11 +404,8 @@ fn startup(lifecycle: &text::Lifecycle) -> Startup {
     };
     if lifecycle.stages.is_empty() {
         let time = time(lifecycle.startup.0, lifecycle.startup_sigma);
-        return Startup { stages: vec![Stage { name: "start-up".to_owned(), time }] };
+        return Startup { stages: vec![time] };
     }
-    let stage = |stage: &text::Stage| Stage {
-        name: stage.name.clone(),
-        time: time(stage.median.0, stage.sigma),
-    };
-    Startup { stages: lifecycle.stages.iter().map(stage).collect() }
+    let stages = lifecycle.stages.iter().map(|stage| time(stage.median.0, stage.sigma));
+    Startup { stages: stages.collect() }
 }

@@ -38,7 +38,7 @@ use std::collections::BinaryHeap;
 
 pub use gpu_time::GpuTime;
 pub use history::History;
-pub use startup::{Stage, StageTime, Startup};
+pub use startup::{StageTime, Startup};
 
 use crate::kernel::rng::Stream;
 use crate::kernel::time::{Span, Time};

@@ -5,7 +5,7 @@ use rand_distr::{Distribution, LogNormal};
 use crate::kernel::rng::Stream;
 use crate::kernel::time::Span;
 
-/// How long a stage of a start-up takes.
+/// How long a stage of a start-up takes, such as scheduling, image pull, weight loading, warm-up.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum StageTime {
     /// Always the same.
@@ -33,20 +33,11 @@ impl StageTime {
     }
 }
 
-/// A stage of a start-up, such as scheduling, image pull, weight loading, warm-up.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Stage {
-    /// What it is called in reports.
-    pub name: String,
-    /// How long it takes.
-    pub time: StageTime,
-}
-
 /// A start-up: the sum of its stages, one after the other. Without stages it takes no time.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Startup {
     /// In order.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageTime>,
 }
 
 /// No start-up takes longer: 26 days, so that it can be added to any time of a run.
@@ -55,13 +46,12 @@ const LONGEST: Span = Span::from_ns(1 << 51);
 impl Startup {
     /// Always the same time.
     pub fn constant(span: Span) -> Startup {
-        let time = StageTime::Constant(span);
-        Startup { stages: vec![Stage { name: "start-up".to_owned(), time }] }
+        Startup { stages: vec![StageTime::Constant(span)] }
     }
 
     /// No start-up takes less time.
     pub fn shortest(&self) -> Span {
-        let shortest = |stage: &Stage| match stage.time {
+        let shortest = |stage: &StageTime| match stage {
             StageTime::Constant(span) => span.as_ns(),
             StageTime::Lognormal { .. } => 0,
         };
@@ -73,7 +63,7 @@ impl Startup {
         let total = self
             .stages
             .iter()
-            .fold(0_u64, |total, stage| total.saturating_add(stage.time.sample(rng).as_ns()));
+            .fold(0_u64, |total, stage| total.saturating_add(stage.sample(rng).as_ns()));
         Span::from_ns(total).min(LONGEST)
     }
 }
@@ -86,12 +76,8 @@ mod tests {
     #[test]
     fn stages_add_up() {
         let mut rng = stream(1, 0);
-        let stage = |name: &str, secs| Stage {
-            name: name.to_owned(),
-            time: StageTime::Constant(Span::from_secs(secs)),
-        };
-        let startup =
-            Startup { stages: vec![stage("scheduling", 5), stage("pull", 60), stage("load", 30)] };
+        let stages = [5, 60, 30].map(|secs| StageTime::Constant(Span::from_secs(secs)));
+        let startup = Startup { stages: stages.to_vec() };
         assert_eq!(startup.sample(&mut rng), Span::from_secs(95));
         assert_eq!(startup.shortest(), Span::from_secs(95));
         assert_eq!(Startup::default().sample(&mut rng), Span::ZERO);
@@ -110,8 +96,7 @@ mod tests {
         assert!((at(0.8413) - 98.9).abs() < 2.5, "{}", at(0.8413));
         let exact = StageTime::Lognormal { median: Span::from_secs(60), sigma: 0.0 };
         assert_eq!(exact.sample(&mut rng), Span::from_secs(60));
-        let load = Stage { name: "load".to_owned(), time: StageTime::Constant(Span::from_secs(7)) };
-        let stages = vec![load, Stage { name: "pull".to_owned(), time }];
+        let stages = vec![StageTime::Constant(Span::from_secs(7)), time];
         assert_eq!(Startup { stages }.shortest(), Span::from_secs(7), "a pull may be short");
     }
 }

@@ -279,7 +279,8 @@ pub enum Victims {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
-    /// What it is called.
+    /// What it is called: for whoever reads the file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// How long it takes; the median if there is a `sigma`.
     pub median: Duration,
