@@ -362,6 +362,26 @@ mod tests {
                 "timing.decode_min has no effect unless timing.model is \"polynomial\"",
             ),
             (
+                "[timing]\nmodel = \"constant\"\n[engine]\ndecode_load = \"resident\"",
+                "engine.decode_load has no effect while timing.model is \"constant\": a pass takes as long whatever it reads",
+            ),
+            (
+                "[planner]\npolicy = \"throughput\"\npredictor = \"average\"\npredictor_steps = 3",
+                "planner.predictor_steps has no effect for the predictors \"last\" and \"average\", which say the same of all intervals to come",
+            ),
+            (
+                "[workload]\npreset = \"agents\"\nturns_wait = true",
+                "workload.turns_wait has no effect for agents, which always wait",
+            ),
+            (
+                "[workload]\ntrace = \"x\"\nformat = \"dynamo\"\nturns_wait = true",
+                "workload.turns_wait has no effect for Dynamo's traces, whose sessions always wait",
+            ),
+            (
+                "[workload]\npreset = \"custom\"\ngenerate = { prefix_groups = 9, prefix_share = 0.0 }",
+                "workload.generate.prefix_groups has no effect while workload.generate.prefix_share is 0",
+            ),
+            (
                 "[workload]\ncopy_spread = \"5s\"",
                 "workload.copy_spread has no effect without workload.copies above 1",
             ),

@@ -59,6 +59,10 @@ fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
     add(!is(TimingModel::Constant), "timing", &["prefill", "decode"], constant);
     let polynomial = "unless timing.model is \"polynomial\"";
     add(!is(TimingModel::Polynomial), "timing", POLYNOMIAL_KEYS, polynomial);
+    // A Planner may look at what is read in passes.
+    let is_free = is(TimingModel::Constant) && config.planner.policy == ScalingPolicy::None;
+    let reason = "while timing.model is \"constant\": a pass takes as long whatever it reads";
+    add(is_free, "engine", &["decode_load"], reason);
     let has_table = is(TimingModel::Measured) || is(TimingModel::Roofline);
     let table = "unless timing.model is \"measured\" or \"roofline\"";
     add(!has_table, "timing", TABLE_KEYS, table);
@@ -133,6 +137,10 @@ fn idle_planner(config: &Config) -> Vec<Idle> {
     add(!is(ScalingPolicy::Schedule), "planner", &["schedule", "schedule_period"], reason);
     let reason = "beside throughput_interval and load_interval";
     add(has_throughput || has_load, "planner", &["interval"], reason);
+    let is_level = matches!(planner.predictor, Predictor::Last | Predictor::Average);
+    let reason =
+        "for the predictors \"last\" and \"average\", which say the same of all intervals to come";
+    add(has_throughput && is_level, "planner", &["predictor_steps"], reason);
     let is_sla = has_load && planner.load_target == LoadTarget::Sla;
     add(!has_throughput && !is_sla, "planner", &["ttft", "itl"], "without a policy with targets");
     let has_window = matches!(planner.predictor, Predictor::Average | Predictor::Trend);
@@ -192,6 +200,9 @@ fn idle_generator(config: &Config) -> Vec<Idle> {
     if generate.prefix_groups == 0 {
         let keys = &["prefix_tokens", "prefix_share", "prefix_skew"];
         list.push((section, keys, "without workload.generate.prefix_groups"));
+    } else if generate.prefix_share <= 0.0 {
+        let keys = &["prefix_groups", "prefix_tokens", "prefix_skew"];
+        list.push((section, keys, "while workload.generate.prefix_share is 0"));
     } else if generate.prefix_tokens < config.workload.trace_block_size {
         let reason =
             "while prefix_tokens is below workload.trace_block_size: whole blocks are shared";

@@ -115,6 +115,10 @@ pub(super) fn idle(config: &Config) -> Vec<(&'static str, &'static [&'static str
     if workload.trace.is_none() && workload.preset == Preset::Agents {
         let reason = "for agents, whose rounds are in workload.agents";
         list.push(("workload.generate", &["turns", "turn_gap"], reason));
+        list.push(("workload", &["turns_wait"], "for agents, which always wait"));
+    }
+    if workload.trace.is_some() && workload.format == TraceFormat::Dynamo {
+        list.push(("workload", &["turns_wait"], "for Dynamo's traces, whose sessions always wait"));
     }
     list
 }
