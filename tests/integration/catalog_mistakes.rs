@@ -114,6 +114,12 @@ fn mistakes_name_the_key_and_what_would_be_right() {
 #[test]
 fn mistakes_in_pools_get_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
+    let queue = "[router]\npolicy = \"kv\"\nrouter_queue_threshold = 1.0\n[engine]";
+    let threshold = POOLS.replace("[engine]", queue);
+    let alike = threshold.replace("tp = 4", "tp = 4\npp = 2\nmax_num_batched_tokens = 4096");
+    fs::write(folder.path().join("x.toml"), &alike).unwrap();
+    let output = run(folder.path(), &["run", "-q", "-c", "x.toml", "--out", "none"]);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
     let cases = [
         (POOLS.replace("tp = 4", "tp = 3"), "x.toml:13:6: pools.a.engine.tp is 3, but has to be a"),
         (
@@ -138,13 +144,12 @@ fn mistakes_in_pools_get_one_sentence() {
             "engine.model is \"qwen3-32b\", but pool a serves \"llama-3.1-8b\": a fleet serves one",
         ),
         (
-            POOLS
-                .replace(
-                    "[engine]",
-                    "[router]\npolicy = \"kv\"\nrouter_queue_threshold = 1.0\n[engine]",
-                )
-                .replace("tp = 4", "tp = 4\nmax_num_batched_tokens = 4096"),
+            threshold.replace("tp = 4", "tp = 4\nmax_num_batched_tokens = 4096"),
             "router.router_queue_threshold is a share of it",
+        ),
+        (
+            threshold.replace("tp = 4", "tp = 4\npp = 2"),
+            "engine.max_num_batched_tokens is 8192 in pool b, but 8192 x 2 in pool a: router",
         ),
         (
             POOLS.replace("workers = 1", "workers = 1048575"),

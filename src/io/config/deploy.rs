@@ -70,6 +70,12 @@ pub(super) fn deploy(
     Ok(Deployed { spec, notes, found })
 }
 
+/// The most tokens of a pass: those of every micro-batch.
+pub(super) fn pass_tokens(engine: &text::Engine) -> u32 {
+    let tokens = engine.max_num_batched_tokens.saturating_mul(engine.attention_dp);
+    tokens.saturating_mul(engine.pp).min(TOKENS_MAX)
+}
+
 fn engine(
     engine: &text::Engine,
     layout: BlockLayout,
@@ -81,11 +87,7 @@ fn engine(
         num_gpu_blocks,
         // The limits are those of a rank and of a micro-batch; without a model there is one of each.
         max_num_seqs: engine.max_num_seqs.saturating_mul(engine.attention_dp).min(TOKENS_MAX),
-        max_num_batched_tokens: engine
-            .max_num_batched_tokens
-            .saturating_mul(engine.attention_dp)
-            .saturating_mul(engine.pp)
-            .min(TOKENS_MAX),
+        max_num_batched_tokens: pass_tokens(engine),
         max_model_len: engine.max_model_len,
         enable_prefix_caching: engine.enable_prefix_caching,
         enable_chunked_prefill: engine.enable_chunked_prefill,

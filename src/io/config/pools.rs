@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::io::config::check::Violation;
+use crate::io::config::deploy::pass_tokens;
 use crate::io::config::keys::join;
 use crate::io::config::merge;
 use crate::io::config::text::{Config, Engine, Fleet, Pool, Timing};
@@ -92,12 +93,12 @@ pub(super) fn check_together(members: &[Member<'_>]) -> Result<(), Violation> {
         let sizes = [own.block_size.to_string(), other.block_size.to_string()];
         let why = "a router counts in blocks of one size";
         alike(member, "engine.block_size", own.block_size == other.block_size, sizes, why)?;
-        let budgets = [own.max_num_batched_tokens, other.max_num_batched_tokens];
         let threshold = member.config.router.router_queue_threshold;
-        let is_alike = threshold.is_none() || budgets[0] == budgets[1];
-        let why = "router.router_queue_threshold is a share of it, so it has to be the same";
+        let is_alike = threshold.is_none() || pass_tokens(own) == pass_tokens(other);
+        let why = "router.router_queue_threshold is a share of it, times pp and attention_dp, so that has to \
+                   be the same";
         let key = "engine.max_num_batched_tokens";
-        alike(member, key, is_alike, budgets.map(|budget| budget.to_string()), why)?;
+        alike(member, key, is_alike, [own, other].map(budget), why)?;
     }
     let Some(first) = first_model else { return Ok(()) };
     for member in members.iter().filter(|member| named(member).is_some()) {
@@ -113,6 +114,13 @@ pub(super) fn check_together(members: &[Member<'_>]) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// The token budget of a pass, as a product if there are several micro-batches.
+fn budget(engine: &Engine) -> String {
+    let factors = [engine.max_num_batched_tokens, engine.pp, engine.attention_dp];
+    let factors = factors.iter().enumerate().filter(|&(index, &factor)| index == 0 || factor > 1);
+    factors.map(|(_, factor)| factor.to_string()).collect::<Vec<_>>().join(" x ")
 }
 
 /// Keys that were set and change nothing beside pools: a sentence each.

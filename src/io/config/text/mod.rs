@@ -266,7 +266,7 @@ pub struct Router {
     pub router_temperature: f64,
     /// `kv`: who gets a request when several workers cost the same.
     pub tie_break: TieBreak,
-    /// `kv`: requests wait while every worker has more prefill tokens than this share of `max_num_batched_tokens`.
+    /// `kv`: requests wait while every worker has more prefill tokens than this share of those of a pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router_queue_threshold: Option<f64>,
     /// Who leaves that queue first.
