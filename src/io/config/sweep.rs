@@ -174,10 +174,10 @@ impl Sweep {
     pub fn to_toml(&self) -> String {
         let mut lines = vec!["[sweep]\n".to_owned()];
         for Varied { key, values } in &self.vary {
+            // Those of pools included.
+            let is_path = key == "workload.trace" || format!(".{key}").ends_with(".timing.dir");
             let values = values.iter().map(|value| match &value.0.value {
-                toml::Value::String(path) if key == "workload.trace" => {
-                    toml::Value::String(super::absolute(path))
-                }
+                toml::Value::String(path) if is_path => toml::Value::String(super::absolute(path)),
                 other => other.clone(),
             });
             let values = toml::Value::Array(values.collect());
@@ -372,5 +372,26 @@ impl Varied {
             None => values.split(',').map(str::trim).collect(),
         };
         Varied::new(key, texts.into_iter().map(|text| (place.clone(), text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_written_as_they_are_from_everywhere() {
+        for key in ["workload.trace", "timing.dir", "pools.a.timing.dir"] {
+            let mut sweep = Sweep::default();
+            sweep.extend(&[format!("{key}=some/where")], &[]).unwrap();
+            let written = sweep.to_toml();
+            assert!(
+                !written.contains("[\"some/where") && written.contains("some/where"),
+                "{written}"
+            );
+        }
+        let mut sweep = Sweep::default();
+        sweep.extend(&["router.policy=kv".to_owned()], &[]).unwrap();
+        assert!(sweep.to_toml().contains("[\"kv\"]"));
     }
 }
