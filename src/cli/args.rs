@@ -116,9 +116,8 @@ pub(super) enum TraceCommand {
     Generate {
         /// The file to write; .gz and .zst are packed, `-` is stdout.
         output: PathBuf,
-        /// Replace the file if it exists.
-        #[arg(long)]
-        force: bool,
+        #[command(flatten)]
+        file: FileOptions,
         #[command(flatten)]
         options: TraceOptions,
     },
@@ -128,9 +127,8 @@ pub(super) enum TraceCommand {
         input: String,
         /// The file to write; .gz and .zst are packed, `-` is stdout.
         output: PathBuf,
-        /// Replace the file if it exists.
-        #[arg(long)]
-        force: bool,
+        #[command(flatten)]
+        file: FileOptions,
         #[command(flatten)]
         options: TraceOptions,
     },
@@ -171,6 +169,18 @@ pub(super) struct WorkloadOptions {
     /// Set any key of the configuration, such as router.policy=kv; repeatable, the last one wins.
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
+}
+
+/// Options about a trace that is written.
+#[derive(clap::Args, Debug)]
+pub(super) struct FileOptions {
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Print nothing but errors, and with `-` the trace.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// Options of `fleetsim trace`.

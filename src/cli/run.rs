@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::interrupt;
 use crate::cli::progress::Progress;
 use crate::cli::watchdog::Watchdog;
-use crate::experiment::{self, ExperimentError, context};
+use crate::experiment::{self, Cause, ExperimentError, context};
 use crate::fleet::{self, Activity, Outcome, RunError, Sink};
 use crate::io::config::{self, Job, Loaded};
 use crate::io::files::ResultDir;
@@ -66,8 +66,8 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
         other => Exit::from(other),
     })?;
     if outcome.recorder.totals.arrived == 0 {
-        let problem = "no requests: look at workload.from, workload.until and the rate";
-        return Err(Exit::Input(format!("{}: {problem}", job.traffic.describe())));
+        let cause = Cause::NoRequests(job.traffic.describe());
+        return Err(ExperimentError { run: None, cause }.into());
     }
     if let Some(rows) = sink.rows {
         rows.finish().map_err(|error| unwritten(&error))?;

@@ -3,9 +3,10 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::cli::args::{TraceCommand, TraceOptions};
+use crate::cli::args::{FileOptions, TraceCommand, TraceOptions};
 use crate::cli::exit::Exit;
 use crate::cli::interrupt;
+use crate::experiment::{Cause, ExperimentError};
 use crate::io::config::{Job, Loaded};
 use crate::io::trace::{TraceError, TraceReader, TraceWriter};
 use crate::io::traffic::Origin;
@@ -19,9 +20,17 @@ pub(super) fn trace(command: &TraceCommand) -> Result<(), Exit> {
     interrupt::listen();
     match command {
         TraceCommand::Stats { file, json, options } => stats(file.as_deref(), *json, options),
-        TraceCommand::Generate { output, force, options } => write(None, output, *force, options),
-        TraceCommand::Convert { input, output, force, options } => {
-            write(Some(input), output, *force, options)
+        TraceCommand::Generate { output, file, options } => {
+            let job = job(None, options)?;
+            if let Origin::Trace { path, .. } = &job.traffic.origin {
+                let path = path.display();
+                let problem = "which is no traffic to generate; `fleetsim trace convert` writes what a trace has";
+                return Err(Exit::Usage(format!("workload.trace is {path}, {problem}")));
+            }
+            write(&job, output, file)
+        }
+        TraceCommand::Convert { input, output, file, options } => {
+            write(&job(Some(input), options)?, output, file)
         }
         TraceCommand::Validate { file, options } => validate(file, options),
     }
@@ -69,29 +78,27 @@ fn stats(file: Option<&str>, json: bool, options: &TraceOptions) -> Result<(), E
     written.and_then(|()| out.flush()).map_err(|error| Exit::stdout(&error))
 }
 
-fn write(
-    input: Option<&str>,
-    output: &Path,
-    force: bool,
-    options: &TraceOptions,
-) -> Result<(), Exit> {
-    let job = job(input, options)?;
-    let mut source = requests(&job)?;
+fn write(job: &Job, output: &Path, options: &FileOptions) -> Result<(), Exit> {
+    let mut source = requests(job)?;
     let block_size = job.traffic.block_size;
     let to_stdout = output == Path::new("-");
     let mut writer = if to_stdout {
         TraceWriter::new(Box::new(BufWriter::new(io::stdout())), block_size)
     } else {
-        TraceWriter::create(output, block_size, force)?
+        TraceWriter::create(output, block_size, options.force)?
     };
     let mut requests = 0_u64;
     while let Some(request) = next(source.as_mut())? {
         writer.write(&request)?;
         requests += 1;
     }
+    if requests == 0 {
+        let cause = Cause::NoRequests(job.traffic.describe());
+        return Err(ExperimentError { run: None, cause }.into());
+    }
     writer.finish()?;
     let skipped = source.skipped();
-    if to_stdout {
+    if to_stdout || options.quiet {
         return Ok(());
     }
     let note = if skipped > 0 { format!(", {skipped} bad lines skipped") } else { String::new() };

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::cli::{fleetsim, run, text};
+use crate::cli::{fleetsim, names, run, text};
 
 const LINE: &str = r#"{"timestamp": 5, "input_length": 5, "output_length": 3, "hash_ids": [1]}"#;
 
@@ -48,4 +48,39 @@ fn validation_of_a_whole_trace_can_be_interrupted() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(text(&output.stderr), "interrupted: no results were kept\n");
     assert_eq!(output.status.code(), Some(130));
+}
+
+/// What is written is generated, or converted, or nothing.
+#[test]
+fn a_trace_is_written_from_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("x.jsonl", &format!("{LINE}\n"));
+    write("c.toml", "[workload]\ntrace = \"x.jsonl\"\n");
+    let cases: [(&[&str], i32, &str); 4] = [
+        (
+            &["generate", "y.jsonl", "-c", "c.toml"],
+            2,
+            "error: workload.trace is x.jsonl, which is no traffic to generate; `fleetsim trace convert` writes what \
+             a trace has\n",
+        ),
+        (
+            &["convert", "x.jsonl", "y.jsonl", "--set", "workload.from=1h"],
+            3,
+            "error: x.jsonl: no requests: look at workload.from, workload.until and the rate\n",
+        ),
+        (
+            &["generate", "-", "--set", "workload.from=2h"],
+            3,
+            "error: generated toolagent traffic: no requests: look at workload.from, workload.until and the rate\n",
+        ),
+        (&["convert", "x.jsonl", "y.jsonl", "--quiet"], 0, ""),
+    ];
+    for (args, code, expected) in cases {
+        let output = run(folder.path(), &[&["trace"], args].concat());
+        let said = (output.status.code(), text(&output.stderr), text(&output.stdout));
+        assert_eq!(said, (Some(code), expected.to_owned(), String::new()), "{args:?}");
+        let written = folder.path().join("y.jsonl").exists();
+        assert_eq!((written, names(folder.path()).len()), (code == 0, 2 + usize::from(code == 0)));
+    }
 }
