@@ -112,6 +112,7 @@ pub fn context(job: &Job, wall: Duration) -> Context {
         workload: job.traffic.describe(),
         notes: job.notes.clone(),
         foreseen: job.foreseen.clone(),
+        late: job.late,
         wall,
     }
 }

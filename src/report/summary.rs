@@ -3,6 +3,7 @@
 use crate::fleet::{FleetSpec, Outcome};
 use crate::kernel::Span;
 use crate::model::metrics::{Distribution, Interval};
+use crate::model::planner::Late;
 use crate::model::timing::TimingModel;
 use crate::report::planner::{ScalingFigures, serving};
 use crate::report::pools::PoolFigures;
@@ -20,6 +21,8 @@ pub struct Context {
     pub notes: Vec<String>,
     /// What the reader has been told before the run.
     pub foreseen: Vec<String>,
+    /// Whether it is among this that the Planner comes too late.
+    pub late: Option<Late>,
     /// How long the simulation took, with reading requests as they come and writing rows, without what is read whole before.
     pub wall: std::time::Duration,
 }

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use crate::fleet::{Executed, Outcome};
 use crate::model::metrics::Work;
+use crate::model::planner::Late;
 use crate::report::admission;
 use crate::report::classes::class_table;
 use crate::report::decisions::decision_table;
@@ -232,7 +233,7 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
         ));
     }
     if let Some(ScalingFigures { started: 1.., arrived: 0, duration: run, .. }) = summary.scaling
-        && summary.context.foreseen.is_empty()
+        && summary.context.late.is_none()
     {
         warnings.push(format!(
             "no worker that was started got ready within the {} of the run: start-ups take long for \
@@ -241,7 +242,7 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
         ));
     }
     if let Some(ScalingFigures { ticks: 0, duration: run, .. }) = summary.scaling
-        && summary.context.foreseen.is_empty()
+        && summary.context.late != Some(Late::Look)
     {
         warnings.push(format!(
             "the Planner never looked: the run took {}, and its first look comes later, see the intervals in [planner]",

@@ -44,6 +44,7 @@ fn reports(
         workload: String::new(),
         notes: Vec::new(),
         foreseen: Vec::new(),
+        late: None,
         wall: Duration::from_secs(1),
     };
     let summary = Summary::new(context, &outcome);

@@ -56,7 +56,8 @@ fn summary(spec: &FleetSpec, outcome: &Outcome) -> Summary {
     let text = String::new();
     let (fleet, wall) = (spec.clone(), Duration::from_secs(1));
     let (notes, foreseen) = (Vec::new(), Vec::new());
-    let context = Context { fleet, policy: text.clone(), workload: text, notes, foreseen, wall };
+    let context =
+        Context { fleet, policy: text.clone(), workload: text, notes, foreseen, late: None, wall };
     Summary::new(context, outcome)
 }
 

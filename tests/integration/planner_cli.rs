@@ -311,6 +311,10 @@ fn a_planner_that_has_no_say_is_pointed_out() {
                 can be (planner.workers_max, planner.gpus_max): until fewer are asked for, no more are kept warm\n";
     assert_eq!(warm("planner.workers_max=9"), note);
     assert_eq!(warm("planner.workers_max=16"), "");
+    // What is said of warm workers is nothing about the first look.
+    let reserve =
+        [&load[..], &["workload.concurrency=8", "lifecycle.warm=8", "planner.workers_max=9"]];
+    assert_eq!(said(&[&reserve.concat()[..], &["fleet.workers=8"]].concat()), (note.to_owned(), 1));
 }
 
 /// Keys, and what stderr says.

@@ -92,7 +92,7 @@ fn compare_report(name: &str, job: &Job, outcome: &Outcome) {
     let (policy, workload) = (job.router.name().to_owned(), job.traffic.describe());
     let notes = job.notes.clone();
     let (fleet, foreseen) = (job.fleet.clone(), job.foreseen.clone());
-    let context = Context { fleet, policy, workload, notes, foreseen, wall };
+    let context = Context { fleet, policy, workload, notes, foreseen, late: job.late, wall };
     let report = to_json(&Summary::new(context, outcome), outcome);
     let is_wall = |key: &str| key.contains("wall") || key.starts_with("processed");
     for (key, expected) in expected.iter().filter(|(key, value)| !is_wall(key) && !value.is_null())

@@ -48,7 +48,8 @@ pub(crate) fn reports(spec: &FleetSpec, outcome: &Outcome) -> [String; 3] {
     let text = String::new();
     let (fleet, wall) = (spec.clone(), Duration::from_secs(1));
     let (notes, foreseen) = (Vec::new(), Vec::new());
-    let context = Context { fleet, policy: text.clone(), workload: text, notes, foreseen, wall };
+    let context =
+        Context { fleet, policy: text.clone(), workload: text, notes, foreseen, late: None, wall };
     let summary = Summary::new(context, outcome);
     let mut about = report::to_json(&summary, outcome);
     about.as_object_mut().unwrap().retain(|key, _| !key.starts_with("threads"));

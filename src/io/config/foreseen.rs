@@ -5,15 +5,18 @@ use std::fmt;
 use crate::fleet::{FleetSpec, Load, Scaling};
 use crate::io::traffic::Traffic;
 use crate::kernel::Span;
+use crate::model::planner::Late;
 
-/// Sentences for the reader, before the run.
-pub(super) fn foreseen(fleet: &FleetSpec, traffic: &Traffic) -> Vec<String> {
-    let Some(scaling) = &fleet.scaling else { return Vec::new() };
+/// Sentences for the reader, before the run, and whether the Planner comes too late.
+pub(super) fn foreseen(fleet: &FleetSpec, traffic: &Traffic) -> (Vec<String>, Option<Late>) {
+    let Some(scaling) = &fleet.scaling else { return (Vec::new(), None) };
     let is_open =
         matches!(fleet.load, Load::Open) && fleet.client.is_none_or(|client| client.retries == 0);
     let end = traffic.arrivals_end().filter(|_| is_open);
-    let late = end.and_then(|end| late_look(scaling, end).or_else(|| late_startups(scaling, end)));
-    cold_reserve(scaling).into_iter().chain(late).collect()
+    let look = |end| Some((late_look(scaling, end)?, Late::Look));
+    let startups = |end| Some((late_startups(scaling, end)?, Late::Startups));
+    let (sentence, late) = end.and_then(|end| look(end).or_else(|| startups(end))).unzip();
+    (cold_reserve(scaling).into_iter().chain(sentence).collect(), late)
 }
 
 /// A first look after the last arrival.

@@ -18,6 +18,7 @@ use crate::io::config::{admission, classes, pools, scaling, sessions};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
 use crate::model::class::ClassSpec;
+use crate::model::planner::Late;
 use crate::model::router::{KvRouterConfig, PolicySpec, QueueOrder, TieBreak};
 use crate::model::workload::Shape;
 use crate::model::workload::generate::{self, Arrivals, GeneratorSpec, Lengths, Rate};
@@ -37,6 +38,8 @@ pub struct Job {
     pub notes: Vec<String>,
     /// What the user should know before it starts: a sentence each.
     pub foreseen: Vec<String>,
+    /// Whether it is among this that the Planner comes too late.
+    pub late: Option<Late>,
 }
 
 impl Job {
@@ -82,8 +85,8 @@ impl Job {
         let max_num_batched_tokens = pools[0].engine.max_num_batched_tokens;
         let router = router(&config.router, max_num_batched_tokens);
         let fleet = fleet(config, pools, scaling, classes::classes(config)?);
-        let foreseen = foreseen(&fleet, &traffic);
-        Ok(Job { config: resolved, fleet, router, traffic, notes, foreseen })
+        let (foreseen, late) = foreseen(&fleet, &traffic);
+        Ok(Job { config: resolved, fleet, router, traffic, notes, foreseen, late })
     }
 }
 

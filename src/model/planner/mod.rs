@@ -32,7 +32,7 @@ pub use limits::{Limits, LimitsError, fit_pair};
 pub use load::{Basis, LoadConfig, LoadPolicy, LoadTarget, Step, Thresholds};
 pub use observation::{Observation, Reports, Traffic, Window, WorkerLoad};
 pub use passes::{PassLoad, RecentPasses, UsualPass};
-pub use spec::{PlannerSpec, ScalingSpec, TimedSpec};
+pub use spec::{Late, PlannerSpec, ScalingSpec, TimedSpec};
 pub use stabiliser::{Stabiliser, StabiliserConfig};
 pub use throughput::{ThroughputConfig, ThroughputPolicy};
 pub use tick::{Planner, PlannerConfig, Timed, WhilePending};

@@ -10,6 +10,15 @@ use crate::model::planner::{
     WhilePending,
 };
 
+/// That a Planner comes too late for the traffic, which may be known before a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Late {
+    /// It looks for the first time when the last request has arrived.
+    Look,
+    /// A start-up lasts until then, or longer.
+    Startups,
+}
+
 /// Which policy, with its parameters.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ScalingSpec {
