@@ -1,10 +1,14 @@
 //! Configuration: a TOML file, overridden key by key from the command line, checked, and turned into a run.
 //!
 //! ```text
-//!   file ----+                         Config (text.rs)      Job (resolve.rs)
+//!   file ----+                          Config (text/)         Job (resolve.rs)
 //!   --set ---+--> layers (layer.rs) --> what the user typed --> what the program runs
-//!   flags ---+     unknown keys, types                           ranges, contradictions
+//!   flags ---+    unknown keys (keys.rs),      |                notes (notes.rs, foreseen.rs)
+//!                 types                        +-- ranges, contradictions (check.rs)
 //! ```
+//!
+//! Checks, notes and conversions of a section with a file of its own (`admission`, `classes`, `pools`, `scaling`, `sessions`)
+//! are there; those of engines and timing are in `deploy`.
 //!
 //! Every complaint names the layer, and in a file the line and column, that a value came from.
 
