@@ -12,8 +12,8 @@ use fleetsim::model::planner::predict::{HoltWintersConfig, KalmanConfig, Predict
 use fleetsim::model::planner::{
     Basis, CapacityModel, Decision, EngineModel, HpaMetric, Limits, LoadConfig, LoadPolicy,
     LoadTarget, Planner, PlannerConfig, Reason, Reports, Role, ScalingPolicy, StabiliserConfig,
-    Step, TargetUtilisation, Targets, Thresholds, ThroughputConfig, ThroughputPolicy, Timed,
-    Traffic, UsualPass, WhilePending, WorkerLoad,
+    TargetUtilisation, Targets, Thresholds, ThroughputConfig, ThroughputPolicy, Timed, Traffic,
+    UsualPass, WhilePending, WorkerLoad,
 };
 use rand::RngExt;
 
@@ -102,9 +102,8 @@ fn load_policy(target: LoadTarget) -> Box<dyn ScalingPolicy> {
 }
 
 fn load_policy_for(engine: EngineModel, target: LoadTarget) -> Box<dyn ScalingPolicy> {
-    let step = Step::Workers(1);
     let role = Role::Aggregated;
-    let config = LoadConfig { role, target, up: step, down: step, context_length: 131_072 };
+    let config = LoadConfig { role, target, up: 1, down: 1, context_length: 131_072 };
     Box::new(LoadPolicy::new(config, engine))
 }
 

@@ -18,7 +18,7 @@ use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::planner::predict::{KalmanConfig, PredictorSpec};
 use fleetsim::model::planner::{
     Basis, HpaMetric, Limits, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec,
-    ScheduleEntry, StabiliserConfig, Step, Targets, Thresholds, ThroughputConfig, TimedSpec,
+    ScheduleEntry, StabiliserConfig, Targets, Thresholds, ThroughputConfig, TimedSpec,
     WhilePending,
 };
 use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
@@ -96,7 +96,7 @@ fn load_based(rng: &mut Stream, engine: &EngineConfig) -> ScalingSpec {
         1 => LoadTarget::Thresholds(Thresholds::latency(Role::Aggregated)),
         _ => LoadTarget::Thresholds(Thresholds { up: 0.02, down: 0.01 }),
     };
-    let (up, down) = (Step::Workers(pick(rng, &[1, 3])), Step::Workers(pick(rng, &[1, 2])));
+    let (up, down) = (pick(rng, &[1, 3]), pick(rng, &[1, 2]));
     let context_length = engine.pool_tokens();
     ScalingSpec::Load(LoadConfig { role: Role::Aggregated, target, up, down, context_length })
 }

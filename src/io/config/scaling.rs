@@ -11,7 +11,7 @@ use crate::model::lifecycle::{LifecycleSpec, StageTime, Startup, Victims};
 use crate::model::planner::predict::{HoltWintersConfig, KalmanConfig, PredictorSpec};
 use crate::model::planner::{
     Basis, HpaMetric, Limits, LimitsError, LoadConfig, LoadTarget, PlannerSpec, Role, ScalingSpec,
-    ScheduleEntry, StabiliserConfig, Step, Targets, Thresholds, ThroughputConfig, TimedSpec,
+    ScheduleEntry, StabiliserConfig, Targets, Thresholds, ThroughputConfig, TimedSpec,
     WhilePending,
 };
 
@@ -377,8 +377,8 @@ fn load(planner: &Planner, pool: &PoolSpec) -> TimedSpec {
     let config = LoadConfig {
         role,
         target,
-        up: Step::Workers(planner.step_up),
-        down: Step::Workers(planner.step_down),
+        up: planner.step_up,
+        down: planner.step_down,
         context_length: pool.engine.pool_tokens(),
     };
     TimedSpec {

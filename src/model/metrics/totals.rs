@@ -29,8 +29,6 @@ pub struct Totals {
     pub first_reused_tokens: u64,
     /// Nanoseconds that requests spent in running batches.
     pub running_ns: u128,
-    /// Nanoseconds from arrival to end, over all requests.
-    pub residence_ns: u128,
     /// Requests that kept every bound of the SLO, if there is one.
     pub good: u64,
     /// Tokens generated for these.
@@ -54,7 +52,6 @@ impl Totals {
             reused_tokens,
             first_reused_tokens,
             running_ns,
-            residence_ns,
             good,
             good_tokens,
         } = *other;
@@ -70,7 +67,6 @@ impl Totals {
         self.reused_tokens += reused_tokens;
         self.first_reused_tokens += first_reused_tokens;
         self.running_ns += running_ns;
-        self.residence_ns += residence_ns;
         self.good += good;
         self.good_tokens += good_tokens;
     }
@@ -83,7 +79,6 @@ impl Totals {
     /// A request has ended; `slo` says whether it was served well.
     pub(super) fn close(&mut self, row: &Row, slo: &Slo) {
         self.running_ns += u128::from(row.running_ns);
-        self.residence_ns += u128::from(row.e2e().as_ns());
         match row.status {
             Status::Completed => self.close_completed(row, slo),
             Status::Rejected => self.rejected += 1,

@@ -140,32 +140,6 @@ impl Limits {
     }
 }
 
-/// Two pools, prefill and decode, that share one GPU budget: what either may have when both together ask for too much.
-///
-/// The reference peer's rule. Both are scaled by budget / GPUs asked for. Prefill is rounded down, to no fewer than
-/// `min` and no more than leaves `min` for decode; decode gets what is left.
-///
-/// `workers` and `gpus_per_worker` are (prefill, decode). Nothing changes if the budget holds what is asked for. If it
-/// does not hold `min` of each, both get nothing.
-pub fn fit_pair(workers: [u32; 2], gpus_per_worker: [u32; 2], min: u32, budget: u32) -> [u32; 2] {
-    let [prefill_gpus, decode_gpus] = gpus_per_worker.map(u64::from);
-    let [prefill, decode] = workers.map(u64::from);
-    let (min, budget) = (u64::from(min), u64::from(budget));
-    let asked = prefill * prefill_gpus + decode * decode_gpus;
-    if asked <= budget {
-        return workers;
-    }
-    if min * (prefill_gpus + decode_gpus) > budget {
-        return [0, 0];
-    }
-    // Whole numbers: a float could round the share of a pool down by one.
-    let scaled = (u128::from(prefill) * u128::from(budget) / u128::from(asked)) as u64;
-    let prefill_max = (budget - min * decode_gpus) / prefill_gpus;
-    let prefill = scaled.min(prefill_max).max(min);
-    let decode = ((budget - prefill * prefill_gpus) / decode_gpus).max(min);
-    [prefill as u32, decode as u32]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,19 +173,5 @@ mod tests {
             let text = result.unwrap_err().to_string();
             assert!(text.contains(expected), "{text}");
         }
-    }
-
-    /// Worked by hand: 6 prefill workers of 2 GPUs and 4 decode workers of 4 ask for 28 GPUs; there are 16.
-    #[test]
-    fn a_pair_shares_the_budget() {
-        assert_eq!(fit_pair([2, 3], [2, 4], 1, 16), [2, 3], "just fits");
-        // 6 x 16 / 28 = 3.4, so 3; (16 - 6) / 4 = 2.5, so 2.
-        assert_eq!(fit_pair([6, 4], [2, 4], 1, 16), [3, 2]);
-        // 1 x 8 / 65 = 0.1, raised to 1; (8 - 1) / 1 = 7.
-        assert_eq!(fit_pair([1, 64], [1, 1], 1, 8), [1, 7]);
-        // 64 x 8 / 65 = 7.9, but one is reserved.
-        assert_eq!(fit_pair([64, 1], [1, 1], 1, 8), [7, 1]);
-        assert_eq!(fit_pair([3, 3], [4, 4], 1, 7), [0, 0]);
-        assert_eq!(fit_pair([0, 9], [1, 1], 0, 8), [0, 8]);
     }
 }

@@ -130,18 +130,6 @@ impl ThroughputPolicy {
         }
     }
 
-    /// Shows the predictors the past: requests per second, ISL and OSL, interval by interval.
-    pub fn warm_up(&mut self, past: impl IntoIterator<Item = [f64; 3]>) {
-        for [rate, isl, osl] in past {
-            self.rate.observe(rate);
-            self.isl.observe(isl);
-            self.osl.observe(osl);
-        }
-        for series in [&mut self.rate, &mut self.isl, &mut self.osl] {
-            series.forget_start();
-        }
-    }
-
     /// Takes in what was seen. Lengths without a request are not zero but unknown.
     fn observe(&mut self, observation: &Observation<'_>) {
         let window = observation.window;

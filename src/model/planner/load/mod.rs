@@ -25,25 +25,6 @@ use crate::model::planner::load::front::Front;
 use crate::model::planner::load::sla::SlaRule;
 use crate::model::planner::observation::{Observation, WorkerLoad};
 
-/// How many workers at once.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Step {
-    /// This many.
-    Workers(u32),
-    /// This share of the ready workers, rounded up, above 0.
-    Share(f64),
-}
-
-impl Step {
-    /// The step from `ready` workers; at least 1.
-    fn of(self, ready: u32) -> u32 {
-        match self {
-            Step::Workers(workers) => workers.max(1),
-            Step::Share(share) => ((share * f64::from(ready)).ceil() as u32).max(1),
-        }
-    }
-}
-
 /// When a load is too much, and when it is little.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Thresholds {
@@ -108,10 +89,10 @@ pub struct LoadConfig {
     pub role: Role,
     /// What it aims at.
     pub target: LoadTarget,
-    /// How many workers come at once.
-    pub up: Step,
-    /// How many workers leave at once.
-    pub down: Step,
+    /// How many workers come at once; at least 1.
+    pub up: u32,
+    /// How many workers leave at once; at least 1.
+    pub down: u32,
     /// Longest request, in tokens: what the queue of a prefill worker is measured by.
     pub context_length: u64,
 }
@@ -245,14 +226,14 @@ impl ScalingPolicy for LoadPolicy {
         if observation.loads.len() != ready as usize {
             return Proposal::abstain(Reason::NoData(Missing::Loads));
         }
-        let down = self.config.down.of(ready).min(ready.saturating_sub(1).max(1));
+        let down = self.config.down.min(ready.saturating_sub(1).max(1));
         let mut figures = Figures::default();
         let Some((verdict, reason)) = self.judge(observation, down, &mut figures) else {
             return Proposal::abstain(Reason::NoData(Missing::Traffic));
         };
         // From what was asked for: while an action is pending, this is not what is there.
         let workers = match verdict {
-            Verdict::Up => observation.target.saturating_add(self.config.up.of(ready)),
+            Verdict::Up => observation.target.saturating_add(self.config.up),
             Verdict::Down => observation.target.saturating_sub(down),
             Verdict::Stay => observation.target,
         };

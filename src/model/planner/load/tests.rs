@@ -11,13 +11,7 @@ use crate::model::planner::testing::{constant, look, traffic};
 const POOL: u64 = 67_200;
 
 fn config(role: Role, target: LoadTarget) -> LoadConfig {
-    LoadConfig {
-        role,
-        target,
-        up: Step::Workers(1),
-        down: Step::Workers(1),
-        context_length: 10_000,
-    }
+    LoadConfig { role, target, up: 1, down: 1, context_length: 10_000 }
 }
 
 fn by_thresholds(role: Role, thresholds: Thresholds) -> LoadPolicy {
@@ -161,13 +155,9 @@ fn own_time_above_the_target_keeps_the_fleet() {
 #[test]
 fn steps_may_be_large() {
     let target = LoadTarget::Thresholds(Thresholds { up: 1.0, down: 0.6 });
-    let config = LoadConfig {
-        up: Step::Share(0.5),
-        down: Step::Workers(2),
-        ..config(Role::Aggregated, target)
-    };
+    let config = LoadConfig { up: 3, down: 2, ..config(Role::Aggregated, target) };
     let mut policy = LoadPolicy::new(config, constant());
-    assert_eq!(judge(&mut policy, &using(&[1.1; 5])).0, Some(8), "half of 5, rounded up");
+    assert_eq!(judge(&mut policy, &using(&[1.1; 5])).0, Some(8));
     assert_eq!(judge(&mut policy, &using(&[0.5; 5])).0, Some(3), "0.83 each then");
     assert_eq!(judge(&mut policy, &using(&[0.59; 3])).0, Some(3), "1.77 on one");
     assert_eq!(judge(&mut policy, &using(&[0.3; 2])).0, Some(1), "two of two cannot go");

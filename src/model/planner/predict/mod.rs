@@ -117,11 +117,6 @@ impl Series {
         self.predictor.observe(if self.log1p { value.ln_1p() } else { value });
     }
 
-    /// Zeros that come now are skipped again: the past that was shown so far lies before the start.
-    pub fn forget_start(&mut self) {
-        self.has_begun = false;
-    }
-
     /// The value so far ahead; nothing before the first one.
     pub fn predict(&self, ahead: Ahead) -> Option<f64> {
         let value = self.predictor.predict(ahead)?;

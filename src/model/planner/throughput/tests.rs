@@ -73,22 +73,6 @@ fn cached_tokens_need_no_workers() {
 }
 
 #[test]
-fn a_warm_up_counts_as_past() {
-    let config = ThroughputConfig {
-        rate: PredictorSpec::Trend(10),
-        isl: PredictorSpec::Last,
-        osl: PredictorSpec::Last,
-        ..ThroughputConfig::default()
-    };
-    let capacity = CapacityModel::new(constant(), Role::Aggregated, Targets::default());
-    let mut policy = ThroughputPolicy::new(&config, capacity);
-    policy.warm_up([[10.0, 1000.0, 100.0], [20.0, 1000.0, 100.0]]);
-    let proposal = policy.propose(&at_target(traffic(30 * 60, 1000, 100), 2));
-    let rate = proposal.figures.rate.unwrap();
-    assert!((rate - 40.0).abs() < 1e-9, "10, 20, 30, then {rate}");
-}
-
-#[test]
 fn further_ahead_is_higher_on_a_slope() {
     let rate = |steps| {
         let config = ThroughputConfig {
