@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{
     AdmissionRoom, DecodeKv, Effects, Engine, EngineConfig, EngineShape, FirstToken, Outcome,
     PreemptionMode,
 };
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Recorder, Slo};
-use fleetsim::model::request::{Prompt, Request, RequestId, Ticket, WorkerId};
+use fleetsim::model::request::{Prompt, Request, WorkerId};
 use fleetsim::model::timing::{Polynomial, TimingModel};
 
 const PASSES: u32 = 256;
@@ -42,18 +41,7 @@ fn recorder() -> Recorder {
 }
 
 fn request(id: u64, prompt: Prompt, output_tokens: u32) -> Request {
-    Request {
-        id: RequestId(id),
-        ticket: Ticket::default(),
-        trace_line: id,
-        arrival: Time::ZERO,
-        prompt,
-        output_tokens,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
-    }
+    Request::new(id, Time::ZERO, prompt, output_tokens)
 }
 
 /// A step whose outcome nobody reads.

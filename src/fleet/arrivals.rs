@@ -132,9 +132,8 @@ fn fetch(chain: &[u64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::class::ClassId;
     use crate::model::metrics::{Slo, Totals};
-    use crate::model::request::{Prompt, Ticket};
+    use crate::model::request::Prompt;
 
     /// Requests at these times, in ms, and then a broken line; a bug instead if the last time is 99.
     struct Broken(VecDeque<u64>);
@@ -143,18 +142,7 @@ mod tests {
         fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
             let Some(ms) = self.0.pop_front() else { return Err("a broken line".into()) };
             assert!(ms != 99, "the source has a bug");
-            Ok(Some(Request {
-                id: RequestId(0),
-                ticket: Ticket::default(),
-                trace_line: ms,
-                arrival: Time::ZERO + Span::from_ms(ms),
-                prompt: Prompt::unique(1),
-                output_tokens: 1,
-                session: None,
-                class: ClassId::default(),
-                strict_priority: 0,
-                priority_jump: 0.0,
-            }))
+            Ok(Some(Request::new(ms, Time::ZERO + Span::from_ms(ms), Prompt::unique(1), 1)))
         }
     }
 

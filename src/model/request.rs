@@ -131,6 +131,22 @@ pub struct Mention {
 pub type Mentions = SmallVec<[Mention; 1]>;
 
 impl Request {
+    /// The request at this place of a workload, counted from 0: of no session, of the first class, without priority.
+    pub fn new(number: u64, arrival: Time, prompt: Prompt, output_tokens: u32) -> Request {
+        Request {
+            id: RequestId(number),
+            ticket: Ticket::default(),
+            trace_line: number,
+            arrival,
+            prompt,
+            output_tokens,
+            session: None,
+            class: ClassId::default(),
+            strict_priority: 0,
+            priority_jump: 0.0,
+        }
+    }
+
     /// How a worker speaks of it.
     pub fn mention(&self) -> Mention {
         Mention { id: self.id, ticket: self.ticket, has_failed: false }

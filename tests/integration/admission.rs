@@ -3,11 +3,10 @@
 use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, Outcome, PoolSpec};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::{Row, Slo, Status};
-use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
+use fleetsim::model::request::{Prompt, Request};
 use fleetsim::model::router::{AdmissionSpec, PolicySpec, QueueOrder};
 use fleetsim::model::timing::TimingModel;
 use fleetsim::model::workload::Demand;
@@ -160,18 +159,8 @@ pub(crate) fn one_server() -> FleetSpec {
 }
 
 pub(crate) fn arrivals(ms: &[u64]) -> Demand {
-    let request = |(line, &ms)| Request {
-        id: RequestId(0),
-        ticket: Ticket::default(),
-        trace_line: line,
-        arrival: Time::ZERO + Span::from_ms(ms),
-        prompt: Prompt::unique(100),
-        output_tokens: 1,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
-    };
+    let request =
+        |(line, &ms)| Request::new(line, Time::ZERO + Span::from_ms(ms), Prompt::unique(100), 1);
     let requests: Vec<Request> = (0..).zip(ms).map(request).collect();
     let source: Box<dyn fleetsim::model::workload::Source> = Box::new(requests.into_iter());
     source.into()

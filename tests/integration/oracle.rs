@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{
     AdmissionRoom, DecodeKv, Effects, Engine, EngineConfig, EngineShape, FirstToken, Outcome,
     PreemptionMode,
 };
 use fleetsim::model::kv::{BlockLayout, CacheChange};
 use fleetsim::model::metrics::{Distribution, Recorder, Row, Slo};
-use fleetsim::model::request::{Prompt, Request, RequestId, Ticket, WorkerId};
+use fleetsim::model::request::{Prompt, Request, Ticket, WorkerId};
 use fleetsim::model::timing::{Polynomial, TimingModel};
 use rand::RngExt;
 
@@ -97,18 +96,7 @@ fn workload(rng: &mut Stream, config: &EngineConfig) -> Vec<(Request, Vec<u64>)>
 }
 
 fn request(id: u64, arrival: Time, prompt: Prompt, output_tokens: u32) -> Request {
-    Request {
-        id: RequestId(id),
-        ticket: Ticket(id as u32),
-        trace_line: id,
-        arrival,
-        prompt,
-        output_tokens,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
-    }
+    Request { ticket: Ticket(id as u32), ..Request::new(id, arrival, prompt, output_tokens) }
 }
 
 /// What the real engine makes of the same input.

@@ -10,7 +10,6 @@ use fleetsim::fleet::{
 };
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, StageTime, Startup, Victims};
@@ -21,7 +20,7 @@ use fleetsim::model::planner::{
     ScheduleEntry, StabiliserConfig, Targets, Thresholds, ThroughputConfig, TimedSpec,
     WhilePending,
 };
-use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
+use fleetsim::model::request::{Prompt, Request};
 use fleetsim::model::router::{KvRouterConfig, PolicySpec};
 use fleetsim::model::timing::TimingModel;
 use fleetsim::report::{self, Context, Summary};
@@ -265,18 +264,7 @@ fn at(secs: u64) -> Time {
 
 /// A request for so many tokens; all prompts are the same.
 fn request(secs: u64, output_tokens: u32) -> Request {
-    Request {
-        id: RequestId(0),
-        ticket: Ticket::default(),
-        trace_line: 0,
-        arrival: at(secs),
-        prompt: Prompt::named(1024, [1, 2].into_iter(), 0),
-        output_tokens,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
-    }
+    Request::new(0, at(secs), Prompt::named(1024, [1, 2].into_iter(), 0), output_tokens)
 }
 
 /// Two GPUs per worker, up to three workers, by a schedule in s; looks every second.

@@ -10,13 +10,12 @@ use std::ops::Range;
 use fleetsim::fleet::{self, ControlPlane, Execution, FleetSpec, Load, Outcome, PoolSpec, Scaling};
 use fleetsim::kernel::rng::stream;
 use fleetsim::kernel::{Span, Time};
-use fleetsim::model::class::ClassId;
 use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken, PreemptionMode};
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::lifecycle::{LifecycleSpec, Startup, Victims};
 use fleetsim::model::metrics::{Row, Slo, Status};
 use fleetsim::model::planner::{Limits, PlannerSpec, ScalingSpec, TimedSpec, WhilePending};
-use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
+use fleetsim::model::request::{Prompt, Request};
 use fleetsim::model::router::{AdmissionSpec, KvRouterConfig, PolicySpec, QueueOrder};
 use fleetsim::model::timing::TimingModel;
 use rand::RngExt;
@@ -100,18 +99,7 @@ fn poisson(
             left -= share;
             left < 0.0
         });
-        Request {
-            id: RequestId(line),
-            ticket: Ticket::default(),
-            trace_line: line,
-            arrival: now,
-            prompt: Prompt::unique(PROMPT),
-            output_tokens: kind.unwrap_or(&kinds[0]).0,
-            session: None,
-            class: ClassId::default(),
-            strict_priority: 0,
-            priority_jump: 0.0,
-        }
+        Request::new(line, now, Prompt::unique(PROMPT), kind.unwrap_or(&kinds[0]).0)
     })
 }
 

@@ -10,8 +10,7 @@ use super::pipeline::{BYTES_MAX, PIECES_MAX};
 use super::*;
 use crate::kernel::rng::stream;
 use crate::kernel::time::{Span, Time};
-use crate::model::class::ClassId;
-use crate::model::request::{Prompt, RequestId, Ticket};
+use crate::model::request::Prompt;
 use crate::model::workload::{Shape, Shaped, generate};
 
 /// Counts up to a limit; panics where it is told to.
@@ -213,18 +212,12 @@ impl Source for Erratic {
         match number {
             130 | 200 | 201 => Err(format!("broken at {number}").into()),
             1000.. => Ok(None),
-            _ => Ok(Some(Request {
-                id: RequestId(number),
-                ticket: Ticket::default(),
-                trace_line: number,
-                arrival: Time::from_ns(number),
-                prompt: Prompt::named(1, (0..number as u32 % 7).map(u64::from), number),
-                output_tokens: 1,
-                session: None,
-                class: ClassId::default(),
-                strict_priority: 0,
-                priority_jump: 0.0,
-            })),
+            _ => Ok(Some(Request::new(
+                number,
+                Time::from_ns(number),
+                Prompt::named(1, (0..number as u32 % 7).map(u64::from), number),
+                1,
+            ))),
         }
     }
 
@@ -250,18 +243,7 @@ fn errors_come_after_the_requests_before_them() {
 #[test]
 fn batches_are_bounded_in_bytes() {
     let prompt = Prompt::named(1, (0..1_u32 << 16).map(u64::from), 0);
-    let request = move |number| Request {
-        id: RequestId(number),
-        ticket: Ticket::default(),
-        trace_line: number,
-        arrival: Time::ZERO,
-        prompt: prompt.clone(),
-        output_tokens: 1,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
-    };
+    let request = move |number| Request::new(number, Time::ZERO, prompt.clone(), 1);
     let source = Ahead::new(Box::new((0..1000).map(request)));
     let hand = source.read_ahead().unwrap();
     let batches = std::iter::repeat_with(|| hand.advance()).take_while(|&worked| worked).count();

@@ -190,23 +190,15 @@ mod tests {
     use super::*;
     use crate::kernel::rng::stream;
     use crate::kernel::time::Time;
-    use crate::model::class::ClassId;
     use crate::model::kv::BlockLayout;
-    use crate::model::request::{Prompt, Request, RequestId};
+    use crate::model::request::{Prompt, Request};
     use crate::model::router::{KvRouterConfig, PolicySpec, TieBreak};
 
     fn request(id: u64, session: Option<u64>) -> Request {
         Request {
-            id: RequestId(id),
             ticket: Ticket(id as u32),
-            trace_line: id,
-            arrival: Time::ZERO,
-            prompt: Prompt::unique(1),
-            output_tokens: 1,
             session,
-            class: ClassId::default(),
-            strict_priority: 0,
-            priority_jump: 0.0,
+            ..Request::new(id, Time::ZERO, Prompt::unique(1), 1)
         }
     }
 

@@ -197,23 +197,19 @@ pub(super) fn scale(ns: u64, speedup: f64) -> Option<Time> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::class::ClassId;
-    use crate::model::request::{Prompt, RequestId, Ticket};
+    use crate::model::request::Prompt;
 
     fn source(arrivals: &[u64], shape: Shape) -> Shaped {
         let requests: Vec<Request> = (0..)
             .zip(arrivals)
             .map(|(line, &arrival)| Request {
-                id: RequestId(line),
-                ticket: Ticket::default(),
-                trace_line: line,
-                arrival: Time::from_ns(arrival),
-                prompt: Prompt::named(700, [0, line].into_iter(), 0),
-                output_tokens: 1,
                 session: Some(line),
-                class: ClassId::default(),
-                strict_priority: 0,
-                priority_jump: 0.0,
+                ..Request::new(
+                    line,
+                    Time::from_ns(arrival),
+                    Prompt::named(700, [0, line].into_iter(), 0),
+                    1,
+                )
             })
             .collect();
         Shaped::new(Box::new(requests.into_iter()), shape)

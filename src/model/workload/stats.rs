@@ -245,21 +245,11 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::class::ClassId;
-    use crate::model::request::{RequestId, Ticket};
 
     fn request(secs: u64, prompt: Prompt, output_tokens: u32, session: Option<u64>) -> Request {
         Request {
-            id: RequestId(0),
-            ticket: Ticket::default(),
-            trace_line: 0,
-            arrival: Time::ZERO + Span::from_secs(secs),
-            prompt,
-            output_tokens,
             session,
-            class: ClassId::default(),
-            strict_priority: 0,
-            priority_jump: 0.0,
+            ..Request::new(0, Time::ZERO + Span::from_secs(secs), prompt, output_tokens)
         }
     }
 

@@ -5,9 +5,8 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::*;
 use crate::kernel::rng::stream;
-use crate::model::class::ClassId;
 use crate::model::planner::predict::arima::Fit;
-use crate::model::request::{Prompt, Request, RequestId, Ticket};
+use crate::model::request::{Prompt, Request};
 
 fn ahead(steps: u32) -> Ahead {
     Ahead { now: Time::ZERO, interval: Span::from_secs(60), steps }
@@ -225,18 +224,12 @@ fn an_oracle_knows() {
 }
 
 fn arriving(secs: u64, prompt_tokens: u32, output_tokens: u32) -> Request {
-    Request {
-        id: RequestId(0),
-        ticket: Ticket::default(),
-        trace_line: 0,
-        arrival: Time::ZERO + Span::from_secs(secs),
-        prompt: Prompt::unique(prompt_tokens),
+    Request::new(
+        0,
+        Time::ZERO + Span::from_secs(secs),
+        Prompt::unique(prompt_tokens),
         output_tokens,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
-    }
+    )
 }
 
 /// Nothing arrives in the second of three intervals: the lengths there are those of all three requests.

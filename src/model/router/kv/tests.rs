@@ -6,7 +6,6 @@ use super::loads::WorkerLoad;
 use super::*;
 use crate::kernel::rng::stream;
 use crate::kernel::time::Time;
-use crate::model::class::ClassId;
 use crate::model::request::{Prompt, Request, RequestId, Ticket};
 use rand::RngExt;
 
@@ -20,18 +19,7 @@ fn request(rng: &mut Stream, id: u64) -> Request {
     if rng.random_bool(0.1) {
         prompt.shared_tokens /= 2;
     }
-    Request {
-        id: RequestId(id),
-        ticket: Ticket(id as u32),
-        trace_line: id,
-        arrival: Time::ZERO,
-        prompt,
-        output_tokens: 1,
-        session: None,
-        class: ClassId::default(),
-        strict_priority: 0,
-        priority_jump: 0.0,
-    }
+    Request { ticket: Ticket(id as u32), ..Request::new(id, Time::ZERO, prompt, 1) }
 }
 
 /// The search against a look at every worker, over random loads and caches.

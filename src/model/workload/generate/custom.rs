@@ -16,8 +16,7 @@ use super::lengths::{LengthSampler, Lengths};
 use super::prefixes::Prefixes;
 use crate::kernel::rng::{Stream, stream};
 use crate::kernel::time::{Span, Time};
-use crate::model::class::ClassId;
-use crate::model::request::{Request, RequestId, Ticket};
+use crate::model::request::Request;
 use crate::model::workload::Source;
 
 /// What to generate.
@@ -177,16 +176,13 @@ impl Iterator for Generator {
         let number = self.requests;
         self.requests += 1;
         Some(Request {
-            id: RequestId(number),
-            ticket: Ticket::default(),
-            trace_line: number,
-            arrival: turn.arrival,
-            prompt: self.prefixes.prompt(turn.prefix, turn.session, turn.prompt_tokens),
-            output_tokens,
             session: Some(turn.session),
-            class: ClassId::default(),
-            strict_priority: 0,
-            priority_jump: 0.0,
+            ..Request::new(
+                number,
+                turn.arrival,
+                self.prefixes.prompt(turn.prefix, turn.session, turn.prompt_tokens),
+                output_tokens,
+            )
         })
     }
 }

@@ -11,8 +11,7 @@ use super::chat::{chats, extras};
 use super::tools::{tool_a, tool_b};
 use crate::kernel::rng::stream;
 use crate::kernel::time::{Span, Time};
-use crate::model::class::ClassId;
-use crate::model::request::{Prompt, Request, RequestId, Ticket};
+use crate::model::request::{Prompt, Request};
 use crate::model::workload::Source;
 
 /// Tokens per named block.
@@ -209,16 +208,13 @@ impl Iterator for Requests {
         self.next += 1;
         let row = self.rows[index as usize];
         Some(Request {
-            id: RequestId(number),
-            ticket: Ticket::default(),
-            trace_line: number,
-            arrival: Time::ZERO + Span::from_secs(u64::from(row.tick * TICK_SECS)),
-            prompt: self.prompt(index),
-            output_tokens: row.output_tokens,
             session: Some(u64::from(row.session)),
-            class: ClassId::default(),
-            strict_priority: 0,
-            priority_jump: 0.0,
+            ..Request::new(
+                number,
+                Time::ZERO + Span::from_secs(u64::from(row.tick * TICK_SECS)),
+                self.prompt(index),
+                row.output_tokens,
+            )
         })
     }
 }
