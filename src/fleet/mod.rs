@@ -176,9 +176,8 @@ pub fn run(
     assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
     let reports = spec.reports(policy.reads(), matches!(intake, Intake::Sessions(_)));
     let round_trip = spec.round_trip(reports);
-    let matters =
-        spec.execution.may_share() && spec.load == Load::Open && round_trip < Span::FOREVER;
-    let silence = if matters { intake.silence() } else { Span::ZERO };
+    let listens = round_trip < Span::FOREVER && spec.listens();
+    let silence = if listens && spec.execution.may_share() { intake.silence() } else { Span::ZERO };
     let situation = Situation { workers: spec.workers(), round_trip, silence };
     let executed = spec.execution.choose(situation);
     let mut lps = build(spec, intake, policy, reports);

@@ -239,6 +239,14 @@ impl FleetSpec {
         self.control_plane.feedback.floor + pass
     }
 
+    /// Whether what the coordinator hears hardly ever makes it act at once, so that it is silent until the next request comes.
+    pub(super) fn listens(&self) -> bool {
+        self.load == Load::Open
+            && self.scaling.is_none()
+            && self.admission.is_none()
+            && self.router_queue.is_none()
+    }
+
     /// The least time from the coordinator to a worker and back; forever if workers report nothing.
     pub(super) fn round_trip(&self, reports: Reads) -> Span {
         if reports == Reads::default() {
