@@ -60,7 +60,9 @@ impl Arrivals {
             return Span::ZERO;
         };
         let gaps = moments.clone().zip(moments.skip(1)).filter(|(one, next)| one < next).count();
-        Span::from_ns(last.since(first).as_ns() / gaps.max(1) as u64)
+        // A source that breaks its order is found out where its requests are taken.
+        let length = last.as_ns().saturating_sub(first.as_ns());
+        Span::from_ns(length / gaps.max(1) as u64)
     }
 
     /// Why the source ended before its end, if it did.

@@ -22,8 +22,7 @@ use crate::io::trace::number;
 use crate::io::trace::sessions::error::LinkError;
 use crate::io::trace::sessions::graph::Node;
 use crate::kernel::Time;
-use crate::model::class::ClassId;
-use crate::model::request::{Request, RequestId, Ticket};
+use crate::model::request::Request;
 use crate::model::session::Ask;
 
 /// The name of the schema.
@@ -197,18 +196,8 @@ pub(super) fn requests(mut rows: Vec<Row>) -> Result<Vec<Request>, (u64, Problem
     rows.sort_by(|one, other| one.order().cmp(&other.order()));
     let first = rows.first().map_or(0, |row| row.start_ms);
     let request = |(place, row): (u64, Row)| {
-        Ok(Request {
-            id: RequestId(place),
-            ticket: Ticket::default(),
-            trace_line: place,
-            arrival: arrival(&row, first)?,
-            prompt: row.ask.prompt(),
-            output_tokens: row.ask.output_tokens,
-            session: None,
-            class: ClassId::default(),
-            strict_priority: 0,
-            priority_jump: 0.0,
-        })
+        let arrival = arrival(&row, first)?;
+        Ok(Request::new(place, arrival, row.ask.prompt(), row.ask.output_tokens))
     };
     (0..).zip(rows).map(request).collect()
 }
