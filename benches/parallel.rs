@@ -41,6 +41,7 @@ fn spec(jobs: u32, events: u64) -> StarSpec {
     // A round trip is 2 lookaheads and 3 or 4 ticks on average, with 2 to 3 events.
     let end = Time::ZERO + (lookahead * 2 + tick * 4) * (events / (u64::from(jobs) * 2));
     StarSpec {
+        family: 1,
         spokes: 64,
         jobs,
         paced: false,

@@ -3,9 +3,9 @@
 
 use crate::kernel::activity::Place;
 use crate::kernel::key::EventKey;
-use crate::kernel::lp::{Class, Context, Envelope, Lp, LpId};
+use crate::kernel::lp::{Class, Context, Envelope, Lp, LpId, Promises};
 use crate::kernel::queue::MessageQueue;
-use crate::kernel::time::{Span, Time};
+use crate::kernel::time::Time;
 use crate::kernel::tree::WinnerTree;
 
 /// A group, with the messages and planned wakes of its LPs.
@@ -13,7 +13,7 @@ pub(crate) struct Group<'a, L: Lp> {
     /// The number of its first LP.
     first: u32,
     lps: &'a mut [L],
-    lookahead: Vec<Span>,
+    promises: Vec<Promises>,
     sequence: Vec<u32>,
     messages: MessageQueue<L::Message>,
     /// When each LP wakes; [`EventKey::MAX`] if it does not.
@@ -41,7 +41,7 @@ impl<'a, L: Lp> Group<'a, L> {
     pub(crate) fn new(first: u32, lps: &'a mut [L], place: Place) -> Self {
         Group {
             first,
-            lookahead: lps.iter().map(Lp::lookahead).collect(),
+            promises: lps.iter().map(Promises::of).collect(),
             sequence: vec![0; lps.len()],
             messages: MessageQueue::default(),
             wakes: WinnerTree::new(lps.len(), EventKey::MAX),
@@ -98,12 +98,13 @@ impl<'a, L: Lp> Group<'a, L> {
         post: &mut impl FnMut(Envelope<L::Message>),
     ) {
         // Nobody has handled anything yet, so that no message is too early.
-        let lookahead = std::mem::replace(&mut self.lookahead, vec![Span::ZERO; self.lps.len()]);
+        let nothing = vec![Promises::NOTHING; self.lps.len()];
+        let promises = std::mem::replace(&mut self.promises, nothing);
         for index in 0..self.lps.len() {
             self.handle(index, Event::Start, recorder, post, L::start);
         }
         self.place.leave();
-        self.lookahead = lookahead;
+        self.promises = promises;
     }
 
     /// Handles events as long as they are before `horizon` and at most `budget`; says how many it were. What LPs send to
@@ -155,7 +156,7 @@ impl<'a, L: Lp> Group<'a, L> {
         let mut context = Context {
             key: self.key,
             id: self.active,
-            lookahead: self.lookahead[index],
+            promises: self.promises[index],
             may_act: event != Event::Message || self.lps[index].reacts(),
             sequence: &mut self.sequence[index],
             sent: &mut self.sent,

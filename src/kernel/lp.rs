@@ -76,6 +76,14 @@ pub trait Lp {
     /// of its link: this is what makes the window of a parallel run wide.
     fn lookahead(&self) -> Span;
 
+    /// The least delay of anything this LP sends to LP 0; no less than [`Lp::lookahead`]. Constant over a run.
+    ///
+    /// It matters where LPs talk among themselves: those of one group of a star may, and need no lookahead for it. Only what
+    /// they promise the hub holds its horizon back.
+    fn promise(&self) -> Span {
+        self.lookahead()
+    }
+
     /// Whether a message that comes before its next wake may make it send anything or plan a wake. As long as none may, others
     /// know how long it will be silent, whatever it hears. Only a wake may change the answer from no to yes.
     fn reacts(&self) -> bool {
@@ -96,6 +104,25 @@ pub trait Lp {
     fn wake(&mut self, context: &mut Context<'_, Self::Message, Self::Recorder>);
 }
 
+/// What an LP promises: nothing it sends arrives sooner than so long after the event that makes it send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Promises {
+    /// To LP 0.
+    pub(crate) hub: Span,
+    /// To all others.
+    pub(crate) others: Span,
+}
+
+impl Promises {
+    /// Those of this LP.
+    pub(crate) fn of(lp: &impl Lp) -> Promises {
+        Promises { hub: lp.promise(), others: lp.lookahead() }
+    }
+
+    /// None.
+    pub(crate) const NOTHING: Promises = Promises { hub: Span::ZERO, others: Span::ZERO };
+}
+
 /// A message on its way.
 #[derive(Debug)]
 pub struct Envelope<M> {
@@ -113,7 +140,7 @@ pub struct Context<'a, M, R> {
     /// The event being handled; before the first event, a key at time zero.
     pub(crate) key: EventKey,
     pub(crate) id: LpId,
-    pub(crate) lookahead: Span,
+    pub(crate) promises: Promises,
     /// Whether it may send and plan now; see [`Lp::reacts`].
     pub(crate) may_act: bool,
     pub(crate) sequence: &'a mut u32,
@@ -145,7 +172,8 @@ impl<M, R> Context<'_, M, R> {
     /// would not (INV-2): a bug in a model, not bad input.
     pub fn send(&mut self, to: LpId, at: Time, class: Class, message: M) {
         self.check_that_it_may_act();
-        let earliest = self.now() + self.lookahead;
+        let lookahead = if to.get() == 0 { self.promises.hub } else { self.promises.others };
+        let earliest = self.now().saturating_add(lookahead);
         assert!(
             at >= earliest,
             "INV-2: {} sends for {at}, before its lookahead {earliest}",

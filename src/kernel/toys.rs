@@ -57,6 +57,9 @@ enum Kind {
 pub struct StarSpec {
     /// How many spokes.
     pub spokes: u32,
+    /// So many neighbours among the spokes pass jobs to one another too, and need no lookahead for it. Groups of spokes have to
+    /// be whole families.
+    pub family: u32,
     /// Jobs at the start. If spokes never answer, or the hub is paced, the number of jobs that it sends out, one after the
     /// other.
     pub jobs: u32,
@@ -88,6 +91,12 @@ impl StarSpec {
     /// Whether the hub passes on what it gets at present.
     fn passes_on(&self) -> bool {
         !self.paced || self.jobs % 4 == 1
+    }
+
+    /// Somebody of a spoke's family.
+    fn any_of_family(&self, spoke: LpId, rng: &mut Stream) -> LpId {
+        let first = (spoke.get() - 1) / self.family * self.family + 1;
+        LpId::new(rng.random_range(first..first + self.family).min(self.spokes))
     }
 
     /// Whom the hub passes a job to.
@@ -165,7 +174,15 @@ impl Lp for Toy {
             Kind::Phold { lookahead, .. } => lookahead,
             Kind::Source { .. } | Kind::Server { .. } => Span::ZERO,
             Kind::Hub { star, .. } => star.hub,
+            Kind::Spoke { star, .. } if star.family > 1 => Span::ZERO,
             Kind::Spoke { star, .. } => star.spoke,
+        }
+    }
+
+    fn promise(&self) -> Span {
+        match self.kind {
+            Kind::Spoke { star, .. } => star.spoke,
+            _ => self.lookahead(),
         }
     }
 
@@ -228,7 +245,10 @@ impl Lp for Toy {
             }
             Kind::Spoke { star, rng, held } => {
                 self.digest.add(rng.next_u64());
-                if star.spoke < Span::FOREVER && rng.random_bool(0.5) {
+                if star.family > 1 && rng.random_bool(0.3) {
+                    let to = star.any_of_family(context.id(), rng);
+                    pass_on(star, Span::ZERO, rng, to, context);
+                } else if star.spoke < Span::FOREVER && rng.random_bool(0.5) {
                     pass_on(star, star.spoke, rng, HUB, context);
                 } else {
                     *held += 1;

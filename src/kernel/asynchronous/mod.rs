@@ -76,7 +76,7 @@ where
     let hub_lookahead = lps[0].lookahead();
     let (hub, spokes) = lps.split_at_mut(1);
     for (index, lps) in [hub].into_iter().chain(spokes.chunks_mut(size)).enumerate() {
-        let spokes_lookahead = || lps.iter().map(Lp::lookahead).min().unwrap_or(Span::FOREVER);
+        let spokes_lookahead = || lps.iter().map(Lp::promise).min().unwrap_or(Span::FOREVER);
         let lookahead = if index == HUB { hub_lookahead } else { spokes_lookahead() };
         stations.push(Station::new(lookahead));
         let (first, partners) =
@@ -287,7 +287,7 @@ where
         let to = self.station_of(envelope.to);
         assert!(
             (to == HUB) != (from == HUB),
-            "spokes talk to the hub only, but {} sends to {}",
+            "spokes talk to the hub and within their group only, but {} sends to {}",
             envelope.key.source(),
             envelope.to
         );

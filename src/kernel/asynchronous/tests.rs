@@ -25,8 +25,17 @@ fn idle_stretches_are_jumped_over() {
     let (none, ns, hour) = (Span::ZERO, Span::from_ns(1), Span::from_secs(3600));
     for (hub, spoke) in [(ns, none), (none, ns), (ns, ns)] {
         let end = Time::ZERO + hour * 1000;
-        let spec =
-            StarSpec { spokes: 5, jobs: 3, paced: false, seed: 4, hub, spoke, tick: hour, end };
+        let spec = StarSpec {
+            spokes: 5,
+            family: 1,
+            jobs: 3,
+            paced: false,
+            seed: 4,
+            hub,
+            spoke,
+            tick: hour,
+            end,
+        };
         let mut twin = toys::star(spec);
         let expected = sequential::run(&mut twin, &mut Digest::default(), &Nobody).unwrap();
         assert!(expected.events > 500, "{expected:?}");

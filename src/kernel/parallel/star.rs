@@ -241,7 +241,7 @@ impl<'a, L: Lp> Star<'a, L> {
         let (to, from) = (envelope.to.get(), envelope.key.source().get());
         assert!(
             (to == HUB) != (from == HUB),
-            "spokes talk to the hub only, but LP {from} sends to LP {to}"
+            "spokes talk to the hub and within their group only, but LP {from} sends to LP {to}"
         );
         let lane = if to == HUB { 0 } else { (to - 1) / self.spokes_per_group };
         writer.push(lane as usize, envelope);
@@ -272,7 +272,7 @@ impl<'a, L: Lp> Star<'a, L> {
 
     /// The least promises of both sides.
     pub(super) fn lookahead(lps: &[L]) -> Lookahead {
-        let spokes = lps.iter().skip(1).map(Lp::lookahead).min();
+        let spokes = lps.iter().skip(1).map(Lp::promise).min();
         Lookahead { hub: lps[0].lookahead(), spokes: spokes.unwrap_or(Span::FOREVER) }
     }
 

@@ -74,6 +74,7 @@ fn spec(seed: u64) -> StarSpec {
         spoke,
         tick,
         end: Time::from_ns((loop_ns + 2 * tick.as_ns()) * rng.random_range(2..40)),
+        family: [1, 1, 4][rng.random_range(0..3)],
     }
 }
 
@@ -86,7 +87,8 @@ fn every_schedule_gives_the_sequential_result() {
         let expected =
             sequential::run(&mut twin, &mut Digest::default(), &never()).expect("no panics");
         for threads in [1, 2, 3, 4, 7, 8, 16] {
-            let size = [1, 3, 32, 100][(seed as usize + threads) % 4];
+            let families = [1, 3, 32, 100][(seed as usize + threads) % 4];
+            let size = families * spec.family as usize;
             for (number, executor) in EXECUTORS.into_iter().enumerate() {
                 let mut lps = toys::star(spec);
                 let options = options(size, mix64(seed + threads as u64));
@@ -106,7 +108,7 @@ fn every_thread_count_has_the_same_phases() {
     for seed in 0..40 {
         let spec = spec(seed);
         let mut phases = None;
-        for size in [1, 3, 32] {
+        for size in [1, 3, 32].map(|families| families * spec.family as usize) {
             let mut first = None;
             for threads in [1, 2, 3, 5, 8] {
                 let hub_budget = options(size, seed).hub_budget;
@@ -149,7 +151,8 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
         let expected = expected.map_err(|stopped| stopped.to_string());
         for threads in [1, 2, 3, 8] {
             for (number, executor) in EXECUTORS.into_iter().enumerate() {
-                let result = on(executor, &mut armed(), threads, options(3, seed));
+                let options = options(3 * spec.family as usize, seed);
+                let result = on(executor, &mut armed(), threads, options);
                 let found = result.map_err(|stopped| stopped.to_string());
                 assert_eq!(found, expected, "seed {seed}, executor {number}");
             }
@@ -159,7 +162,17 @@ fn the_first_panic_is_reported_by_any_number_of_threads() {
 
 fn endless() -> StarSpec {
     let (hub, spoke, tick) = (Span::from_ms(1), Span::from_ms(1), Span::from_us(10));
-    StarSpec { spokes: 20, jobs: 100, paced: false, seed: 1, hub, spoke, tick, end: Time::MAX }
+    StarSpec {
+        spokes: 20,
+        family: 1,
+        jobs: 100,
+        paced: false,
+        seed: 1,
+        hub,
+        spoke,
+        tick,
+        end: Time::MAX,
+    }
 }
 
 #[test]
