@@ -25,9 +25,8 @@
 //! let set = ("--set".to_owned(), "workload.requests=100".to_owned());
 //! let job = Loaded::load(None, &[set])?.resolve()?;
 //! let fleet = &job.fleet;
-//! let policy = job.router.build(fleet.workers(), fleet.layout(), fleet.router_stream());
 //! let slowest = Slowest::default();
-//! let outcome = fleet::run(fleet, job.traffic.open(fleet.seed)?, policy, &slowest)?;
+//! let outcome = fleet::run(fleet, job.traffic.open(fleet.seed)?, &job.router, &slowest)?;
 //! assert_eq!(outcome.recorder.totals.completed, 100);
 //! assert_eq!(outcome.recorder.e2e.max(), Some(slowest.0.into_inner()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

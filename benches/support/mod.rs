@@ -25,8 +25,6 @@ pub(crate) fn job(settings: &[&str]) -> Job {
 
 /// Runs it.
 pub(crate) fn run(job: &Job) -> Outcome {
-    let policy =
-        job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
     let demand = job.traffic.open(job.fleet.seed).expect("a generator");
-    fleet::run(&job.fleet, demand, policy, &Nowhere).expect("a run")
+    fleet::run(&job.fleet, demand, &job.router, &Nowhere).expect("a run")
 }

@@ -31,9 +31,9 @@ pub(super) const RUNS: &str = "runs";
 pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     let loaded = Loaded::load(options.fleet.workload.config.as_deref(), &options.overrides())?;
     let job = loaded.resolve()?;
-    let spec = experiment::foresee(&job.traffic, &job.fleet)
-        .map_err(|cause| ExperimentError { run: None, cause })?;
-    let source = job.traffic.open(job.fleet.seed)?;
+    let failed = |cause| ExperimentError { run: None, cause };
+    let spec = experiment::foresee(&job.traffic, &job.fleet).map_err(failed)?;
+    let source = experiment::demand(&job).map_err(failed)?;
     let results = results(&options.output, &job.traffic.name(), REPORT)?;
     if !options.output.quiet {
         say(&job.foreseen);
@@ -53,9 +53,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Exit> {
     };
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
     let start = Instant::now();
-    let policy =
-        job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream());
-    let outcome = fleet::run(&spec, source, policy, &sink);
+    let outcome = fleet::run(&spec, source, &job.router, &sink);
     drop(sink.progress);
     let unwritten = |error: &io::Error| {
         let path = results.as_ref().map_or(Path::new(RUNS), ResultDir::path).join(ROWS);
@@ -111,6 +109,9 @@ fn store(
     results.write("config.toml", |out| out.write_all(resolved.as_bytes()))?;
     results.write("series.csv", |out| report::write_series(out, summary, outcome))?;
     results.write("workers.csv", |out| report::write_workers(out, summary, outcome))?;
+    if summary.context.fleet.cells.is_some() {
+        results.write("cells.csv", |out| report::write_cells(out, summary, outcome))?;
+    }
     if outcome.scaled.is_some() {
         results.write("planner.csv", |out| report::write_planner(out, outcome))?;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam::channel::{self, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use crate::fleet::Activity;
+use crate::fleet::{Activity, Role};
 use crate::kernel::Time;
 
 /// How often the watchdog looks.
@@ -40,7 +40,9 @@ impl Signs {
         };
         // The coordinator asks for requests.
         let why = match &busy[..] {
-            [busy] if busy.worker.is_none() => "requests that do not come, or a bug in fleetsim",
+            [busy] if !matches!(busy.role, Role::Worker(_)) => {
+                "requests that do not come, or a bug in fleetsim"
+            }
             _ => "a bug in fleetsim",
         };
         format!(
@@ -134,7 +136,7 @@ mod tests {
     use crossbeam::channel::Receiver;
 
     use super::*;
-    use crate::fleet::{self, Execution, ExecutionOptions, Executor, Sink, Threads};
+    use crate::fleet::{self, Execution, ExecutionOptions, Executor, FleetSpec, Sink, Threads};
     use crate::io::config::Loaded;
     use crate::model::metrics::Row;
     use crate::model::request::{Visible, WorkerId};
@@ -215,8 +217,11 @@ mod tests {
                 }
             });
             let source = job.traffic.open(spec.seed).unwrap();
-            let policy = Box::new(Stuck { chosen: 0, waits, release });
-            let outcome = fleet::run(&spec, source, policy, &watchdog).unwrap();
+            let policy = |_: &FleetSpec| -> Box<dyn Policy> {
+                let (waits, release) = (Arc::clone(&waits), release.clone());
+                Box::new(Stuck { chosen: 0, waits, release })
+            };
+            let outcome = fleet::run(&spec, source, &policy, &watchdog).unwrap();
             assert_eq!(outcome.recorder.totals.arrived, 20);
             let note = notes.recv().unwrap();
             let expected = "what keeps it is the coordinator at ";

@@ -104,6 +104,20 @@ pub fn foresee<'a>(traffic: &Traffic, spec: &'a FleetSpec) -> Result<Cow<'a, Fle
     Ok(Cow::Owned(spec))
 }
 
+/// Opens what the fleet has to serve.
+///
+/// # Errors
+/// If it cannot be opened, or consists of sessions, and the fleet of cells, which do not take them.
+pub fn demand(job: &Job) -> Result<Demand, Cause> {
+    let demand = job.traffic.open(job.fleet.seed).map_err(Cause::Trace)?;
+    if job.fleet.cells.is_some() && matches!(demand, Demand::Sessions(_)) {
+        let sentence =
+            "fleet.cells is set, but the trace consists of sessions, which cells do not take";
+        return Err(Cause::Option(sentence.to_owned()));
+    }
+    Ok(demand)
+}
+
 /// What a report says of a job beside its results, when the simulation took so long.
 pub fn context(job: &Job, wall: Duration) -> Context {
     Context {
@@ -124,11 +138,10 @@ fn simulate(
     progress: &OnProgress,
 ) -> Result<(Outcome, Duration), Cause> {
     let spec = &*foresee(&job.traffic, spec)?;
-    let source = job.traffic.open(spec.seed).map_err(Cause::Trace)?;
-    let policy = job.router.build(spec.workers(), spec.layout(), spec.router_stream());
+    let source = demand(job)?;
     #[expect(clippy::disallowed_methods, reason = "the report says how long the simulation took")]
     let start = Instant::now();
-    let outcome = fleet::run(spec, source, policy, &Unstored(progress)).map_err(Cause::Run)?;
+    let outcome = fleet::run(spec, source, &job.router, &Unstored(progress)).map_err(Cause::Run)?;
     let wall = start.elapsed();
     if outcome.recorder.totals.arrived == 0 {
         return Err(Cause::NoRequests(job.traffic.describe()));

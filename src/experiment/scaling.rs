@@ -221,6 +221,7 @@ impl Plan {
         Scaling {
             workload: self.job.traffic.name(),
             workers: self.job.fleet.workers(),
+            cells: self.job.fleet.cells.map(|cells| cells.count),
             policy: self.job.router.name().to_owned(),
             seed: self.job.fleet.seed,
             repeat: self.repeat,

@@ -2,41 +2,39 @@
 
 use std::fmt;
 
-use crate::fleet::message::worker_at;
+use crate::fleet::layout::{Layout, Role};
 use crate::kernel::{self, Time};
-use crate::model::request::WorkerId;
 
 /// Looks into a run from another thread.
 #[derive(Clone, Debug)]
-pub struct Activity(kernel::Activity);
+pub struct Activity {
+    activity: kernel::Activity,
+    layout: Layout,
+}
 
-/// The coordinator or a worker at work.
+/// Somebody at work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Busy {
-    /// Which worker; the coordinator if none.
-    pub worker: Option<WorkerId>,
+    /// Who.
+    pub role: Role,
     /// The virtual time of the event it handles.
     pub time: Time,
 }
 
 impl Activity {
-    pub(super) fn new(activity: kernel::Activity) -> Activity {
-        Activity(activity)
+    pub(super) fn new(activity: kernel::Activity, layout: Layout) -> Activity {
+        Activity { activity, layout }
     }
 
     /// Who handles an event at this moment. In a run that has stopped moving, that is who keeps it from moving.
     pub fn busy(&self) -> Vec<Busy> {
-        let busy = self.0.busy().into_iter();
-        busy.map(|(lp, time)| Busy { worker: worker_at(lp), time }).collect()
+        let busy = self.activity.busy().into_iter();
+        busy.map(|(lp, time)| Busy { role: self.layout.role(lp), time }).collect()
     }
 }
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.worker {
-            Some(worker) => write!(f, "{worker}")?,
-            None => f.write_str("the coordinator")?,
-        }
-        write!(f, " at {}", self.time)
+        write!(f, "{} at {}", self.role, self.time)
     }
 }

@@ -4,7 +4,8 @@ use slab::Slab;
 
 use crate::fleet::door::Door;
 use crate::fleet::intake::{Intake, Next};
-use crate::fleet::message::{ARRIVAL, COORDINATOR, DISPATCH, Feedback, Message, worker_lp};
+use crate::fleet::layout::{COORDINATOR, worker_lp};
+use crate::fleet::message::{ARRIVAL, DISPATCH, Feedback, Message};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::spec::{FleetSpec, Latency, Load};
 use crate::kernel::rng::{Stream, lp_stream};
@@ -19,7 +20,7 @@ const REQUESTS_AT_ONCE: u32 = 256;
 /// More round trips than this in one instant are taken for a loop without end, before an event key has no room for them.
 const ROUND_TRIPS_MAX: u16 = 60_000;
 
-/// The front end of a fleet.
+/// The front end of a fleet, or of a cell.
 pub(super) struct Coordinator {
     intake: Intake,
     policy: Box<dyn Policy>,
@@ -92,7 +93,7 @@ impl Coordinator {
         let Some(scaler) = &mut self.scaler else { return };
         let at = context.now() + self.dispatch.floor;
         for worker in scaler.advance(context.now(), waiting, &mut *self.policy) {
-            context.send(worker_lp(worker), at, DISPATCH, Message::Leave);
+            context.send(worker_lp(context.id(), worker), at, DISPATCH, Message::Leave);
         }
     }
 
@@ -238,7 +239,7 @@ impl Coordinator {
             door.let_in(in_fleet);
         }
         let at = context.now() + self.dispatch.sample(&mut self.rng);
-        context.send(worker_lp(worker), at, DISPATCH, Message::Dispatch(request));
+        context.send(worker_lp(context.id(), worker), at, DISPATCH, Message::Dispatch(request));
     }
 
     /// Says whether a worker leaves by that, or a request may come.
@@ -271,6 +272,11 @@ impl Lp for Coordinator {
         self.dispatch.floor
     }
 
+    /// In a cell, it talks to the workers there.
+    fn promise(&self) -> Span {
+        if matches!(self.intake, Intake::Dealt(_)) { Span::FOREVER } else { self.dispatch.floor }
+    }
+
     /// Requests that come at times of their own are routed then, unless they have to wait. What is heard in between changes
     /// where they go, not when.
     fn reacts(&self) -> bool {
@@ -289,8 +295,15 @@ impl Lp for Coordinator {
     }
 
     fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
-        let Message::Feedback(feedback) = message else {
-            unreachable!("only feedback reaches the coordinator")
+        let feedback = match message {
+            Message::Feedback(feedback) => feedback,
+            Message::Deal(request) => {
+                self.intake.deal(request);
+                // All that is dealt at this instant first.
+                context.wake(context.now(), ARRIVAL);
+                return;
+            }
+            Message::Dispatch(_) | Message::Leave => unreachable!("that is for workers"),
         };
         let is_news = self.hear(context.now(), &feedback);
         if self.scaler.is_some() && self.is_over() {

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::fleet::{Activity, Sink};
-use crate::kernel::{self, Observer, Span, Time};
+use crate::fleet::layout::Layout;
+use crate::fleet::{Activity, FleetSpec, Sink};
+use crate::kernel::{self, Observer, Time};
 use crate::model::metrics::{Collector, Recorder, Series};
 
 /// Passes on rows and progress, from any thread.
 pub(super) struct Drain<'a> {
     sink: &'a dyn Sink,
+    layout: Layout,
     /// Why the sink could not take a row.
     error: Mutex<Option<io::Error>>,
     /// The time series of the run.
@@ -24,12 +26,13 @@ pub(super) struct Drain<'a> {
 }
 
 impl Drain<'_> {
-    /// For a run with so many recorders, whose time series have intervals of this length.
-    pub(super) fn new(sink: &dyn Sink, interval: Span, recorders: usize) -> Drain<'_> {
+    /// For a run of this fleet with so many recorders.
+    pub(super) fn new<'a>(sink: &'a dyn Sink, spec: &FleetSpec, recorders: usize) -> Drain<'a> {
         Drain {
             sink,
+            layout: Layout::new(spec),
             error: Mutex::new(None),
-            collector: Mutex::new(Collector::new(interval, recorders)),
+            collector: Mutex::new(Collector::new(spec.series_interval, recorders)),
             ended: AtomicU64::new(0),
             fraction: AtomicU64::new(f64::NAN.to_bits()),
         }
@@ -95,6 +98,6 @@ impl Observer<Recorder> for Drain<'_> {
     }
 
     fn watch(&self, activity: &kernel::Activity) {
-        self.sink.watch(Activity::new(activity.clone()));
+        self.sink.watch(Activity::new(activity.clone(), self.layout.clone()));
     }
 }

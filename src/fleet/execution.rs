@@ -84,6 +84,8 @@ pub struct Executed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) workers: u32,
+    /// How many cells they are in, if they are.
+    pub(super) cells: Option<u32>,
     /// The least time from the coordinator to a worker and back; forever if workers report nothing.
     pub(super) round_trip: Span,
     /// The time between two moments at which requests come, on average; zero if they come when others have ended.
@@ -104,7 +106,7 @@ impl Execution {
     }
 
     pub(super) fn choose(&self, situation: Situation) -> Executed {
-        let Situation { workers, round_trip, silence } = situation;
+        let Situation { workers, cells, round_trip, silence } = situation;
         let executed = |threads, why| Executed { threads, why };
         if round_trip == Span::ZERO {
             let why =
@@ -122,6 +124,9 @@ impl Execution {
             Threads::Beside => (1, "several runs go on at once"),
             Threads::Auto if cores == 1 => (1, "one usable core"),
             Threads::Auto if workers == 1 => (1, "one worker"),
+            Threads::Auto if cells.is_some() => {
+                (cores, "all usable cores: cells know nothing of one another")
+            }
             Threads::Auto if !has_feedback => {
                 (cores, "all usable cores: nobody waits for feedback")
             }
@@ -131,6 +136,9 @@ impl Execution {
             ),
             Threads::Auto => (cores, "all usable cores"),
         };
+        if let Some(cells) = cells.filter(|&cells| threads > cells as usize) {
+            return executed(cells as usize, "as many as there are cells");
+        }
         let time = round_trip.as_ns().saturating_add(silence.as_ns());
         let is_small = has_feedback
             && self.options.executor == Executor::Suited
@@ -151,8 +159,12 @@ mod tests {
     fn small_fleets_with_feedback_stay_on_one_thread() {
         let options = ExecutionOptions { oversubscribe: true, ..ExecutionOptions::default() };
         let four = Execution { threads: Threads::Count(4), pin: false, options };
-        let situation =
-            |workers, round_trip| Situation { workers, round_trip, silence: Span::ZERO };
+        let situation = |workers, round_trip| Situation {
+            workers,
+            cells: None,
+            round_trip,
+            silence: Span::ZERO,
+        };
         let threads = |workers, round_trip| four.choose(situation(workers, round_trip)).threads;
         assert_eq!(threads(511, Span::from_ms(11)), 1);
         assert_eq!(threads(600, Span::from_ms(11)), 4);
@@ -161,6 +173,9 @@ mod tests {
         assert_eq!(threads(8, Span::FOREVER), 4, "nobody waits");
         let bursts = Situation { silence: Span::from_secs(1), ..situation(8, Span::from_ms(11)) };
         assert_eq!(four.choose(bursts).threads, 4);
+        let cells = |cells| Situation { cells: Some(cells), ..situation(8, Span::FOREVER) };
+        assert_eq!(four.choose(cells(8)).threads, 4);
+        assert_eq!(four.choose(cells(3)).threads, 3);
         let options = ExecutionOptions { executor: Executor::Phases, ..options };
         let told = Execution { options, ..four };
         assert_eq!(told.choose(situation(8, Span::from_ms(11))).threads, 4);

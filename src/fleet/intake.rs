@@ -1,5 +1,6 @@
 //! How requests come in: each at a time of its own, or as calls of sessions.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::fleet::arrivals::Arrivals;
@@ -15,6 +16,8 @@ use crate::model::workload::{Demand, ReadAhead, SingleCalls, SourceError};
 pub(super) enum Intake {
     Requests(Box<Arrivals>),
     Sessions(Box<Visits>),
+    /// As a balancer deals them.
+    Dealt(VecDeque<Request>),
 }
 
 /// The request that comes next.
@@ -46,7 +49,14 @@ impl Intake {
     pub(super) fn silence(&mut self) -> Span {
         match self {
             Intake::Requests(arrivals) => arrivals.silence(),
-            Intake::Sessions(_) => Span::ZERO,
+            Intake::Sessions(_) | Intake::Dealt(_) => Span::ZERO,
+        }
+    }
+
+    /// Takes in what a balancer has dealt.
+    pub(super) fn deal(&mut self, request: Request) {
+        if let Intake::Dealt(requests) = self {
+            requests.push_back(request);
         }
     }
 
@@ -55,6 +65,7 @@ impl Intake {
         match self {
             Intake::Requests(arrivals) => arrivals.read(recorder),
             Intake::Sessions(visits) => visits.read(recorder),
+            Intake::Dealt(_) => {}
         }
     }
 
@@ -69,6 +80,8 @@ impl Intake {
         let arrivals = match self {
             Intake::Requests(arrivals) => arrivals,
             Intake::Sessions(visits) => return visits.next(now, recorder),
+            Intake::Dealt(requests) if requests.is_empty() => return Next::Nothing,
+            Intake::Dealt(_) => return Next::Due,
         };
         match (arrivals.next(), load) {
             (None, _) => Next::Nothing,
@@ -83,13 +96,14 @@ impl Intake {
         match self {
             Intake::Requests(arrivals) => arrivals.take(now, recorder),
             Intake::Sessions(visits) => visits.take(now),
+            Intake::Dealt(requests) => requests.pop_front(),
         }
     }
 
     /// Hears of first tokens and ends; says whether more may come by that.
     pub(super) fn hear(&mut self, now: Time, feedback: &Feedback) -> bool {
         match self {
-            Intake::Requests(_) => false,
+            Intake::Requests(_) | Intake::Dealt(_) => false,
             Intake::Sessions(visits) => visits.hear(now, feedback),
         }
     }
@@ -97,7 +111,7 @@ impl Intake {
     /// Hears that a request was turned away before it reached a worker.
     pub(super) fn turned_away(&mut self, now: Time, request: &Request) {
         match self {
-            Intake::Requests(_) => {}
+            Intake::Requests(_) | Intake::Dealt(_) => {}
             Intake::Sessions(visits) => visits.turned_away(now, request),
         }
     }
@@ -107,6 +121,8 @@ impl Intake {
         match self {
             Intake::Requests(arrivals) => arrivals.next().is_none(),
             Intake::Sessions(visits) => visits.is_over(),
+            // Nobody asks but a Planner.
+            Intake::Dealt(_) => false,
         }
     }
 
@@ -115,13 +131,14 @@ impl Intake {
         match self {
             Intake::Requests(arrivals) => arrivals.error(),
             Intake::Sessions(visits) => visits.error(),
+            Intake::Dealt(_) => None,
         }
     }
 
     /// What became of sessions and clients, at the end of a run that had any.
     pub(super) fn finish(&mut self) -> Option<Visited> {
         match self {
-            Intake::Requests(_) => None,
+            Intake::Requests(_) | Intake::Dealt(_) => None,
             Intake::Sessions(visits) => Some(visits.finish()),
         }
     }
@@ -131,6 +148,7 @@ impl Intake {
         match self {
             Intake::Requests(arrivals) => arrivals.skipped(),
             Intake::Sessions(visits) => visits.skipped(),
+            Intake::Dealt(_) => 0,
         }
     }
 
@@ -138,7 +156,7 @@ impl Intake {
     pub(super) fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
         match self {
             Intake::Requests(arrivals) => arrivals.read_ahead(),
-            Intake::Sessions(_) => None,
+            Intake::Sessions(_) | Intake::Dealt(_) => None,
         }
     }
 }

@@ -7,12 +7,13 @@ use crate::fleet::{Outcome, Scaled, Visited};
 use crate::kernel::Time;
 use crate::model::engine::Engine;
 use crate::model::metrics::{Interval, Recorder, Totals};
+use crate::model::request::WorkerId;
 use crate::model::router::Admitted;
 
 /// The first law that does not hold, in words.
 pub(super) fn broken<'a>(
     outcome: &Outcome,
-    engines: impl Iterator<Item = &'a Engine>,
+    mut engines: impl Iterator<Item = (WorkerId, &'a Engine)>,
 ) -> Option<String> {
     let work = outcome.work();
     let totals = outcome.recorder.totals;
@@ -72,8 +73,8 @@ pub(super) fn broken<'a>(
     if let Some(law) = outcome.admitted.as_ref().and_then(exceeded) {
         return Some(law);
     }
-    engines.map(unsettled).enumerate().find_map(|(worker, problem)| {
-        problem.map(|problem| format!("worker {worker} ends with {problem}"))
+    engines.find_map(|(worker, engine)| {
+        unsettled(engine).map(|problem| format!("{worker} ends with {problem}"))
     })
 }
 

@@ -1,22 +1,27 @@
 //! What travels between the LPs of a fleet, who they are, and the order of things that happen at one instant.
 //!
-//! At equal time: feedback reaches the coordinator, then requests arrive there, then dispatches reach the workers, then
-//! idle workers and those at the end of a pass start their next one. So a request that arrives at the very instant a pass
-//! ends joins the next pass, and is routed with the knowledge of what that pass did.
+//! At equal time: feedback reaches the coordinators, then the balancer deals requests to the cells, if there are cells, then
+//! requests arrive at coordinators, then dispatches reach the workers, then idle workers and those at the end of a pass start
+//! their next one. So a request that arrives at the very instant a pass ends joins the next pass, and is routed with the
+//! knowledge of what that pass did.
 
-use crate::kernel::{Class, LpId};
+use crate::kernel::Class;
 use crate::model::kv::CacheChanges;
 use crate::model::planner::{PassLoad, Traffic, WorkerLoad};
 use crate::model::request::{Mentions, Request, WorkerId};
 
-/// Feedback reaches the coordinator.
+/// Feedback reaches a coordinator.
 pub(super) const FEEDBACK: Class = Class::new(0);
-/// Requests arrive at the coordinator.
-pub(super) const ARRIVAL: Class = Class::new(1);
+/// Requests reach the balancer.
+pub(super) const BALANCE: Class = Class::new(1);
+/// Requests are dealt to a coordinator.
+pub(super) const DEAL: Class = Class::new(2);
+/// A coordinator takes in the requests that are due.
+pub(super) const ARRIVAL: Class = Class::new(3);
 /// A dispatch reaches a worker.
-pub(super) const DISPATCH: Class = Class::new(2);
+pub(super) const DISPATCH: Class = Class::new(4);
 /// A worker ends a pass and starts the next.
-pub(super) const PASS: Class = Class::new(3);
+pub(super) const PASS: Class = Class::new(5);
 
 /// Everything that LPs of a fleet say to one another.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(super) enum Message {
     Dispatch(Request),
     /// To a worker that is empty: its process ends, and what it has cached is gone.
     Leave,
+    /// From the balancer to the coordinator of a cell: this request is yours.
+    Deal(Request),
     /// To the coordinator: this has happened.
     Feedback(Feedback),
 }
@@ -64,17 +71,4 @@ impl Feedback {
         let (prefilled, finished) = (Mentions::new(), Mentions::new());
         Feedback { worker, prefilled, finished, changes: CacheChanges::new(), observed: None }
     }
-}
-
-/// The LP of the coordinator.
-pub(super) const COORDINATOR: LpId = LpId::new(0);
-
-/// The LP of a worker.
-pub(super) fn worker_lp(id: WorkerId) -> LpId {
-    LpId::new(1 + id.0)
-}
-
-/// Which worker an LP is, if it is one.
-pub(super) fn worker_at(lp: LpId) -> Option<WorkerId> {
-    lp.get().checked_sub(1).map(WorkerId)
 }

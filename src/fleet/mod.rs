@@ -7,15 +7,20 @@
 //!                        +======================================== [ ...              ]
 //!                                 feedback, after pass end + Lf
 //! ```
+//!
+//! A fleet may be divided into cells: so many of these pictures side by side, behind a balancer that deals requests to them.
 
 mod activity;
 mod arrivals;
+mod balancer;
 mod coordinator;
 mod door;
 mod drain;
 mod execution;
 mod intake;
 mod laws;
+mod layout;
+mod lps;
 mod message;
 mod outcome;
 mod scaler;
@@ -25,31 +30,27 @@ mod worker;
 
 pub use activity::{Activity, Busy};
 pub use execution::{Executed, Execution, ExecutionOptions, Executor, Threads};
+pub use layout::Role;
+pub use lps::Router;
 pub use outcome::Outcome;
 pub use scaler::{Scaled, Tick};
-pub use spec::{ControlPlane, FleetSpec, Latency, Load, PoolSpec, Scaling};
+pub use spec::{CellsSpec, ControlPlane, FleetSpec, Latency, Load, PoolSpec, Scaling};
 pub use visits::Visited;
 
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::fleet::coordinator::Coordinator;
 use crate::fleet::drain::Drain;
 use crate::fleet::execution::Situation;
-use crate::fleet::intake::Intake;
-use crate::fleet::message::{Message, worker_at};
+use crate::fleet::layout::Layout;
+use crate::fleet::lps::FleetLp;
 use crate::fleet::worker::Worker;
-use crate::kernel::{
-    self, Account, Context, Finished, Lp, Occupancy, ParallelOptions, Span, Stopped, Time,
-};
-use crate::model::engine::EngineShape;
-use crate::model::metrics::{Recorder, Row};
-use crate::model::request::WorkerId;
-use crate::model::router::{Policy, Reads};
+use crate::kernel::{self, Account, Finished, Lp, Occupancy, ParallelOptions, Span, Stopped, Time};
+use crate::model::metrics::{Recorder, Row, Work};
+use crate::model::router::Reads;
 use crate::model::workload::{Demand, SourceError};
 
 /// The workers are split into so many groups per thread, unless there are very few or very many: enough to share evenly,
@@ -110,8 +111,8 @@ pub enum RunError {
     },
     /// A bug in the simulator.
     Panicked {
-        /// Which worker; the coordinator if none.
-        worker: Option<WorkerId>,
+        /// Whose.
+        role: Role,
         /// The virtual time.
         time: Time,
         /// The seed of the run.
@@ -142,12 +143,8 @@ impl fmt::Display for RunError {
             RunError::LawBroken { law, seed } => {
                 write!(f, "the books of the run do not balance, seed {seed}: {law}")
             }
-            RunError::Panicked { worker, time, seed, message } => {
-                match worker {
-                    Some(worker) => write!(f, "{worker}")?,
-                    None => f.write_str("the coordinator")?,
-                }
-                write!(f, " panicked at {time}, seed {seed}: {message}")
+            RunError::Panicked { role, time, seed, message } => {
+                write!(f, "{role} panicked at {time}, seed {seed}: {message}")
             }
             RunError::Broken { seed, message } => {
                 write!(f, "the executor panicked, seed {seed}: {message}")
@@ -164,26 +161,21 @@ impl std::error::Error for RunError {}
 /// [`RunError`]; no result is complete then.
 ///
 /// # Panics
-/// If the spec has no workers, or more than an event key can number, or several pools of workers that come and go.
+/// If the spec has no workers, or more than an event key can number, or several pools of workers that come and go, or cells
+/// with what they do not take.
 pub fn run(
     spec: &FleetSpec,
     demand: impl Into<Demand>,
-    policy: Box<dyn Policy>,
+    router: &dyn Router,
     sink: &dyn Sink,
 ) -> Result<Outcome, RunError> {
-    let mut intake = Intake::new(spec, demand.into());
     assert!(spec.workers() > 0, "a fleet without workers");
     assert!(spec.scaling.is_none() || spec.pools.len() == 1, "a Planner for several pools");
-    let reports = spec.reports(policy.reads(), matches!(intake, Intake::Sessions(_)));
-    let round_trip = spec.round_trip(reports);
-    let listens = round_trip < Span::FOREVER && spec.listens();
-    let silence = if listens && spec.execution.may_share() { intake.silence() } else { Span::ZERO };
-    let situation = Situation { workers: spec.workers(), round_trip, silence };
-    let executed = spec.execution.choose(situation);
-    let mut lps = build(spec, intake, policy, reports);
+    let (mut lps, reports) = lps::build(spec, demand.into(), router);
+    let executed = spec.execution.choose(situation(spec, &mut lps, reports));
     let recorder = || Recorder::new(spec.series_interval, spec.slo).with_classes(&spec.classes);
     let mut recorders: Vec<Recorder> = (0..executed.threads).map(|_| recorder()).collect();
-    let drain = Drain::new(sink, spec.series_interval, recorders.len());
+    let drain = Drain::new(sink, spec, recorders.len());
     let books = Books::new(spec.execution.options);
     let result = execute(spec, &mut lps, &mut recorders, &drain, &books);
     let mut recorder = recorders.swap_remove(0);
@@ -191,63 +183,77 @@ pub fn run(
         recorder.merge(other);
     }
     recorder.series = drain.finish().map_err(RunError::Sink)?;
-    let coordinator = lps.first_mut().and_then(FleetLp::coordinator).expect("it is the first LP");
-    let skipped = coordinator.intake().skipped();
-    if let Some(error) = coordinator.intake().error() {
-        return Err(RunError::Source(error));
-    }
-    if let Some(time) = coordinator.endless() {
-        return Err(RunError::Endless { time });
-    }
-    let finished = result.map_err(|stopped| match stopped {
-        Stopped::Halted => RunError::Halted,
-        Stopped::Panicked { lp, time, message } => {
-            let worker = worker_at(lp);
-            RunError::Panicked { worker, time, seed: spec.seed, message }
-        }
-        Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
-    })?;
-    let scaled = coordinator.take_scaler().map(|scaler| scaler.finish(finished.end));
-    let visited = coordinator.intake().finish();
-    let admitted = coordinator.admitted();
+    let finished = ended(spec, &mut lps, result)?;
     let workers = || lps.iter().filter_map(FleetLp::worker);
+    let mut work = vec![Work::default(); spec.workers() as usize];
+    for worker in workers() {
+        work[worker.id().index()] = *worker.engine().work();
+    }
     // The executor counts more of them.
     let events = recorder.totals.arrived + workers().map(Worker::events).sum::<u64>();
-    let (digest, end) = (recorder.digest.value(), finished.end);
+    let skipped = lps[0].skipped();
+    let front = lps[0].coordinator();
+    let (scaled, visited, admitted) = match front {
+        None => (None, None, None),
+        Some(front) => (
+            front.take_scaler().map(|scaler| scaler.finish(finished.end)),
+            front.intake().finish(),
+            front.admitted(),
+        ),
+    };
     let outcome = Outcome {
+        digest: recorder.digest.value(),
         recorder,
-        workers: workers().map(|worker| *worker.engine().work()).collect(),
+        workers: work,
         scaled,
         visited,
         admitted,
         skipped,
-        digest,
         events,
-        end,
+        end: finished.end,
         executed,
         account: books.account.map(Mutex::into_inner),
         occupancy: books.occupancy.map(Mutex::into_inner),
     };
-    match laws::broken(&outcome, workers().map(Worker::engine)) {
+    let engines = lps.iter().filter_map(FleetLp::worker);
+    match laws::broken(&outcome, engines.map(|worker| (worker.id(), worker.engine()))) {
         Some(law) => Err(RunError::LawBroken { law, seed: spec.seed }),
         None => Ok(outcome),
     }
 }
 
-/// All LPs of a fleet: the coordinator, then the workers.
-fn build(
+/// What matters for the number of threads.
+fn situation(spec: &FleetSpec, lps: &mut [FleetLp], reports: Reads) -> Situation {
+    let (workers, cells) = (spec.workers(), spec.cells.map(|cells| cells.count));
+    // Nobody outside of a cell waits for what happens in it.
+    let round_trip = if cells.is_some() { Span::FOREVER } else { spec.round_trip(reports) };
+    let listens = round_trip < Span::FOREVER && spec.listens() && spec.execution.may_share();
+    let front = lps[0].coordinator().filter(|_| listens);
+    let silence = front.map_or(Span::ZERO, |front| front.intake().silence());
+    Situation { workers, cells, round_trip, silence }
+}
+
+/// How the run ended: its source comes first, since whoever waits for requests that never come may do anything.
+fn ended(
     spec: &FleetSpec,
-    intake: Intake,
-    policy: Box<dyn Policy>,
-    reports: Reads,
-) -> Vec<FleetLp> {
-    let mut lps = vec![FleetLp::Coordinator(Box::new(Coordinator::new(spec, intake, policy)))];
-    for (pool, workers) in spec.ranges() {
-        let shape = Arc::new(EngineShape::new(pool.engine.clone(), spec.workers()));
-        let worker = |id| Box::new(Worker::new(WorkerId(id), Arc::clone(&shape), spec, reports));
-        lps.extend(workers.map(|id| FleetLp::Worker(worker(id))));
+    lps: &mut [FleetLp],
+    result: Result<Finished, Stopped>,
+) -> Result<Finished, RunError> {
+    if let Some(error) = lps[0].source_error() {
+        return Err(RunError::Source(error));
     }
-    lps
+    let endless = lps.iter_mut().filter_map(FleetLp::coordinator).filter_map(|lp| lp.endless());
+    if let Some(time) = endless.min() {
+        return Err(RunError::Endless { time });
+    }
+    result.map_err(|stopped| match stopped {
+        Stopped::Halted => RunError::Halted,
+        Stopped::Panicked { lp, time, message } => {
+            let role = Layout::new(spec).role(lp);
+            RunError::Panicked { role, time, seed: spec.seed, message }
+        }
+        Stopped::Broken { message } => RunError::Broken { seed: spec.seed, message },
+    })
 }
 
 /// What the executor takes down about itself, if it is to.
@@ -274,7 +280,7 @@ fn execute(
     books: &Books,
 ) -> Result<Finished, Stopped> {
     let Execution { pin, options, .. } = spec.execution;
-    let is_alone = lps.last().is_some_and(|worker| worker.lookahead() == Span::FOREVER);
+    let is_alone = lps.last().is_some_and(|worker| worker.promise() == Span::FOREVER);
     let has_phases = match options.executor {
         Executor::Suited => is_alone,
         Executor::Sequential => false,
@@ -285,7 +291,7 @@ fn execute(
     {
         return kernel::run_sequential(lps, recorder, drain);
     }
-    let ahead = lps[0].coordinator().and_then(|lp| lp.intake().read_ahead());
+    let ahead = lps[0].read_ahead();
     let workers = spec.workers() as usize;
     let groups = if is_alone {
         GROUPS_ALONE
@@ -298,8 +304,15 @@ fn execute(
         Executor::Clocks => kernel::run_asynchronous,
         _ => kernel::run_parallel,
     };
+    let spokes_per_group = match spec.cells {
+        None => options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
+        // Those of a cell talk to one another.
+        Some(cells) => {
+            Layout::new(spec).lps_per_cell() * (cells.count as usize).div_ceil(GROUPS_ALONE)
+        }
+    };
     let options = ParallelOptions {
-        spokes_per_group: options.workers_per_group.unwrap_or(workers.div_ceil(groups).min(64)),
+        spokes_per_group,
         stealing: !options.no_stealing,
         pin,
         hub_budget: (2 * u64::from(spec.workers())).clamp(1024, READ_AHEAD),
@@ -309,61 +322,4 @@ fn execute(
         fuzz: options.fuzz,
     };
     run(lps, recorders, drain, options)
-}
-
-/// An LP of a fleet.
-enum FleetLp {
-    Coordinator(Box<Coordinator>),
-    Worker(Box<Worker>),
-}
-
-impl FleetLp {
-    fn coordinator(&mut self) -> Option<&mut Coordinator> {
-        match self {
-            FleetLp::Coordinator(coordinator) => Some(coordinator),
-            FleetLp::Worker(_) => None,
-        }
-    }
-
-    fn worker(&self) -> Option<&Worker> {
-        match self {
-            FleetLp::Worker(worker) => Some(worker),
-            FleetLp::Coordinator(_) => None,
-        }
-    }
-}
-
-/// The same for LPs of every kind.
-macro_rules! each {
-    ($self:ident, $lp:ident => $call:expr) => {
-        match $self {
-            FleetLp::Coordinator($lp) => $call,
-            FleetLp::Worker($lp) => $call,
-        }
-    };
-}
-
-impl Lp for FleetLp {
-    type Message = Message;
-    type Recorder = Recorder;
-
-    fn lookahead(&self) -> Span {
-        each!(self, lp => lp.lookahead())
-    }
-
-    fn reacts(&self) -> bool {
-        each!(self, lp => lp.reacts())
-    }
-
-    fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        each!(self, lp => lp.start(context));
-    }
-
-    fn receive(&mut self, message: Message, context: &mut Context<'_, Message, Recorder>) {
-        each!(self, lp => lp.receive(message, context));
-    }
-
-    fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        each!(self, lp => lp.wake(context));
-    }
 }

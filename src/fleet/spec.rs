@@ -1,21 +1,23 @@
 //! A run, fully described and checked.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use rand::Rng;
 use rand_distr::{Distribution, Exp1};
 
 use crate::fleet::execution::Execution;
-use crate::fleet::message::COORDINATOR;
+use crate::fleet::layout::{COORDINATOR, Layout};
 use crate::kernel::Span;
-use crate::kernel::rng::{Stream, lp_stream};
+use crate::kernel::rng::{Stream, lp_stream, mix64};
 use crate::model::class::{ClassSpec, Lots};
 use crate::model::engine::EngineConfig;
 use crate::model::kv::BlockLayout;
 use crate::model::lifecycle::LifecycleSpec;
 use crate::model::metrics::Slo;
 use crate::model::planner::PlannerSpec;
-use crate::model::router::{AdmissionSpec, QueueOrder, Reads};
+use crate::model::request::WorkerId;
+use crate::model::router::{AdmissionSpec, BalancerSpec, QueueOrder, Reads};
 use crate::model::session::ClientSpec;
 
 /// The delay of one direction between the front end and the workers.
@@ -124,11 +126,23 @@ pub struct Scaling {
     pub cold_start: bool,
 }
 
+/// A fleet that is divided into parts, each with a front end of its own, which know nothing of one another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CellsSpec {
+    /// How many parts; the workers of every pool are a multiple of it.
+    pub count: u32,
+    /// What shares the requests among them. It takes no time.
+    pub balancer: BalancerSpec,
+}
+
 /// A run, but for the requests, the policy that routes them and the place where results go.
 #[derive(Clone, PartialEq, Debug)]
 pub struct FleetSpec {
     /// The workers, pool by pool; at least one pool, all with the same KV blocks. Workers are numbered in this order.
     pub pools: Vec<PoolSpec>,
+    /// Whether it is divided into cells. These take requests that come at times of their own, with clients that wait for
+    /// ever, without admission limits and without workers that come and go.
+    pub cells: Option<CellsSpec>,
     /// Delays between the front end and the workers.
     pub control_plane: ControlPlane,
     /// When requests enter.
@@ -157,6 +171,24 @@ impl FleetSpec {
     /// How many workers there are, or can be at once.
     pub fn workers(&self) -> u32 {
         self.pools.iter().map(|pool| pool.workers).sum()
+    }
+
+    /// A cell as a fleet, if this one is divided; else all of it. Random numbers are its own.
+    pub fn cell(&self, cell: u32) -> Cow<'_, FleetSpec> {
+        let Some(cells) = self.cells else { return Cow::Borrowed(self) };
+        let part =
+            |pool: &PoolSpec| PoolSpec { workers: pool.workers / cells.count, ..pool.clone() };
+        Cow::Owned(FleetSpec {
+            pools: self.pools.iter().map(part).collect(),
+            cells: None,
+            seed: mix64(self.seed ^ mix64(u64::from(cell))),
+            ..self.clone()
+        })
+    }
+
+    /// The workers of a cell, in the order in which its router numbers them; all of them if the fleet is not divided.
+    pub fn workers_of_cell(&self, cell: u32) -> impl Iterator<Item = WorkerId> + use<> {
+        Layout::new(self).workers(cell)
     }
 
     /// How many GPUs they have.

@@ -6,20 +6,32 @@
 
 use std::sync::Arc;
 
-use crate::fleet::message::{COORDINATOR, FEEDBACK, Feedback, Message, Observed, PASS, worker_lp};
+use crate::fleet::layout::{COORDINATOR, worker_lp};
+use crate::fleet::message::{FEEDBACK, Feedback, Message, Observed, PASS};
 use crate::fleet::spec::{FleetSpec, Latency};
 use crate::kernel::rng::{Stream, lp_stream};
-use crate::kernel::{Context, Lp, Span, Time};
+use crate::kernel::{Context, Lp, LpId, Span, Time};
 use crate::model::engine::{Effects, Engine, EngineShape, Outcome};
 use crate::model::metrics::Recorder;
 use crate::model::planner::{Traffic, WorkerLoad};
 use crate::model::request::{Mentions, WorkerId};
 use crate::model::router::Reads;
 
+/// Where a worker belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Home {
+    /// Its front end.
+    pub(super) coordinator: LpId,
+    /// Its number there.
+    pub(super) local: WorkerId,
+    /// Its number in the whole fleet.
+    pub(super) id: WorkerId,
+}
+
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Worker {
-    id: WorkerId,
+    home: Home,
     engine: Engine,
     reports: Reads,
     /// What the Planner was told last, if there is one.
@@ -33,19 +45,20 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// A worker of a fleet or of a cell, which `spec` describes.
     pub(super) fn new(
-        id: WorkerId,
+        home: Home,
         shape: Arc<EngineShape>,
         spec: &FleetSpec,
         reports: Reads,
     ) -> Worker {
         let lookahead = spec.worker_lookahead(&shape.config, reports);
-        let mut engine = Engine::new(id, shape, reports.cache);
+        let mut engine = Engine::new(home.id, shape, reports.cache);
         if spec.scaling.as_ref().is_some_and(|scaling| scaling.planner.reads_passes()) {
             engine.tell_passes();
         }
         Worker {
-            id,
+            home,
             lookahead,
             engine,
             reports,
@@ -53,8 +66,13 @@ impl Worker {
             feedback: spec.control_plane.feedback,
             last_report: Time::ZERO,
             events: 0,
-            rng: lp_stream(spec.seed, worker_lp(id), 0),
+            rng: lp_stream(spec.seed, worker_lp(COORDINATOR, home.local), 0),
         }
+    }
+
+    /// Its number in the whole fleet.
+    pub(super) fn id(&self) -> WorkerId {
+        self.home.id
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -79,7 +97,7 @@ impl Worker {
     }
 
     fn report(&mut self, outcome: &mut Outcome, context: &mut Context<'_, Message, Recorder>) {
-        let (worker, reads) = (self.id, self.reports);
+        let (worker, reads) = (self.home.local, self.reports);
         let read = |mentions: &mut Mentions, is_read| {
             if is_read { std::mem::take(mentions) } else { Mentions::new() }
         };
@@ -114,7 +132,7 @@ impl Worker {
         let arrival = known + self.feedback.sample(&mut self.rng);
         let at = arrival.max(promised).max(self.last_report);
         self.last_report = at;
-        context.send(COORDINATOR, at, FEEDBACK, Message::Feedback(feedback));
+        context.send(self.home.coordinator, at, FEEDBACK, Message::Feedback(feedback));
     }
 }
 
@@ -124,6 +142,11 @@ impl Lp for Worker {
 
     fn lookahead(&self) -> Span {
         self.lookahead
+    }
+
+    /// In a cell, it talks to the front end there.
+    fn promise(&self) -> Span {
+        if self.home.coordinator == COORDINATOR { self.lookahead } else { Span::FOREVER }
     }
 
     fn start(&mut self, _: &mut Context<'_, Message, Recorder>) {}
@@ -140,11 +163,11 @@ impl Lp for Worker {
             Message::Leave => {
                 let changes = self.engine.clear_cache();
                 if !changes.is_empty() {
-                    let feedback = Feedback { changes, ..Feedback::new(self.id) };
+                    let feedback = Feedback { changes, ..Feedback::new(self.home.local) };
                     self.send(context.now(), feedback, context);
                 }
             }
-            Message::Feedback(_) => unreachable!("feedback reaches the coordinator"),
+            Message::Deal(_) | Message::Feedback(_) => unreachable!("that is for coordinators"),
         }
     }
 

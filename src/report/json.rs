@@ -6,7 +6,7 @@ use crate::fleet::Outcome;
 use crate::report::pools::PoolFigures;
 use crate::report::sessions;
 use crate::report::summary::{Metric, PERCENTILES, Summary};
-use crate::report::{admission, classes, decisions};
+use crate::report::{admission, cells, classes, decisions};
 
 /// The report as JSON, keys in alphabetical order.
 pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
@@ -117,6 +117,7 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
     if let Some(scaling) = summary.scaling {
         report.extend(scaling.to_json());
     }
+    put(report, cells::to_json(fleet, outcome));
     if fleet.slo.is_set() {
         let seconds = summary.duration.as_secs();
         let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);

@@ -5,6 +5,7 @@
 mod admission;
 mod busy;
 mod catalog;
+mod cells;
 mod classes;
 mod decisions;
 mod json;
@@ -26,6 +27,7 @@ mod workload;
 
 pub use busy::Busy;
 pub use catalog::{catalog_to_json, write_catalog};
+pub use cells::write_cells;
 pub use json::to_json;
 pub use planner::{ScalingFigures, write_planner};
 pub use pools::PoolFigures;

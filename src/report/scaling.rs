@@ -16,6 +16,8 @@ pub struct Scaling {
     pub workload: String,
     /// Workers of the fleet.
     pub workers: u32,
+    /// Its cells, if it is divided; what is called the coordinator here is their balancer then.
+    pub cells: Option<u32>,
     /// The router policy.
     pub policy: String,
     /// The seed.
@@ -145,6 +147,15 @@ const COLUMNS: [Column; 8] = [
 ];
 
 impl Scaling {
+    /// The fleet in a few words.
+    fn fleet(&self) -> String {
+        let workers = count(u64::from(self.workers));
+        match self.cells {
+            None => format!("{workers} workers"),
+            Some(cells) => format!("{workers} workers in {} cells", count(u64::from(cells))),
+        }
+    }
+
     fn measured_speedup(&self, point: &ScalingPoint) -> Option<f64> {
         point.measured_s.map(|seconds| self.alone_s / seconds)
     }
@@ -195,15 +206,18 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
     let Scaling { sequential_s, alone_s, .. } = *scaling;
     writeln!(
         out,
-        "fleetsim {} | scaling of {} on {} workers, {} router, seed {}; least of {} on {} cores",
+        "fleetsim {} | scaling of {} on {}, {} router, seed {}; least of {} on {} cores",
         env!("CARGO_PKG_VERSION"),
         scaling.workload,
-        count(u64::from(scaling.workers)),
+        scaling.fleet(),
         scaling.policy,
         scaling.seed,
         scaling.repeat,
         scaling.cores,
     )?;
+    if scaling.cells.is_some() {
+        writeln!(out, "the coordinator is the balancer here; routers work in their cells")?;
+    }
     scaling.costs.write(out)?;
     writeln!(
         out,
@@ -263,6 +277,7 @@ pub fn scaling_to_json(scaling: &Scaling) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "workload": scaling.workload,
         "workers": scaling.workers,
+        "cells": scaling.cells.unwrap_or(1),
         "router_policy": scaling.policy,
         "seed": scaling.seed,
         "digest": format!("{:032x}", scaling.digest),
@@ -293,9 +308,8 @@ pub fn scaling_chart(scaling: &Scaling) -> Chart {
             .filter_map(|point| Some((point.threads as f64, speedup(point)?)))
             .collect(),
     };
-    let workers = count(u64::from(scaling.workers));
     Chart {
-        title: format!("{} on {workers} workers, {} router", scaling.workload, scaling.policy),
+        title: format!("{} on {}, {} router", scaling.workload, scaling.fleet(), scaling.policy),
         x: Axis { label: "threads".to_owned(), log: true },
         y: Axis { label: "speed-up".to_owned(), log: true },
         lines: vec![
@@ -330,6 +344,7 @@ mod tests {
         Scaling {
             workload: "toy".to_owned(),
             workers: 1000,
+            cells: None,
             policy: "kv".to_owned(),
             seed: 1,
             repeat: 3,

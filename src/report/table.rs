@@ -9,6 +9,7 @@ use crate::fleet::{Executed, Outcome};
 use crate::model::metrics::Work;
 use crate::model::planner::Late;
 use crate::report::admission;
+use crate::report::cells;
 use crate::report::classes::class_table;
 use crate::report::decisions::decision_table;
 use crate::report::number::{count, decimal, percent};
@@ -44,6 +45,9 @@ pub fn write_table(out: &mut impl Write, summary: &Summary, outcome: &Outcome) -
     }
     if let Some(classes) = class_table(&context.fleet, outcome) {
         writeln!(out, "{classes}")?;
+    }
+    if let Some(cells) = cells::cell_table(summary, outcome) {
+        writeln!(out, "{cells}")?;
     }
     writeln!(out, "{}", worker_table(summary, outcome))?;
     for warning in context.notes.iter().cloned().chain(warnings(summary, outcome, &work)) {
@@ -85,6 +89,35 @@ pub(super) fn table(header: &[&str]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// Up to so many workers or cells get a line each.
+pub(super) const LINES_SHOWN: usize = 16;
+
+/// One line for each name with its figures, or for many the least, the middle and the most of every figure.
+pub(super) fn each_or_spread<const N: usize>(
+    table: &mut Table,
+    all: Vec<(String, [f64; N])>,
+    format: impl Fn([f64; N]) -> Vec<String>,
+) {
+    let mut add = |name: String, figures| {
+        table.add_row([name].into_iter().chain(format(figures)));
+    };
+    if all.len() <= LINES_SHOWN {
+        for (name, figures) in all {
+            add(name, figures);
+        }
+        return;
+    }
+    let mut sorted: [Vec<f64>; N] =
+        std::array::from_fn(|column| all.iter().map(|(_, figures)| figures[column]).collect());
+    for column in &mut sorted {
+        column.sort_by(f64::total_cmp);
+    }
+    let last = all.len() - 1;
+    for (name, index) in [("min", 0), ("p50", last.div_ceil(2)), ("max", last)] {
+        add(name.to_owned(), std::array::from_fn(|column| sorted[column][index]));
+    }
 }
 
 fn metrics(summary: &Summary, outcome: &Outcome) -> Table {
@@ -180,6 +213,7 @@ fn fleet_lines(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String>
         Some(requests + &good),
         admission,
         sessions,
+        cells::line(&summary.context.fleet, outcome),
         load,
         scaling,
         Some(digest),

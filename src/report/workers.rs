@@ -8,10 +8,7 @@ use crate::fleet::{Outcome, PoolSpec};
 use crate::model::metrics::Work;
 use crate::report::Summary;
 use crate::report::number::{count, decimal, percent};
-use crate::report::table::table;
-
-/// Fleets up to this size get a line per worker.
-const WORKERS_SHOWN: usize = 16;
+use crate::report::table::{LINES_SHOWN, each_or_spread, table};
 
 pub(super) const HEADER: [&str; 12] = [
     "worker",
@@ -67,7 +64,7 @@ pub(super) fn worker_table(summary: &Summary, outcome: &Outcome) -> Table {
     let works = &outcome.workers[..used];
     let over = summary.scaling.map(|_| format!("Of {} workers", count(used as u64)));
     let mut table = table(&[
-        over.as_deref().filter(|_| used > WORKERS_SHOWN).unwrap_or("Worker"),
+        over.as_deref().filter(|_| used > LINES_SHOWN).unwrap_or("Worker"),
         "Requests",
         "Utilization",
         "Mean batch",
@@ -90,9 +87,14 @@ pub(super) fn worker_table(summary: &Summary, outcome: &Outcome) -> Table {
             share(f64::from(work.pinned_blocks_max), f64::from(pool.engine.num_gpu_blocks)),
         ]
     };
-    let cells = |figures: [f64; 7]| {
+    let names = pools().enumerate().map(|(worker, pool)| match &pool.name {
+        Some(name) => format!("{worker} ({name})"),
+        None => worker.to_string(),
+    });
+    let figures = works.iter().zip(pools()).map(|(work, pool)| figures(work, pool));
+    each_or_spread(&mut table, names.zip(figures).collect(), |figures| {
         let [requests, utilization, batch, output, reuse, preemptions, kv] = figures;
-        [
+        vec![
             count(requests as u64),
             percent(utilization),
             decimal(batch),
@@ -101,30 +103,6 @@ pub(super) fn worker_table(summary: &Summary, outcome: &Outcome) -> Table {
             count(preemptions as u64),
             percent(kv),
         ]
-    };
-    if used <= WORKERS_SHOWN {
-        for ((worker, work), pool) in (0..).zip(works).zip(pools()) {
-            let name = match &pool.name {
-                Some(name) => format!("{worker} ({name})"),
-                None => worker.to_string(),
-            };
-            table.add_row([name].into_iter().chain(cells(figures(work, pool))));
-        }
-        return table;
-    }
-    let mut sorted: [Vec<f64>; 7] = Default::default();
-    for (work, pool) in works.iter().zip(pools()) {
-        for (column, value) in sorted.iter_mut().zip(figures(work, pool)) {
-            column.push(value);
-        }
-    }
-    for column in &mut sorted {
-        column.sort_by(f64::total_cmp);
-    }
-    let last = used - 1;
-    for (name, index) in [("min", 0), ("p50", last.div_ceil(2)), ("max", last)] {
-        let figures = std::array::from_fn(|column| sorted[column][index]);
-        table.add_row([name.to_owned()].into_iter().chain(cells(figures)));
-    }
+    });
     table
 }

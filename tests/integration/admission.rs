@@ -88,7 +88,7 @@ fn every_thread_count_gives_one_report_with_limits() {
                 Some(visitors) => demand(visitors),
                 None => case.source().into(),
             };
-            let (outcome, rows) = simulate(&case.spec, demand, case.policy());
+            let (outcome, rows) = simulate(&case.spec, demand, &case.policy);
             parallel += u32::from(outcome.executed.threads > 1);
             let found = (outcome.digest, reports(&case.spec, &outcome), rows);
             if reference.is_none() {
@@ -113,13 +113,13 @@ fn every_thread_count_gives_one_report_with_limits() {
 fn wide_limits_change_nothing() {
     for seed in seeds(100) {
         let mut case = Case::new(seed);
-        let (plain, _) = simulate(&case.spec, case.source().into(), case.policy());
+        let (plain, _) = simulate(&case.spec, case.source().into(), &case.policy);
         case.spec.admission = Some(AdmissionSpec {
             max_in_flight: Some(u64::MAX),
             queue_limit: Some(u64::MAX),
             max_wait: Some(Span::FOREVER),
         });
-        let (limited, _) = simulate(&case.spec, case.source().into(), case.policy());
+        let (limited, _) = simulate(&case.spec, case.source().into(), &case.policy);
         assert_eq!(plain.digest, limited.digest, "FLEETSIM_SEED={seed}");
     }
 }
@@ -144,6 +144,7 @@ pub(crate) fn one_server() -> FleetSpec {
     };
     FleetSpec {
         pools: vec![PoolSpec::new(1, engine)],
+        cells: None,
         control_plane: ControlPlane::ideal(),
         load: Load::Open,
         client: None,
@@ -168,8 +169,7 @@ pub(crate) fn arrivals(ms: &[u64]) -> Demand {
 
 /// How every request ended, and when, in ms.
 fn ends(spec: &FleetSpec, ms: &[u64]) -> Vec<(&'static str, u64)> {
-    let policy = PolicySpec::RoundRobin.build(1, spec.layout(), spec.router_stream());
-    let (_, rows) = simulate(spec, arrivals(ms), policy);
+    let (_, rows) = simulate(spec, arrivals(ms), &PolicySpec::RoundRobin);
     rows.iter().map(|row| (row.status.word(), row.end.as_ns() / 1_000_000)).collect()
 }
 

@@ -94,7 +94,7 @@ fn every_thread_count_gives_one_report_with_classes() {
                 Some(visitors) => demand(visitors),
                 None => case.source().into(),
             };
-            let (outcome, rows) = simulate(&case.spec, demand, case.policy());
+            let (outcome, rows) = simulate(&case.spec, demand, &case.policy);
             let found = (outcome.digest, reports(&case.spec, &outcome), rows);
             if reference.is_none() {
                 let rows = &found.2;
@@ -132,11 +132,11 @@ fn every_thread_count_gives_one_report_with_classes() {
 fn classes_that_are_alike_change_nothing() {
     for seed in seeds(60) {
         let mut case = Case::new(seed);
-        let (plain, _) = simulate(&case.spec, case.source().into(), case.policy());
+        let (plain, _) = simulate(&case.spec, case.source().into(), &case.policy);
         case.spec.classes = vec![class("a", 1.0), class("b", 2.0)];
         for execution in executions(seed) {
             case.spec.execution = execution;
-            let (outcome, rows) = simulate(&case.spec, case.source().into(), case.policy());
+            let (outcome, rows) = simulate(&case.spec, case.source().into(), &case.policy);
             assert_eq!(plain.digest, outcome.digest, "FLEETSIM_SEED={seed}");
             check_figures(&case.spec, &rows, &outcome);
         }
@@ -149,8 +149,7 @@ fn overload(classes: Vec<ClassSpec>, all: AdmissionSpec) -> Vec<Row> {
     spec.admission = Some(all);
     spec.classes = classes;
     let ms: Vec<u64> = (0..2000).map(|number| number * 5).collect();
-    let policy = PolicySpec::RoundRobin.build(1, spec.layout(), spec.router_stream());
-    let (outcome, rows) = simulate(&spec, arrivals(&ms), policy);
+    let (outcome, rows) = simulate(&spec, arrivals(&ms), &PolicySpec::RoundRobin);
     check(&spec, &rows, &outcome);
     check_figures(&spec, &rows, &outcome);
     rows

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fleetsim::fleet::{
-    self, ControlPlane, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Outcome, Sink,
-    Threads,
+    self, ControlPlane, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Outcome, Router,
+    Sink, Threads,
 };
 use fleetsim::io::ahead::Ahead;
 use fleetsim::io::config::Loaded;
@@ -35,9 +35,9 @@ impl Sink for Nowhere {
 fn reports(
     spec: &FleetSpec,
     demand: impl Into<Demand>,
-    policy: Box<dyn Policy>,
+    router: &dyn Router,
 ) -> (Outcome, [String; 3]) {
-    let outcome = fleet::run(spec, demand, policy, &Nowhere).unwrap();
+    let outcome = fleet::run(spec, demand, router, &Nowhere).unwrap();
     let context = Context {
         fleet: spec.clone(),
         policy: String::new(),
@@ -70,8 +70,9 @@ fn every_thread_count_gives_the_sequential_report() {
     let mut parallel = 0;
     for seed in seeds(150) {
         let mut case = Case::new(seed);
+        case.divide();
         let caught = catch_unwind(AssertUnwindSafe(|| {
-            let (expected, reference) = reports(&case.spec, case.source(), case.policy());
+            let (expected, reference) = reports(&case.spec, case.source(), &case.policy);
             for threads in [1, 2, 3, 4, 7, 8, 16] {
                 let draw = mix64(seed << 8 | threads as u64);
                 let size = [None, Some(1), Some(7), Some(1000)][draw as usize % 4];
@@ -87,7 +88,7 @@ fn every_thread_count_gives_the_sequential_report() {
                 for executor in [Executor::Suited, Executor::Phases, Executor::Clocks] {
                     case.spec.execution.options.executor = executor;
                     let source = Box::new(Ahead::new(case.source()));
-                    let (outcome, found) = reports(&case.spec, source, case.policy());
+                    let (outcome, found) = reports(&case.spec, source, &case.policy);
                     let context = format!("{threads} threads, {executor:?}");
                     assert_eq!(outcome.digest, expected.digest, "{context}");
                     assert_eq!(found, reference, "{context}");
@@ -158,6 +159,7 @@ fn every_thread_count_gives_the_same_error() {
     let mut errors = 0;
     for seed in seeds(60) {
         let mut case = Case::new(seed);
+        case.divide();
         let left = (mix64(seed) % 40) as u32;
         let mut reference = None;
         let ways = [Executor::Phases, Executor::Clocks]
@@ -167,13 +169,16 @@ fn every_thread_count_gives_the_same_error() {
             let fuzz = Some(seed);
             let options = ExecutionOptions { executor, fuzz, ..ExecutionOptions::default() };
             case.spec.execution = on(threads, options);
-            let (mut source, mut policy) = (case.source(), case.policy());
-            if seed.is_multiple_of(2) {
-                policy = Box::new(Bomb { policy, left });
-            } else {
+            let mut source = case.source();
+            let has_bomb = seed.is_multiple_of(2);
+            if !has_bomb {
                 source = Box::new(Ahead::new(Box::new(Torn { source, left })));
             }
-            let result = fleet::run(&case.spec, source, policy, &Nowhere);
+            let policy = |fleet: &FleetSpec| -> Box<dyn Policy> {
+                let policy = case.policy.policy(fleet);
+                if has_bomb { Box::new(Bomb { policy, left }) } else { policy }
+            };
+            let result = fleet::run(&case.spec, source, &policy, &Nowhere);
             let found = result.map(|outcome| outcome.digest).map_err(|error| error.to_string());
             errors += u32::from(found.is_err());
             let expected = reference.get_or_insert_with(|| found.clone());
@@ -208,8 +213,7 @@ fn the_conversation_trace_gives_one_report() {
             {
                 spec.execution = on(threads, ExecutionOptions { executor, ..Default::default() });
                 let source = job.traffic.open(spec.seed).unwrap();
-                let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
-                let (outcome, found) = reports(&spec, source, policy);
+                let (outcome, found) = reports(&spec, source, &policy);
                 assert_eq!(outcome.recorder.totals.arrived, 12_031);
                 let expected = reference.get_or_insert_with(|| found.clone());
                 assert_eq!(&found, expected, "{threads} threads, {spec:?}");
@@ -235,8 +239,7 @@ fn a_mixed_fleet_gives_one_report() {
             _ => on(threads, ExecutionOptions { executor: Executor::Phases, ..Default::default() }),
         };
         let source = job.traffic.open(spec.seed).unwrap();
-        let policy = job.router.build(spec.workers(), spec.layout(), spec.router_stream());
-        let (outcome, found) = reports(&spec, source, policy);
+        let (outcome, found) = reports(&spec, source, &job.router);
         assert_eq!(outcome.recorder.totals.arrived, 2000);
         assert!(found[0].contains("measured, estimate") || found[0].contains("estimate, measured"));
         let expected = reference.get_or_insert_with(|| found.clone());

@@ -191,3 +191,19 @@ fn router_orderings(args: &[&str]) {
         }
     }
 }
+
+/// Cells that keep sessions together reuse as much as one fleet, others less; a common prefix drowns a cell.
+#[test]
+fn cells_need_a_balancer_that_keeps_sessions_together() {
+    let sizes = ["--requests", "80000", "--vary", "fleet.cells=1,16"];
+    let reports = sweep("cells", &sizes);
+    let reuse = |index: usize| number(&reports[index], "prefix_cache_reused_ratio");
+    let ttft = |index: usize| number(&reports[index], "mean_ttft_ms");
+    // Round robin, by session, by prefix, each with one cell and with 16.
+    assert_eq!(reports.len(), 6);
+    assert!((reuse(0) - reuse(2)).abs() < 1e-12 && (reuse(0) - reuse(4)).abs() < 1e-12);
+    assert!(reuse(1) < 0.6 * reuse(0), "{} of {}", reuse(1), reuse(0));
+    assert!(reuse(3) > 0.9 * reuse(0), "{} of {}", reuse(3), reuse(0));
+    assert!(ttft(3) < 1.03 * ttft(0) && ttft(1) > 1.1 * ttft(0), "{} {}", ttft(3), ttft(1));
+    assert!(number(&reports[5], "cell_imbalance") > 2.0 && ttft(5) > 1.5 * ttft(0), "{}", ttft(5));
+}

@@ -4,6 +4,7 @@ mod admission;
 mod admission_cli;
 mod catalog;
 mod catalog_mistakes;
+mod cells;
 mod classes;
 mod cli;
 mod corpus;

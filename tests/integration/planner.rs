@@ -42,10 +42,9 @@ impl Sink for Rows {
 }
 
 fn simulate(spec: &FleetSpec, policy: PolicySpec, requests: &[Request]) -> (Outcome, Vec<Row>) {
-    let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
     let requests = requests.to_owned();
     let (source, sink) = (Box::new(requests.into_iter()), Rows::default());
-    let outcome = fleet::run(spec, source, policy, &sink).unwrap();
+    let outcome = fleet::run(spec, source, &policy, &sink).unwrap();
     let mut rows = sink.0.into_inner();
     rows.sort_by_key(|row| row.id);
     (outcome, rows)
@@ -276,6 +275,7 @@ fn scheduled(initial: u32, schedule: &[(u64, u32)], startup: u64) -> FleetSpec {
     let latency = Latency::constant(Span::from_ms(1));
     FleetSpec {
         pools: vec![PoolSpec { gpus_per_worker: 2, ..PoolSpec::new(3, engine()) }],
+        cells: None,
         control_plane: ControlPlane { dispatch: latency, feedback: latency },
         load: Load::Open,
         client: None,

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fleetsim::fleet::{self, Load, Outcome, RunError, Sink};
+use fleetsim::fleet::{self, FleetSpec, Load, Outcome, Role, RunError, Sink};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::metrics::{Row, Status};
 use fleetsim::model::request::{Request, Visible, WorkerId};
@@ -28,7 +28,7 @@ fn for_each_case(count: u64, test: &str, mut check: impl FnMut(&mut Case)) {
 }
 
 fn run(case: &Case, sink: &dyn Sink) -> Result<Outcome, RunError> {
-    fleet::run(&case.spec, case.source(), case.policy(), sink)
+    fleet::run(&case.spec, case.source(), &case.policy, sink)
 }
 
 /// Takes everything and keeps nothing.
@@ -327,12 +327,18 @@ fn a_source_ends_the_run() {
         let requests = arrivals(&case.requests, &case.shape).len() as u64;
         for left in [0, requests / 2, requests] {
             let broken = |panics| Box::new(Broken { source: case.source(), left, panics });
-            let start = |panics| fleet::run(&case.spec, broken(panics), case.policy(), &Nowhere);
+            let start = |panics| fleet::run(&case.spec, broken(panics), &case.policy, &Nowhere);
             let torn = start(false);
             let Err(RunError::Source(error)) = torn else { panic!("{torn:?}") };
             assert_eq!(error.to_string(), "the trace is torn");
             let bug = start(true);
-            let Err(RunError::Panicked { worker: None, seed, message, .. }) = bug else {
+            let Err(RunError::Panicked {
+                role: Role::Coordinator { cell: None },
+                seed,
+                message,
+                ..
+            }) = bug
+            else {
                 panic!("{bug:?}")
             };
             assert_eq!((seed, &*message), (case.spec.seed, "the source has a bug"));
@@ -356,7 +362,8 @@ impl Policy for Lost {
 #[test]
 fn a_lost_request_is_not_lost_quietly() {
     for_each_case(10, "a_lost_request_is_not_lost_quietly", |case| {
-        let lost = fleet::run(&case.spec, case.source(), Box::new(Lost), &Nowhere);
+        let lost = |_: &FleetSpec| -> Box<dyn Policy> { Box::new(Lost) };
+        let lost = fleet::run(&case.spec, case.source(), &lost, &Nowhere);
         let requests = arrivals(&case.requests, &case.shape).len();
         assert!(requests == 0 || matches!(lost, Err(RunError::Panicked { .. })), "{lost:?}");
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::read::GzDecoder;
-use fleetsim::fleet::{self, Outcome};
+use fleetsim::fleet::{self, FleetSpec, Outcome, Router};
 use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::Span;
 use fleetsim::model::kv::CacheChange;
@@ -45,15 +45,11 @@ fn job(case: &str) -> Option<Job> {
     Some(loaded.and_then(|loaded| loaded.resolve()).unwrap())
 }
 
-fn simulate(job: &Job, policy: Box<dyn Policy>) -> (Outcome, Vec<Row>) {
+fn simulate(job: &Job, router: &dyn Router) -> (Outcome, Vec<Row>) {
     let rows = Rows::default();
     let source = job.traffic.open(job.fleet.seed).unwrap();
-    let outcome = fleet::run(&job.fleet, source, policy, &rows).unwrap();
+    let outcome = fleet::run(&job.fleet, source, router, &rows).unwrap();
     (outcome, rows.sorted())
-}
-
-fn policy(job: &Job) -> Box<dyn Policy> {
-    job.router.build(job.fleet.workers(), job.fleet.layout(), job.fleet.router_stream())
 }
 
 /// Every row: same worker, same reuse, TTFT and E2E within so many ns.
@@ -76,7 +72,7 @@ fn compare(case: &str, rows: &[Row], tolerance_ns: f64) {
 
 fn check(case: &str, tolerance_ns: f64) {
     if let Some(job) = job(case) {
-        let (outcome, rows) = simulate(&job, policy(&job));
+        let (outcome, rows) = simulate(&job, &job.router);
         compare(case, &rows, tolerance_ns);
         compare_report(case, &job, &outcome);
     }
@@ -175,12 +171,14 @@ fn kv_aware(job: &Job, tie_break: TieBreak) -> KvAware {
 fn kv8_with_the_recorded_choices() {
     let (Some(job), Some(recorded)) = (job("1.6.1/kv8"), expected("1.6.1/kv8")) else { return };
     let ties = Arc::new(AtomicUsize::new(0));
-    let policy = Recorded {
-        choices: recorded.iter().map(|row| row.worker).collect(),
-        costs: kv_aware(&job, TieBreak::Fewest),
-        ties: Arc::clone(&ties),
+    let policy = |_: &FleetSpec| -> Box<dyn Policy> {
+        Box::new(Recorded {
+            choices: recorded.iter().map(|row| row.worker).collect(),
+            costs: kv_aware(&job, TieBreak::Fewest),
+            ties: Arc::clone(&ties),
+        })
     };
-    compare("1.6.1/kv8", &simulate(&job, Box::new(policy)).1, 1e3);
+    compare("1.6.1/kv8", &simulate(&job, &policy).1, 1e3);
     let share = ties.load(Ordering::Relaxed) as f64 / recorded.len() as f64;
     assert!(
         (share - 0.34).abs() < 0.01,
@@ -195,7 +193,8 @@ fn kv8_on_its_own() {
     let (peer_ttft_ms, peer_reuse) = (mean([237.7, 238.3, 239.7]), mean([0.3002, 0.3030, 0.2972]));
     for tie_break in [TieBreak::Fewest, TieBreak::Random] {
         let Some(job) = job("1.6.1/kv8") else { return };
-        let (outcome, _) = simulate(&job, Box::new(kv_aware(&job, tie_break)));
+        let policy = |_: &FleetSpec| -> Box<dyn Policy> { Box::new(kv_aware(&job, tie_break)) };
+        let (outcome, _) = simulate(&job, &policy);
         let ttft_ms = outcome.recorder.ttft.mean().unwrap() / 1e6;
         let totals = outcome.recorder.totals;
         let reuse = totals.reused_tokens as f64 / totals.prompt_tokens as f64;

@@ -4,13 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use fleetsim::fleet::{
-    self, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Outcome, Sink, Threads,
+    self, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Outcome, Router, Sink, Threads,
 };
 use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::rng::mix64;
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::metrics::{Row, Status};
-use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec};
+use fleetsim::model::router::{KvRouterConfig, PolicySpec};
 use fleetsim::model::workload::Demand;
 use fleetsim::report::{self, Context, Summary};
 use parking_lot::Mutex;
@@ -34,10 +34,10 @@ impl Sink for Rows {
 pub(crate) fn simulate(
     spec: &FleetSpec,
     demand: Demand,
-    policy: Box<dyn Policy>,
+    router: &dyn Router,
 ) -> (Outcome, Vec<Row>) {
     let sink = Rows::default();
-    let outcome = fleet::run(spec, demand, policy, &sink).unwrap();
+    let outcome = fleet::run(spec, demand, router, &sink).unwrap();
     let mut rows = sink.0.into_inner();
     rows.sort_by_key(|row| row.id);
     (outcome, rows)
@@ -101,7 +101,7 @@ fn every_thread_count_gives_one_report_with_sessions() {
                 Some(_) if seed.is_multiple_of(5) => case.source().into(),
                 _ => demand(&visitors),
             };
-            let (outcome, rows) = simulate(&case.spec, demand, case.policy());
+            let (outcome, rows) = simulate(&case.spec, demand, &case.policy);
             parallel += u32::from(outcome.executed.threads > 1);
             let found = (outcome.digest, reports(&case.spec, &outcome), rows);
             let visited = outcome.visited.unwrap();
@@ -126,7 +126,7 @@ fn every_turn_comes_in_time() {
         let floor = case.spec.control_plane.feedback.floor;
         case.spec.control_plane.feedback = Latency::constant(floor);
         let visitors = visitors(&case, seed);
-        let (outcome, rows) = simulate(&case.spec, demand(&visitors), case.policy());
+        let (outcome, rows) = simulate(&case.spec, demand(&visitors), &case.policy);
         let visited = outcome.visited.unwrap();
         let mut row_of = vec![None; case.requests.len()];
         for row in &rows {
@@ -182,8 +182,7 @@ pub(crate) fn one_report(job: &Job, policy: PolicySpec) -> Outcome {
     for execution in executions(3) {
         let mut spec = job.fleet.clone();
         spec.execution = execution;
-        let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
-        let (outcome, rows) = simulate(&spec, job.traffic.open(spec.seed).unwrap(), policy);
+        let (outcome, rows) = simulate(&spec, job.traffic.open(spec.seed).unwrap(), &policy);
         let found = (outcome.digest, reports(&spec, &outcome), rows);
         let expected = reference.get_or_insert_with(|| found.clone());
         assert!(&found == expected, "{execution:?}");

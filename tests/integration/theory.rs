@@ -63,6 +63,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
     };
     FleetSpec {
         pools: vec![PoolSpec::new(workers, engine)],
+        cells: None,
         control_plane: ControlPlane::ideal(),
         load: Load::Open,
         client: None,
@@ -113,9 +114,8 @@ fn simulate(
     let spec = spec(workers, seed);
     let rate = f64::from(workers) * utilization / moment(kinds, 1);
     let source = Box::new(poisson(seed, rate, kinds, count));
-    let policy = policy.build(workers, spec.layout(), spec.router_stream());
     let rows = Rows::default();
-    let outcome = fleet::run(&spec, source, policy, &rows).unwrap();
+    let outcome = fleet::run(&spec, source, &policy, &rows).unwrap();
     let rows = rows.sorted();
     assert_eq!(rows.len() as u64, count);
     let mut free = vec![Time::ZERO; workers as usize];
@@ -310,9 +310,8 @@ fn a_fleet_without_a_queue_loses_what_erlang_says() {
                 let source = Box::new(poisson(seed, offered / moment(kinds, 1), kinds, 100_000));
                 // Whoever is let in finds an idle worker.
                 let policy = PolicySpec::LeastLoaded;
-                let policy = policy.build(workers, spec.layout(), spec.router_stream());
                 let rows = Rows::default();
-                fleet::run(&spec, source, policy, &rows).unwrap();
+                fleet::run(&spec, source, &policy, &rows).unwrap();
                 let is_lost = |row: &Row| f64::from(u8::from(row.status == Status::QueueFull));
                 let lost: Vec<f64> = rows.sorted().iter().map(is_lost).collect();
                 let what = format!("the share that {workers} workers lose");
@@ -428,9 +427,8 @@ fn a_fleet_that_is_held_is_m_m_c() {
         });
         let policy =
             PolicySpec::Kv(KvRouterConfig { busy_prefill_tokens: Some(0.5), ..Default::default() });
-        let policy = policy.build(spec.workers(), spec.layout(), spec.router_stream());
         let rows = Rows::default();
-        fleet::run(&spec, Box::new(requests), policy, &rows).unwrap();
+        fleet::run(&spec, Box::new(requests), &policy, &rows).unwrap();
         let rows = rows.sorted();
         assert!(rows.iter().all(|row| row.worker.is_some_and(|worker| worker.0 < servers)));
         let waits: Vec<f64> = rows.iter().map(wait).collect();

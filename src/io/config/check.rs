@@ -7,7 +7,7 @@ use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
     Timing, TraceFormat, Workload,
 };
-use crate::io::config::{admission, classes, scaling, sessions};
+use crate::io::config::{admission, cells, classes, scaling, sessions};
 use crate::kernel::Span;
 
 /// A value that cannot be, alone or beside the others.
@@ -93,7 +93,8 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         _ => {
             return scaling::range_of(key)
                 .or_else(|| sessions::range_of(key))
-                .or_else(|| admission::range_of(key));
+                .or_else(|| admission::range_of(key))
+                .or_else(|| cells::range_of(key));
         }
     })
 }
@@ -198,6 +199,7 @@ pub(super) fn ranges(config: &Config) -> Result<(), Violation> {
     times(timing, &mut ranges);
     scaling::ranges(config, &mut ranges);
     sessions::ranges(config, &mut ranges);
+    cells::ranges(fleet, &mut ranges);
     admission::ranges(&config.admission, &mut ranges);
     for (key, time) in classes::zero_slos(&config.slo) {
         ranges.check(&format!("slo.{key}"), format!("\"{time}\""), false);
@@ -295,6 +297,7 @@ pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
     workload(&config.workload)?;
     sessions::contradictions(config)?;
     admission::contradictions(config)?;
+    cells::contradictions(config)?;
     let Config { engine, router, .. } = config;
     if router.router_queue_threshold.is_some() && router.policy != RouterPolicy::Kv {
         let reason = "needs router.policy = \"kv\", which alone knows how busy workers are";

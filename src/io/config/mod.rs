@@ -7,13 +7,14 @@
 //!                 types                        +-- ranges, contradictions (check.rs)
 //! ```
 //!
-//! Checks, notes and conversions of a section with a file of its own (`admission`, `classes`, `pools`, `scaling`, `sessions`)
+//! Checks, notes and conversions of a section with a file of its own (`admission`, `cells`, `classes`, `pools`, `scaling`, `sessions`)
 //! are there; those of engines and timing are in `deploy`.
 //!
 //! Every complaint names the layer, and in a file the line and column, that a value came from.
 
 mod admission;
 mod catalog;
+mod cells;
 mod check;
 mod classes;
 mod deploy;

@@ -1,6 +1,5 @@
 //! Keys that were set and change nothing, given the others. No error: whoever compares policies with one file wants that.
 
-use crate::io::config::admission;
 use crate::io::config::check::is_described;
 use crate::io::config::keys::{lookup, schema};
 use crate::io::config::scaling::parts;
@@ -9,6 +8,7 @@ use crate::io::config::text::{
     Config, LengthDistribution, Lengths, LoadTarget, Predictor, Preset, RouterPolicy,
     ScalingPolicy, TimingModel, WhilePending,
 };
+use crate::io::config::{admission, cells};
 
 /// One sentence for every key that differs from its default and has no effect.
 /// `timing` is where pass times come from in the end.
@@ -86,6 +86,7 @@ fn idle(config: &Config, timing: TimingModel) -> Vec<Idle> {
     }
     list.extend(sessions::idle(config));
     list.extend(admission::idle(config));
+    list.extend(cells::idle(config));
     list
 }
 

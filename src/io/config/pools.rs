@@ -66,6 +66,7 @@ fn member<'a>(config: &Config, name: &'a String, pool: &'a Pool) -> Result<Membe
         fleet: Fleet {
             workers,
             gpus_per_worker: pool.gpus_per_worker.or(config.fleet.gpus_per_worker),
+            ..config.fleet
         },
         engine: Engine::deserialize(engine).expect(right),
         timing: Timing::deserialize(timing).expect(right),

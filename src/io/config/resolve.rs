@@ -14,7 +14,7 @@ use crate::io::config::foreseen::foreseen;
 use crate::io::config::notes::without_effect;
 use crate::io::config::tables::Tables;
 use crate::io::config::text::{self, Config, Duration, ThreadCount};
-use crate::io::config::{admission, classes, pools, scaling, sessions};
+use crate::io::config::{admission, cells, classes, pools, scaling, sessions};
 use crate::io::trace::{Columns, Format, TimestampUnit};
 use crate::io::traffic::{Origin, Traffic};
 use crate::model::class::ClassSpec;
@@ -128,6 +128,7 @@ fn fleet(
 ) -> FleetSpec {
     FleetSpec {
         pools,
+        cells: cells::cells(config),
         control_plane: control_plane(&config.control_plane),
         load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
         client: sessions::client(&config.client),

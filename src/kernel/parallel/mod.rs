@@ -1,6 +1,6 @@
 //! The parallel executor: the LPs of a star on several threads, with the result of the sequential executor.
 //!
-//! LP 0 is the hub, the others are spokes, which talk to the hub only. The README beside this file has the protocol.
+//! LP 0 is the hub, the others are spokes, which talk to the hub and within their group only. The README beside this file has the protocol.
 
 mod account;
 mod census;

@@ -1,6 +1,7 @@
 //! Which worker gets a request.
 
 mod admission;
+mod balancer;
 mod holders;
 mod index;
 mod kv;
@@ -13,6 +14,7 @@ mod set;
 mod spec;
 
 pub use admission::{AdmissionSpec, Admitted};
+pub use balancer::{BalancerSpec, Dealer};
 pub use index::{Book, PrefixIndex};
 pub use kv::{KvAware, KvRouterConfig, TieBreak};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fleetsim::fleet::{ControlPlane, Execution, FleetSpec, Latency, Load, PoolSpec};
+use fleetsim::fleet::{CellsSpec, ControlPlane, Execution, FleetSpec, Latency, Load, PoolSpec};
 use fleetsim::kernel::rng::{Stream, stream};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::class::ClassId;
@@ -10,7 +10,7 @@ use fleetsim::model::engine::{AdmissionRoom, DecodeKv, EngineConfig, FirstToken,
 use fleetsim::model::kv::BlockLayout;
 use fleetsim::model::metrics::Slo;
 use fleetsim::model::request::{Prompt, Request, RequestId, Ticket};
-use fleetsim::model::router::{KvRouterConfig, Policy, PolicySpec, QueueOrder, TieBreak};
+use fleetsim::model::router::{BalancerSpec, KvRouterConfig, PolicySpec, QueueOrder, TieBreak};
 use fleetsim::model::timing::{Polynomial, TimingModel};
 use fleetsim::model::workload::{Shape, Shaped, Source};
 use rand::RngExt;
@@ -42,6 +42,7 @@ impl Case {
         let workers = pick(&mut rng, &[1, 1, 1, 2, 3, 16, 100]);
         let spec = FleetSpec {
             pools: pools(seed, workers, engine),
+            cells: None,
             control_plane: control_plane(&mut rng),
             load: if rng.random() { Load::Open } else { Load::Closed(rng.random_range(1..30)) },
             client: None,
@@ -67,8 +68,22 @@ impl Case {
         Box::new(Shaped::new(requests, self.shape.clone()))
     }
 
-    pub(crate) fn policy(&self) -> Box<dyn Policy> {
-        self.policy.build(self.spec.workers(), self.spec.layout(), self.spec.router_stream())
+    /// Divides it into cells, if it can be and by chance is.
+    pub(crate) fn divide(&mut self) {
+        let mut rng = stream(self.spec.seed, 2);
+        if self.spec.load != Load::Open || rng.random_bool(0.6) {
+            return;
+        }
+        let count = pick(&mut rng, &[2, 3, 7]);
+        for pool in &mut self.spec.pools {
+            let room = if pool.workers < 20 { pool.workers } else { pool.workers / count };
+            pool.workers = count * room;
+        }
+        let prefix = BalancerSpec::Prefix { blocks: rng.random_range(1..4) };
+        let balancers =
+            [BalancerSpec::RoundRobin, BalancerSpec::Random, BalancerSpec::Session, prefix];
+        let balancer = pick(&mut rng, &balancers);
+        self.spec.cells = Some(CellsSpec { count, balancer });
     }
 }
 

@@ -109,7 +109,7 @@ pub struct Config {
 }
 
 /// `[fleet]`
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fleet {
     /// How many workers; with a planner, at the start.
@@ -117,12 +117,38 @@ pub struct Fleet {
     /// GPUs in each worker, for GPU-hours, if no model says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus_per_worker: Option<u32>,
+    /// Equal parts, each with a router of its own, that know nothing of one another.
+    pub cells: u32,
+    /// What shares requests among cells.
+    pub balancer: Balancer,
+    /// `prefix`: how many leading tokens of a prompt it looks at.
+    pub balancer_prefix_tokens: u32,
 }
 
 impl Default for Fleet {
     fn default() -> Fleet {
-        Fleet { workers: 8, gpus_per_worker: None }
+        Fleet {
+            workers: 8,
+            gpus_per_worker: None,
+            cells: 1,
+            balancer: Balancer::RoundRobin,
+            balancer_prefix_tokens: 1024,
+        }
     }
+}
+
+/// What shares requests among cells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balancer {
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// Those of a session meet.
+    Session,
+    /// Prompts that begin alike meet.
+    Prefix,
 }
 
 /// `[engine]`: vLLM's names and, but for the pool's size, its defaults.
