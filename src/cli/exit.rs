@@ -133,7 +133,7 @@ impl From<RunError> for Exit {
             RunError::Halted => Exit::Interrupted,
             RunError::Sink(error) => Exit::Output(error.to_string()),
             RunError::Source(error) => Exit::Input(error.to_string()),
-            RunError::Endless { .. } => Exit::Usage(error.to_string()),
+            RunError::Endless { .. } | RunError::OutOfTime => Exit::Usage(error.to_string()),
             RunError::LawBroken { .. } | RunError::Panicked { .. } | RunError::Broken { .. } => {
                 Exit::Bug(error.to_string())
             }

@@ -102,6 +102,8 @@ pub enum RunError {
         /// The instant.
         time: Time,
     },
+    /// Something would happen after [`Time::MAX`].
+    OutOfTime,
     /// A bug in the simulator: its books do not balance.
     LawBroken {
         /// What does not hold.
@@ -139,6 +141,10 @@ impl fmt::Display for RunError {
                 f,
                 "at {time} of virtual time tens of thousands of requests come and end one after the other, and no time \
                  passes; set control_plane.dispatch_latency or control_plane.feedback_latency above 0"
+            ),
+            RunError::OutOfTime => f.write_str(
+                "the run would go on for more than 834 days of virtual time, the most that there is; shorten the workload, \
+                 or the latencies in [control_plane]",
             ),
             RunError::LawBroken { law, seed } => {
                 write!(f, "the books of the run do not balance, seed {seed}: {law}")
@@ -248,6 +254,7 @@ fn ended(
     }
     result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,
+        Stopped::OutOfTime => RunError::OutOfTime,
         Stopped::Panicked { lp, time, message } => {
             let role = Layout::new(spec).role(lp);
             RunError::Panicked { role, time, seed: spec.seed, message }

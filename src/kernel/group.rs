@@ -25,6 +25,7 @@ pub(crate) struct Group<'a, L: Lp> {
     /// The same for others, while it lasts.
     place: Place,
     events: u64,
+    is_beyond: bool,
 }
 
 /// What an LP handles.
@@ -50,6 +51,7 @@ impl<'a, L: Lp> Group<'a, L> {
             key: EventKey::new(Time::ZERO, 0, Class::new(0), LpId::new(0), 0),
             place,
             events: 0,
+            is_beyond: false,
             lps,
         }
     }
@@ -57,6 +59,11 @@ impl<'a, L: Lp> Group<'a, L> {
     /// How many events it has handled.
     pub(crate) fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Whether its LPs have planned anything for after the end of time.
+    pub(crate) fn is_beyond(&self) -> bool {
+        self.is_beyond
     }
 
     /// The last event it has handled, or is handling.
@@ -161,6 +168,7 @@ impl<'a, L: Lp> Group<'a, L> {
             sequence: &mut self.sequence[index],
             sent: &mut self.sent,
             wake: &mut wake,
+            is_beyond: &mut self.is_beyond,
             recorder,
         };
         handler(&mut self.lps[index], &mut context);

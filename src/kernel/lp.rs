@@ -146,6 +146,8 @@ pub struct Context<'a, M, R> {
     pub(crate) sequence: &'a mut u32,
     pub(crate) sent: &'a mut Vec<Envelope<M>>,
     pub(crate) wake: &'a mut EventKey,
+    /// Whether anything was to happen after the end of time.
+    pub(crate) is_beyond: &'a mut bool,
     pub(crate) recorder: &'a mut R,
 }
 
@@ -165,7 +167,7 @@ impl<M, R> Context<'_, M, R> {
         self.recorder
     }
 
-    /// Sends `message`, to arrive at `at`.
+    /// Sends `message`, to arrive at `at`. After [`Time::MAX`] nothing arrives; the run is an error then.
     ///
     /// # Panics
     /// If it would arrive sooner than the lookahead this LP declared, or if the LP acts on a message although it said that it
@@ -179,17 +181,27 @@ impl<M, R> Context<'_, M, R> {
             "INV-2: {} sends for {at}, before its lookahead {earliest}",
             self.id
         );
+        if at > Time::MAX {
+            *self.is_beyond = true;
+            return;
+        }
         let key = self.next_key(at, class);
         self.sent.push(Envelope { key, to, message });
     }
 
-    /// Plans the one wake of this LP, in place of the one planned before.
+    /// Plans the one wake of this LP, in place of the one planned before. After [`Time::MAX`] nothing wakes; the run is an
+    /// error then.
     ///
     /// # Panics
     /// If `at` is in the past, or as [`Context::send`].
     pub fn wake(&mut self, at: Time, class: Class) {
         self.check_that_it_may_act();
         assert!(at >= self.now(), "{} plans a wake for {at}, in its past", self.id);
+        if at > Time::MAX {
+            *self.is_beyond = true;
+            self.sleep();
+            return;
+        }
         *self.wake = self.next_key(at, class);
     }
 

@@ -38,6 +38,8 @@ pub struct Finished {
 pub enum Stopped {
     /// The observer asked for it.
     Halted,
+    /// Something was to happen after [`Time::MAX`]; everything before it has happened.
+    OutOfTime,
     /// A bug: an LP panicked.
     Panicked {
         /// Which LP.
@@ -58,6 +60,7 @@ impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stopped::Halted => f.write_str("the run was stopped"),
+            Stopped::OutOfTime => f.write_str("the run would go on after the end of virtual time"),
             Stopped::Panicked { lp, time, message } => {
                 write!(f, "{lp} panicked at {time}: {message}")
             }
@@ -71,7 +74,7 @@ impl std::error::Error for Stopped {}
 /// Runs the LPs until none has anything left to do.
 ///
 /// # Errors
-/// [`Stopped`] when the observer halts the run or an LP panics. The LPs are then in the middle of their work.
+/// [`Stopped`] when the observer halts the run, an LP panics, or time is over. The LPs are then in the middle of their work.
 pub fn run<L, O>(
     lps: &mut [L],
     recorder: &mut L::Recorder,
@@ -108,6 +111,7 @@ where
         }
     }
     match observer.poll(Time::NEVER, recorder) {
+        ControlFlow::Continue(()) if group.is_beyond() => Err(Stopped::OutOfTime),
         ControlFlow::Continue(()) => {
             Ok(Finished { events: group.events(), end: group.key().time() })
         }

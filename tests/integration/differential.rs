@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use fleetsim::fleet::{
     self, ControlPlane, Execution, ExecutionOptions, Executor, FleetSpec, Latency, Outcome, Router,
-    Sink, Threads,
+    RunError, Sink, Threads,
 };
 use fleetsim::io::ahead::Ahead;
 use fleetsim::io::config::Loaded;
-use fleetsim::kernel::Span;
 use fleetsim::kernel::rng::mix64;
+use fleetsim::kernel::{Span, Time};
 use fleetsim::model::kv::CacheChange;
 use fleetsim::model::metrics::Row;
-use fleetsim::model::request::{Request, Ticket, Visible, WorkerId};
+use fleetsim::model::request::{Prompt, Request, Ticket, Visible, WorkerId};
 use fleetsim::model::router::{Policy, Reads};
 use fleetsim::model::workload::{Demand, Source, SourceError};
 use fleetsim::report::{self, Context, Summary};
@@ -187,6 +187,30 @@ fn every_thread_count_gives_the_same_error() {
         }
     }
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || errors > 100, "{errors} errors");
+}
+
+/// A request in the last moments that there are: its passes would end after them.
+#[test]
+fn every_thread_count_ends_where_time_ends() {
+    let job = Loaded::load(None, &[]).and_then(|loaded| loaded.resolve()).unwrap();
+    let before = |time: Time, ms| Time::from_ns(time.as_ns() - Span::from_ms(ms).as_ns());
+    for (policy, ms) in policies().into_iter().flat_map(|policy| [0, 1, 20].map(|ms| (policy, ms)))
+    {
+        let mut spec = job.fleet.clone();
+        let ways = [(1, Executor::Sequential), (1, Executor::Phases), (3, Executor::Phases)];
+        for (threads, executor) in ways.into_iter().chain([(3, Executor::Clocks)]) {
+            spec.execution = on(threads, ExecutionOptions { executor, ..Default::default() });
+            let late = [Time::ZERO, before(Time::MAX, ms)].map(|at| (at, Prompt::unique(3000)));
+            let requests =
+                (0..).zip(late).map(|(id, (at, prompt))| Request::new(id, at, prompt, 50));
+            let requests: Vec<Request> = requests.collect();
+            let result = fleet::run(&spec, Box::new(requests.into_iter()), &policy, &Nowhere);
+            assert!(
+                matches!(result, Err(RunError::OutOfTime)),
+                "{threads}, {executor:?}: {result:?}"
+            );
+        }
+    }
 }
 
 /// The real conversation trace with every policy, with and without latency.

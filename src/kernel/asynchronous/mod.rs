@@ -370,6 +370,9 @@ where
                 return Err(Stopped::Halted);
             }
         }
+        if members.iter().any(|member| member.group.is_beyond()) {
+            return Err(Stopped::OutOfTime);
+        }
         let events = members.iter().map(|member| member.group.events()).sum();
         let end = members.iter().map(|member| member.group.key().time()).max();
         Ok(Finished { events, end: end.unwrap_or(Time::ZERO) })

@@ -415,6 +415,9 @@ where
                 return Err(Stopped::Halted);
             }
         }
+        if self.star.is_beyond() {
+            return Err(Stopped::OutOfTime);
+        }
         let (events, end) = self.star.totals();
         Ok(Finished { events, end })
     }

@@ -276,6 +276,11 @@ impl<'a, L: Lp> Star<'a, L> {
         Lookahead { hub: lps[0].lookahead(), spokes: spokes.unwrap_or(Span::FOREVER) }
     }
 
+    /// Whether anything was to happen after the end of time.
+    pub(super) fn is_beyond(&self) -> bool {
+        self.groups.iter().any(|group| group.lock().is_beyond())
+    }
+
     /// How many events were handled, and when the last of them was.
     pub(super) fn totals(&self) -> (u64, Time) {
         let (mut events, mut end) = (0, Time::ZERO);
