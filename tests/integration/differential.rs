@@ -189,6 +189,38 @@ fn every_thread_count_gives_the_same_error() {
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || errors > 100, "{errors} errors");
 }
 
+/// A small fleet is shared if its requests come in bursts with nothing to do for the coordinator in between; not where it may have
+/// to act at whatever it hears.
+#[test]
+fn only_a_coordinator_that_listens_shares_a_small_fleet() {
+    let bursts = [
+        "workload.preset=conversation",
+        "workload.copies=8",
+        "workload.requests=400",
+        "fleet.workers=64",
+        "router.policy=kv",
+    ];
+    let threads = |more: &[&str]| {
+        let set = |text: &&str| ("--set".to_owned(), (*text).to_owned());
+        let settings: Vec<_> = bursts.iter().chain(more).map(set).collect();
+        let job = Loaded::load(None, &settings).and_then(|loaded| loaded.resolve()).unwrap();
+        let mut spec = job.fleet.clone();
+        spec.execution = on(2, ExecutionOptions::default());
+        let demand = job.traffic.open(spec.seed).unwrap();
+        fleet::run(&spec, demand, &job.router, &Nowhere).unwrap().executed.threads
+    };
+    assert_eq!(threads(&[]), 2);
+    for reason in [
+        "workload.concurrency=500",
+        "admission.max_in_flight=1000",
+        "router.router_queue_threshold=2.0",
+        "planner.policy=load",
+        "client.timeout=100s",
+    ] {
+        assert_eq!(threads(&[reason]), 1, "{reason}");
+    }
+}
+
 /// A request in the last moments that there are: its passes would end after them.
 #[test]
 fn every_thread_count_ends_where_time_ends() {
@@ -196,7 +228,7 @@ fn every_thread_count_ends_where_time_ends() {
     let before = |time: Time, ms| Time::from_ns(time.as_ns() - Span::from_ms(ms).as_ns());
     for (policy, ms) in policies().into_iter().flat_map(|policy| [0, 1, 20].map(|ms| (policy, ms)))
     {
-        let mut spec = job.fleet.clone();
+        let mut spec = FleetSpec { series_interval: Span::from_secs(1 << 20), ..job.fleet.clone() };
         let ways = [(1, Executor::Sequential), (1, Executor::Phases), (3, Executor::Phases)];
         for (threads, executor) in ways.into_iter().chain([(3, Executor::Clocks)]) {
             spec.execution = on(threads, ExecutionOptions { executor, ..Default::default() });

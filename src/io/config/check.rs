@@ -2,6 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
+use crate::io::config::deploy::pass_tokens;
 use crate::io::config::error::Problem;
 use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
@@ -303,14 +304,14 @@ pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
         let reason = "needs router.policy = \"kv\", which alone knows how busy workers are";
         return Err(Violation::contradiction("router.router_queue_threshold", reason.to_owned()));
     }
-    let budget = engine.max_num_batched_tokens;
+    let budget = pass_tokens(engine);
     if let Some(length) = engine.max_model_len
         && !engine.enable_chunked_prefill
         && length > budget
     {
         let reason = format!(
-            "is {length}, above engine.max_num_batched_tokens ({budget}): without chunked prefill \
-             such a prompt could never be computed"
+            "is {length}, above the {budget} tokens of a pass (engine.max_num_batched_tokens, times pp and \
+             attention_dp): without chunked prefill such a prompt could never be computed"
         );
         return Err(Violation::contradiction("engine.max_model_len", reason));
     }
