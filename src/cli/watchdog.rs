@@ -40,7 +40,7 @@ impl Signs {
         };
         // The coordinator asks for requests.
         let why = match &busy[..] {
-            [busy] if !matches!(busy.role, Role::Worker(_)) => {
+            [busy] if matches!(busy.role, Role::Balancer | Role::Coordinator { cell: None }) => {
                 "requests that do not come, or a bug in fleetsim"
             }
             _ => "a bug in fleetsim",

@@ -110,10 +110,13 @@ pub fn foresee<'a>(traffic: &Traffic, spec: &'a FleetSpec) -> Result<Cow<'a, Fle
 /// If it cannot be opened, or consists of sessions, and the fleet of cells, which do not take them.
 pub fn demand(job: &Job) -> Result<Demand, Cause> {
     let demand = job.traffic.open(job.fleet.seed).map_err(Cause::Trace)?;
-    if job.fleet.cells.is_some() && matches!(demand, Demand::Sessions(_)) {
-        let sentence =
-            "fleet.cells is set, but the trace consists of sessions, which cells do not take";
-        return Err(Cause::Option(sentence.to_owned()));
+    if let (Some(cells), Demand::Sessions(_)) = (job.fleet.cells, &demand) {
+        return Err(Cause::Option(format!(
+            "{}: consists of sessions, whose calls wait for one another, and fleet.cells is {}: cells take requests that come \
+             at times of their own",
+            job.traffic.describe(),
+            cells.count
+        )));
     }
     Ok(demand)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prefetch_index::prefetch_index;
 
-use crate::kernel::{Span, Time};
+use crate::kernel::{Span, Time, give_up};
 use crate::model::class::Lots;
 use crate::model::metrics::Recorder;
 use crate::model::request::{Request, RequestId};
@@ -86,7 +86,7 @@ impl Arrivals {
     }
 
     /// Reads the next request. An error of the source ends the run.
-    pub(super) fn read(&mut self, recorder: &mut Recorder) {
+    pub(super) fn read(&mut self) {
         let next = match self.seen.pop_front() {
             Some(seen) => seen.map(Some),
             None => match self.bug.take() {
@@ -96,8 +96,7 @@ impl Arrivals {
         };
         self.next = next.unwrap_or_else(|error| {
             self.error = Some(error);
-            recorder.halt = true;
-            None
+            give_up()
         });
         if let Some(request) = &self.next {
             fetch(&request.prompt.chain);
@@ -116,7 +115,7 @@ impl Arrivals {
         if self.taken.is_multiple_of(REQUESTS_PER_FRACTION) {
             recorder.fraction = self.source.fraction();
         }
-        self.read(recorder);
+        self.read();
         Some(request)
     }
 }
@@ -154,12 +153,12 @@ mod tests {
         let mut arrivals = Arrivals::new(Box::new(Broken(times.into())), None);
         assert_eq!(arrivals.silence(), Span::from_ms(20));
         let mut recorder = Recorder::new(Span::from_secs(1), Slo::default());
-        arrivals.read(&mut recorder);
-        for ms in times {
-            assert!(arrivals.error().is_none());
-            let request = arrivals.take(Time::ZERO, &mut recorder).expect("it was seen");
-            assert_eq!(request.trace_line, ms);
+        arrivals.read();
+        let mut take = || arrivals.take(Time::ZERO, &mut recorder).expect("it was seen");
+        for ms in &times[1..] {
+            assert!(take().trace_line <= *ms);
         }
+        assert!(catch_unwind(AssertUnwindSafe(take)).is_err(), "it gives up");
         assert_eq!(recorder.totals, Totals::default());
         assert!(arrivals.next().is_none() && arrivals.error().is_some());
     }
@@ -169,12 +168,11 @@ mod tests {
     fn a_panic_comes_when_it_would_have_come() {
         let mut arrivals = Arrivals::new(Box::new(Broken([5, 7, 99].into())), None);
         assert_eq!(arrivals.silence(), Span::from_ms(2));
-        let mut recorder = Recorder::new(Span::from_secs(1), Slo::default());
         for _ in 0..2 {
-            arrivals.read(&mut recorder);
+            arrivals.read();
             assert!(arrivals.next().is_some());
         }
-        arrivals.read(&mut recorder);
+        arrivals.read();
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Lp for Balancer {
     }
 
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        self.arrivals.read(context.recorder());
+        self.arrivals.read();
         if let Some(request) = self.arrivals.next() {
             context.wake(request.arrival, BALANCE);
         }

@@ -9,7 +9,7 @@ use crate::fleet::message::{ARRIVAL, DISPATCH, Feedback, Message};
 use crate::fleet::scaler::Scaler;
 use crate::fleet::spec::{FleetSpec, Latency, Load};
 use crate::kernel::rng::{Stream, lp_stream};
-use crate::kernel::{Context, Lp, Span, Time};
+use crate::kernel::{Context, Lp, Span, Time, give_up};
 use crate::model::metrics::{Recorder, Row, Status};
 use crate::model::request::{Request, Ticket};
 use crate::model::router::{Admitted, Policy, QueueOrder, RouterQueue};
@@ -36,8 +36,8 @@ pub(super) struct Coordinator {
     load: Load,
     dispatch: Latency,
     in_flight: u64,
-    /// The instant that does not end, if there is one.
-    endless: Option<Time>,
+    /// Whether an instant did not end.
+    is_endless: bool,
     rng: Stream,
 }
 
@@ -62,7 +62,7 @@ impl Coordinator {
             load: spec.load,
             dispatch: spec.control_plane.dispatch,
             in_flight: 0,
-            endless: None,
+            is_endless: false,
             rng: lp_stream(spec.seed, COORDINATOR, 0),
         }
     }
@@ -72,9 +72,9 @@ impl Coordinator {
         &mut self.intake
     }
 
-    /// The instant that the run did not get beyond, if there is one.
-    pub(super) fn endless(&self) -> Option<Time> {
-        self.endless
+    /// Whether it gave up at an instant that does not end.
+    pub(super) fn is_endless(&self) -> bool {
+        self.is_endless
     }
 
     /// Who lets workers come and go, if anybody does.
@@ -285,7 +285,7 @@ impl Lp for Coordinator {
     }
 
     fn start(&mut self, context: &mut Context<'_, Message, Recorder>) {
-        self.intake.read(context.recorder());
+        self.intake.read();
         let first = match self.intake.next(Time::ZERO, self.load, 0, context.recorder()) {
             Next::At(time) => time,
             Next::Due | Next::Again | Next::Nothing => Time::ZERO,
@@ -317,9 +317,8 @@ impl Lp for Coordinator {
 
     fn wake(&mut self, context: &mut Context<'_, Message, Recorder>) {
         if context.round() > ROUND_TRIPS_MAX {
-            self.endless = Some(context.now());
-            context.recorder().halt = true;
-            return;
+            self.is_endless = true;
+            give_up();
         }
         self.scale(context);
         self.admit(context);

@@ -89,9 +89,6 @@ impl Drain<'_> {
 impl Observer<Recorder> for Drain<'_> {
     fn poll(&self, done: Time, recorder: &mut Recorder) -> ControlFlow<()> {
         self.drain_rows(recorder)?;
-        if recorder.halt {
-            return ControlFlow::Break(());
-        }
         self.drain_series(done, recorder);
         let ended = self.ended.load(Ordering::Relaxed);
         self.sink.progress(done, ended, self.fraction(recorder))

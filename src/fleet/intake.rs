@@ -61,10 +61,10 @@ impl Intake {
     }
 
     /// Reads what comes first.
-    pub(super) fn read(&mut self, recorder: &mut Recorder) {
+    pub(super) fn read(&mut self) {
         match self {
-            Intake::Requests(arrivals) => arrivals.read(recorder),
-            Intake::Sessions(visits) => visits.read(recorder),
+            Intake::Requests(arrivals) => arrivals.read(),
+            Intake::Sessions(visits) => visits.read(),
             Intake::Dealt(_) => {}
         }
     }

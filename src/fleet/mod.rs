@@ -239,23 +239,23 @@ fn situation(spec: &FleetSpec, lps: &mut [FleetLp], reports: Reads) -> Situation
     Situation { workers, cells, round_trip, silence }
 }
 
-/// How the run ended: its source comes first, since whoever waits for requests that never come may do anything.
+/// How the run ended, in words of the fleet. An LP that gave up says why.
 fn ended(
     spec: &FleetSpec,
     lps: &mut [FleetLp],
     result: Result<Finished, Stopped>,
 ) -> Result<Finished, RunError> {
-    if let Some(error) = lps[0].source_error() {
-        return Err(RunError::Source(error));
-    }
-    let endless = lps.iter_mut().filter_map(FleetLp::coordinator).filter_map(|lp| lp.endless());
-    if let Some(time) = endless.min() {
-        return Err(RunError::Endless { time });
-    }
     result.map_err(|stopped| match stopped {
         Stopped::Halted => RunError::Halted,
         Stopped::OutOfTime => RunError::OutOfTime,
         Stopped::Panicked { lp, time, message } => {
+            let whose = &mut lps[lp.index()];
+            if let Some(error) = whose.source_error() {
+                return RunError::Source(error);
+            }
+            if whose.coordinator().is_some_and(|coordinator| coordinator.is_endless()) {
+                return RunError::Endless { time };
+            }
             let role = Layout::new(spec).role(lp);
             RunError::Panicked { role, time, seed: spec.seed, message }
         }

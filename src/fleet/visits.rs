@@ -13,8 +13,8 @@ use rustc_hash::FxHashMap;
 use crate::fleet::intake::Next;
 use crate::fleet::message::Feedback;
 use crate::fleet::spec::{FleetSpec, Load};
-use crate::kernel::Time;
 use crate::kernel::rng::Stream;
+use crate::kernel::{Time, give_up};
 use crate::model::class::{ClassId, Lots};
 use crate::model::metrics::{Distribution, Recorder};
 use crate::model::request::{Mention, Request, RequestId, Ticket};
@@ -95,16 +95,11 @@ impl Visits {
     }
 
     /// Reads the next session. An error of the source ends the run.
-    pub(super) fn read(&mut self, recorder: &mut Recorder) {
+    pub(super) fn read(&mut self) {
         self.next = self.source.next_session().unwrap_or_else(|error| {
-            self.fail(error, recorder);
-            None
+            self.error = Some(error);
+            give_up()
         });
-    }
-
-    fn fail(&mut self, error: SourceError, recorder: &mut Recorder) {
-        self.error = Some(error);
-        recorder.halt = true;
     }
 
     pub(super) fn error(&mut self) -> Option<SourceError> {
@@ -144,8 +139,8 @@ impl Visits {
         match [opening, call, deadline].into_iter().flatten().min() {
             None => Next::Nothing,
             Some(at) if at > Time::MAX => {
-                self.fail("a session would go on for more than 834 days".into(), recorder);
-                Next::Nothing
+                self.error = Some("a session would go on for more than 834 days".into());
+                give_up()
             }
             Some(at) => Next::At(at),
         }
@@ -163,7 +158,7 @@ impl Visits {
             if number.is_multiple_of(SESSIONS_PER_FRACTION) {
                 recorder.fraction = self.source.fraction();
             }
-            self.read(recorder);
+            self.read();
         }
         false
     }

@@ -1,6 +1,7 @@
 //! What a logical process is, and what it may do while it handles an event.
 
 use std::fmt;
+use std::panic::resume_unwind;
 
 use crate::kernel::key::EventKey;
 use crate::kernel::time::{Span, Time};
@@ -121,6 +122,12 @@ impl Promises {
 
     /// None.
     pub(crate) const NOTHING: Promises = Promises { hub: Span::ZERO, others: Span::ZERO };
+}
+
+/// Ends the run at the event being handled: what no LP can go on from, and no bug. It is reported as a panic would be, the first of
+/// all in every executor, and nothing is printed. The LP keeps for itself why.
+pub fn give_up() -> ! {
+    resume_unwind(Box::new("an LP gave up"))
 }
 
 /// A message on its way.

@@ -67,7 +67,7 @@ pub mod tree;
 pub use activity::Activity;
 pub use asynchronous::run as run_asynchronous;
 pub use key::EventKey;
-pub use lp::{Class, Context, Envelope, Lp, LpId};
+pub use lp::{Class, Context, Envelope, Lp, LpId, give_up};
 pub use parallel::{
     Account, Occupancy, ParallelOptions, Prediction, can_run_parallel, empty_phases,
     run as run_parallel,

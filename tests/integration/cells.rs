@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use fleetsim::experiment;
-use fleetsim::fleet::{self, CellsSpec, FleetSpec, Role, RunError};
+use fleetsim::fleet::{
+    self, CellsSpec, Execution, ExecutionOptions, Executor, FleetSpec, Role, RunError, Threads,
+};
 use fleetsim::io::config::{Job, Loaded};
+use fleetsim::kernel::{Span, Time};
 use fleetsim::model::metrics::Row;
-use fleetsim::model::request::{Request, RequestId, Visible, WorkerId};
+use fleetsim::model::request::{Prompt, Request, RequestId, Visible, WorkerId};
 use fleetsim::model::router::{BalancerSpec, Policy, PolicySpec};
-use fleetsim::model::workload::Source;
+use fleetsim::model::workload::{Source, SourceError};
 use rustc_hash::FxHashMap;
 
 use crate::support::swarm::Case;
@@ -100,6 +103,48 @@ impl Policy for Bomb {
     fn left(&mut self, _: WorkerId) {}
 }
 
+/// Far more requests at one instant than it can work off, later ones, and then a broken line.
+struct Torn {
+    given: u64,
+}
+
+impl Source for Torn {
+    fn next_request(&mut self) -> Result<Option<Request>, SourceError> {
+        self.given += 1;
+        let at = Time::ZERO + Span::from_secs(self.given.saturating_sub(130_000));
+        match self.given {
+            ..130_100 => Ok(Some(Request::new(self.given, at, Prompt::unique(1000), 1))),
+            _ => Err("a broken line".into()),
+        }
+    }
+}
+
+/// An instant without end in a cell comes before a line that the balancer reads meanwhile.
+#[test]
+fn what_comes_first_ends_the_run() {
+    let job = job(&[
+        "fleet.workers=2",
+        "fleet.cells=2",
+        "router.policy=kv",
+        "router.router_queue_threshold=0.0",
+        "engine.max_model_len=300",
+        "control_plane.dispatch_latency=0",
+        "control_plane.feedback_latency=0",
+    ]);
+    let mut spec = job.as_ref().unwrap().fleet.clone();
+    let ways =
+        [Executor::Phases, Executor::Clocks].map(|executor| [1, 2, 3].map(|n| (n, executor)));
+    for (threads, executor) in [(1, Executor::Sequential)].into_iter().chain(ways.concat()) {
+        let options =
+            ExecutionOptions { executor, oversubscribe: true, ..ExecutionOptions::default() };
+        spec.execution = Execution { threads: Threads::Count(threads), pin: false, options };
+        let source = Box::new(Torn { given: 0 });
+        let result = fleet::run(&spec, source, &job.as_ref().unwrap().router, &Rows::default());
+        let expected = matches!(result, Err(RunError::Endless { time: Time::ZERO }));
+        assert!(expected, "{threads} threads, {executor:?}: {result:?}");
+    }
+}
+
 fn job(settings: &[&str]) -> Result<Job, String> {
     let settings: Vec<(String, String)> =
         settings.iter().map(|setting| ("--set".to_owned(), (*setting).to_owned())).collect();
@@ -124,12 +169,25 @@ fn what_cells_do_not_take_is_refused() {
         (&["fleet.workers=9"][..], "--set: fleet.workers is 9, no multiple of fleet.cells (4)"),
         (
             &["fleet.workers=1048572"],
-            "--set: fleet.workers is 1048572, more than 1048571 with 4 cells",
+            "--set: fleet.workers is 1048572, more than 1048571 beside 4 cells",
         ),
         (&["workload.concurrency=9"], "beside workload.concurrency"),
         (&["workload.preset=agents"], "beside sessions"),
         (&["client.timeout=5s"], "beside [client]"),
         (&["admission.max_in_flight=5"], "beside [admission]"),
+        (
+            &[
+                "classes.a={share=1,queue_limit=3}",
+                "router.policy=kv",
+                "router.router_queue_threshold=1.0",
+            ],
+            "beside limits of classes",
+        ),
+        (&["fleet.cells=3"], "--set: fleet.cells is 3, no divisor of fleet.workers (8)"),
+        (
+            &["pools.a.workers=524288", "pools.b.workers=524284"],
+            "pools have 1048572 workers, more than 1048571 beside 4 cells",
+        ),
         (&["planner.policy=load"], "beside planner.policy"),
     ];
     for (settings, expected) in cases {
@@ -138,6 +196,8 @@ fn what_cells_do_not_take_is_refused() {
     }
     let error = job(&["fleet.cells=0"]).unwrap_err();
     assert!(error.contains("fleet.cells is 0, but has to be a whole number from 1 to"), "{error}");
+    let idle = job(&["fleet.cells=2", "admission.queue_limit=5"]).unwrap();
+    assert!(idle.fleet.admission.is_none() && idle.notes[0].contains("nobody waits"), "{idle:?}");
     let notes = job(&["fleet.balancer=prefix"]).unwrap().notes;
     assert_eq!(notes, ["fleet.balancer has no effect without fleet.cells above 1"]);
     let notes = job(&["fleet.cells=2", "fleet.balancer_prefix_tokens=9"]).unwrap().notes;
@@ -150,5 +210,5 @@ fn what_cells_do_not_take_is_refused() {
     let job = job(&["fleet.cells=2", "workload.trace_block_size=16", &trace]).unwrap();
     let Err(cause) = experiment::demand(&job) else { panic!("sessions were taken") };
     let error = experiment::ExperimentError { run: None, cause }.to_string();
-    assert!(error.starts_with("fleet.cells is set, but the trace consists of sessions"), "{error}");
+    assert!(error.contains("agents.jsonl: consists of sessions"), "{error}");
 }

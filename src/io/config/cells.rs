@@ -2,9 +2,9 @@
 
 use crate::fleet::CellsSpec;
 use crate::io::config::admission;
-use crate::io::config::check::{Ranges, Violation, WORKERS_MAX};
+use crate::io::config::check::{Ranges, Violation};
 use crate::io::config::sessions;
-use crate::io::config::text::{Balancer, Config, Fleet, Preset, ScalingPolicy};
+use crate::io::config::text::{Admission, Balancer, Config, Fleet, Preset, ScalingPolicy};
 use crate::model::router::BalancerSpec;
 
 /// The most cells that a fleet may have.
@@ -47,23 +47,26 @@ pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
         return Ok(());
     }
     if !workers.is_multiple_of(cells) {
-        let reason = format!("is {workers}, no multiple of fleet.cells ({cells}): cells are alike");
-        return Err(Violation::contradiction("fleet.workers", reason));
-    }
-    if u64::from(workers) + u64::from(cells) > WORKERS_MAX {
-        let most = WORKERS_MAX - u64::from(cells);
-        let reason = format!("is {workers}, more than {most} with {cells} cells");
-        return Err(Violation::contradiction("fleet.workers", reason));
+        // Whichever the user has written.
+        let (key, reason) = if workers == Fleet::default().workers {
+            ("fleet.cells", format!("is {cells}, no divisor of fleet.workers ({workers})"))
+        } else {
+            ("fleet.workers", format!("is {workers}, no multiple of fleet.cells ({cells})"))
+        };
+        return Err(Violation::contradiction(key, reason + ": cells are alike"));
     }
     let workload = &config.workload;
     let is_generated = workload.trace.is_none();
     let has_sessions = workload.turns_wait || is_generated && workload.preset == Preset::Agents;
+    // Limits of a queue in which nobody waits are keys without effect, as they are without cells.
+    let has_limits = admission::has_queue(config);
     let other = [
         ("workload.concurrency", workload.concurrency.is_some()),
         ("sessions, whose calls wait for one another", has_sessions),
         ("[client]", sessions::client(&config.client).is_some()),
-        ("[admission]", admission::admission(config).is_some()),
         ("planner.policy", config.planner.policy != ScalingPolicy::None),
+        ("[admission]", has_limits && config.admission != Admission::default()),
+        ("limits of classes", has_limits && admission::admission(config).is_some()),
     ];
     match other.into_iter().find(|&(_, is_set)| is_set) {
         None => Ok(()),

@@ -71,7 +71,7 @@ impl Job {
         if let Some(scaling) = &scaling {
             pools[0].workers = scaling.lifecycle.workers_max;
         }
-        check_workers(&pools)?;
+        check_workers(&pools, config.fleet.cells)?;
         let mut seen = FxHashSet::default();
         notes.retain(|note| seen.insert(note.clone()));
         let workload = &config.workload;
@@ -110,14 +110,24 @@ fn pin(config: &mut Config, pool: Option<&str>, found: &Found) {
     }
 }
 
-/// Pools together may not have more workers than one may have.
-fn check_workers(pools: &[PoolSpec]) -> Result<(), Violation> {
+/// Pools together may not have more workers than one may have. With cells there are as many fewer.
+fn check_workers(pools: &[PoolSpec], cells: u32) -> Result<(), Violation> {
     let workers: u64 = pools.iter().map(|pool| u64::from(pool.workers)).sum();
-    if workers <= check::WORKERS_MAX {
-        return Ok(());
+    let (most, beside) = match cells {
+        1 => (check::WORKERS_MAX, String::new()),
+        _ => (check::WORKERS_MAX - u64::from(cells), format!(" beside {cells} cells")),
+    };
+    match (workers <= most, pools) {
+        (true, _) => Ok(()),
+        (false, [PoolSpec { name: None, .. }]) => {
+            let reason = format!("is {workers}, more than {most}{beside}");
+            Err(Violation::contradiction("fleet.workers", reason))
+        }
+        (false, _) => {
+            let reason = format!("have {workers} workers, more than {most}{beside}");
+            Err(Violation::contradiction("pools", reason))
+        }
     }
-    let reason = format!("have {workers} workers, more than {}", check::WORKERS_MAX);
-    Err(Violation::contradiction("pools", reason))
 }
 
 fn fleet(
@@ -133,7 +143,8 @@ fn fleet(
         load: config.workload.concurrency.map_or(Load::Open, Load::Closed),
         client: sessions::client(&config.client),
         router_queue: router_queue(config),
-        admission: admission::admission(config),
+        // In cells nobody ever waits.
+        admission: admission::admission(config).filter(|_| config.fleet.cells == 1),
         classes,
         scaling,
         seed: config.run.seed,

@@ -117,8 +117,6 @@ pub struct Recorder {
     rows: Vec<Row>,
     /// A hash over the rows that were drained.
     pub digest: RowDigest,
-    /// Something is wrong with the input: the run should end.
-    pub halt: bool,
     /// Which share of the workload has arrived, from 0 to 1, if its source can tell. For progress only.
     pub fraction: Option<f64>,
 }
@@ -142,7 +140,6 @@ impl Recorder {
             last_end: Time::ZERO,
             rows: Vec::new(),
             digest: RowDigest::default(),
-            halt: false,
             fraction: None,
         }
     }
@@ -263,7 +260,6 @@ impl Recorder {
             last_end,
             mut rows,
             digest,
-            halt,
             fraction,
         } = other;
         self.ttft.merge(&ttft);
@@ -284,7 +280,6 @@ impl Recorder {
         self.last_end = self.last_end.max(last_end);
         self.rows.append(&mut rows);
         self.digest.merge(digest);
-        self.halt |= halt;
         self.fraction = self.fraction.or(fraction);
     }
 }
