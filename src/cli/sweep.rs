@@ -32,7 +32,7 @@ pub(super) fn sweep(options: &SweepOptions) -> Result<(), Exit> {
     };
     let mut lines = match &results {
         Some(results) => {
-            let lines = SweepWriter::new(results.file(RESULTS)?, &plan.keys(), plan.has_slo());
+            let lines = SweepWriter::new(results.file(RESULTS)?, &plan.keys(), plan.has());
             Some(lines.map_err(|error| unwritten(&error))?)
         }
         None => None,
@@ -83,7 +83,7 @@ fn print(
         serde_json::to_writer_pretty(&mut out, &sweep_to_json(&plan.keys(), runs))?;
         writeln!(out)?;
     } else if !options.output.quiet {
-        write_sweep_table(&mut out, &plan.keys(), runs, plan.has_slo())?;
+        write_sweep_table(&mut out, &plan.keys(), runs, plan.has())?;
         if let Some(path) = path {
             writeln!(out, "results in {}", path.display())?;
         }

@@ -43,6 +43,11 @@ impl Balancer {
         self.arrivals.skipped()
     }
 
+    /// How many requests it had no rule for.
+    pub(super) fn undirected(&self) -> u64 {
+        self.dealer.undirected()
+    }
+
     /// A hand to read requests ahead with.
     pub(super) fn read_ahead(&self) -> Option<Arc<dyn ReadAhead>> {
         self.arrivals.read_ahead()

@@ -115,6 +115,14 @@ impl FleetLp {
         }
     }
 
+    /// How many requests went to any cell because there was nothing to go by.
+    pub(super) fn undirected(&self) -> u64 {
+        match self {
+            FleetLp::Balancer(balancer) => balancer.undirected(),
+            FleetLp::Coordinator(_) | FleetLp::Worker(_) => 0,
+        }
+    }
+
     /// How many bad entries the source has left out, if it is read here.
     pub(super) fn skipped(&mut self) -> u64 {
         match self {

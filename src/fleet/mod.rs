@@ -197,7 +197,7 @@ pub fn run(
     }
     // The executor counts more of them.
     let events = recorder.totals.arrived + workers().map(Worker::events).sum::<u64>();
-    let skipped = lps[0].skipped();
+    let (skipped, undirected) = (lps[0].skipped(), lps[0].undirected());
     let front = lps[0].coordinator();
     let (scaled, visited, admitted) = match front {
         None => (None, None, None),
@@ -215,6 +215,7 @@ pub fn run(
         visited,
         admitted,
         skipped,
+        undirected,
         events,
         end: finished.end,
         executed,

@@ -23,6 +23,8 @@ pub struct Outcome {
     pub admitted: Option<Admitted>,
     /// Bad entries that the source left out.
     pub skipped: u64,
+    /// Requests that the balancer of a fleet of cells had nothing to go by for.
+    pub undirected: u64,
     /// A hash over all rows: equal for equal results, whatever the order in which they were produced.
     pub digest: u128,
     /// Events of the model: arrivals, dispatches that reach a worker, and passes and decode runs that end.

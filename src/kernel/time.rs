@@ -151,7 +151,7 @@ pub struct ParseSpanError;
 
 impl fmt::Display for ParseSpanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"")
+        f.write_str("expected a time with a unit (ns, us, ms, s, m, h, d) of less than 834 days, such as \"1.5ms\"")
     }
 }
 

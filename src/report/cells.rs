@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::{FleetSpec, Outcome};
 use crate::model::metrics::Work;
+use crate::model::router::BalancerSpec;
 use crate::report::Summary;
 use crate::report::number::{count, decimal, percent};
 use crate::report::table::{each_or_spread, table};
@@ -62,8 +63,8 @@ pub fn write_cells(out: impl Write, summary: &Summary, outcome: &Outcome) -> io:
 
 /// The time in passes of the busiest cell, in multiples of that of the mean cell: 1 is even.
 fn imbalance(works: &[Work]) -> Option<f64> {
-    let busy = || works.iter().map(|work| work.busy_ns);
-    let (most, sum) = (busy().max()?, busy().sum::<u64>());
+    let busy = || works.iter().map(|work| u128::from(work.busy_ns));
+    let (most, sum) = (busy().max()?, busy().sum::<u128>());
     (sum > 0).then(|| most as f64 * works.len() as f64 / sum as f64)
 }
 
@@ -85,6 +86,25 @@ pub(super) fn line(fleet: &FleetSpec, outcome: &Outcome) -> Option<String> {
     Some(format!(
         "{count} cells with a router each behind a {balancer} balancer: time in passes, busiest / mean {imbalance}"
     ))
+}
+
+/// That the balancer had nothing to go by, if it had not.
+pub(super) fn warning(fleet: &FleetSpec, outcome: &Outcome) -> Option<String> {
+    let balancer = fleet.cells?.balancer;
+    let by = match balancer {
+        BalancerSpec::Session => "session",
+        BalancerSpec::Prefix { .. } => "named blocks",
+        BalancerSpec::RoundRobin | BalancerSpec::Random => return None,
+    };
+    let (some, all) = (outcome.undirected, outcome.recorder.totals.arrived);
+    (some > 0).then(|| {
+        format!(
+            "{} of {} requests have no {by}, so that the {} balancer sent them to any cell",
+            count(some),
+            count(all),
+            balancer.name()
+        )
+    })
 }
 
 /// One line per cell, or for many the least, the middle and the most of every figure.

@@ -39,7 +39,8 @@ pub use scaling::{
 pub use series::write_series;
 pub use summary::{Context, Figures, LoadBalance, Metric, Summary};
 pub use sweep::{
-    SweepAxis, SweepRun, SweepWriter, sweep_chart, sweep_columns, sweep_to_json, write_sweep_table,
+    SweepAxis, SweepHas, SweepRun, SweepWriter, sweep_chart, sweep_columns, sweep_to_json,
+    write_sweep_table,
 };
 pub use table::write_table;
 pub use timing::{TimingTable, pass_times, timing_charts, write_columns};

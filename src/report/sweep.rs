@@ -29,6 +29,18 @@ struct Column {
 /// The key of the column that is there only if there is an SLO.
 const GOODPUT: &str = "goodput_request_throughput_rps";
 
+/// The key of the column that is there only if there are cells.
+const CELLS: &str = "cell_imbalance";
+
+/// What some run of a sweep has; columns that are about it are there only then.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SweepHas {
+    /// An SLO, so that goodput means something.
+    pub slo: bool,
+    /// Cells.
+    pub cells: bool,
+}
+
 const fn shown(key: &'static str, title: &'static str, decimals: usize) -> Column {
     Column { key, title, decimals: Some(decimals) }
 }
@@ -38,7 +50,7 @@ const fn stored(key: &'static str, title: &'static str) -> Column {
 }
 
 /// What a sweep tells about a run. Nothing that depends on the wall clock: repeated, a sweep gives the same file.
-const COLUMNS: [Column; 44] = [
+const COLUMNS: [Column; 45] = [
     shown("completed_requests", "completed", 0),
     stored("rejected_requests", "rejected"),
     stored("aborted_requests", "aborted"),
@@ -65,6 +77,7 @@ const COLUMNS: [Column; 44] = [
     stored("first_admission_prefix_cache_reused_ratio", "prefix reuse at first admission"),
     shown("load_imbalance", "load max/mean", 2),
     stored("load_cv", "load std/mean"),
+    shown(CELLS, "cells max/mean", 2),
     stored("max_worker_load", "most requests on a worker"),
     shown("max_in_flight", "most in flight", 0),
     stored("gpu_hours", "GPU-hours"),
@@ -85,19 +98,23 @@ const COLUMNS: [Column; 44] = [
     stored("digest", "digest"),
 ];
 
-fn columns(has_slo: bool) -> impl Iterator<Item = &'static Column> {
-    COLUMNS.iter().filter(move |column| has_slo || column.key != GOODPUT)
+fn columns(has: SweepHas) -> impl Iterator<Item = &'static Column> {
+    COLUMNS.iter().filter(move |column| match column.key {
+        GOODPUT => has.slo,
+        CELLS => has.cells,
+        _ => true,
+    })
 }
 
-/// The columns of `sweep.csv` that can be plotted; goodput only if there is an SLO.
-pub fn sweep_columns(has_slo: bool) -> Vec<&'static str> {
-    columns(has_slo).map(|column| column.key).filter(|&key| key != "digest").collect()
+/// The columns of `sweep.csv` that can be plotted.
+pub fn sweep_columns(has: SweepHas) -> Vec<&'static str> {
+    columns(has).map(|column| column.key).filter(|&key| key != "digest").collect()
 }
 
 /// Writes `sweep.csv` line by line.
 pub struct SweepWriter<W: Write> {
     out: csv::Writer<W>,
-    has_slo: bool,
+    has: SweepHas,
 }
 
 impl<W: Write> SweepWriter<W> {
@@ -105,12 +122,12 @@ impl<W: Write> SweepWriter<W> {
     ///
     /// # Errors
     /// If `out` cannot be written.
-    pub fn new(out: W, keys: &[&str], has_slo: bool) -> io::Result<SweepWriter<W>> {
+    pub fn new(out: W, keys: &[&str], has: SweepHas) -> io::Result<SweepWriter<W>> {
         let mut out = csv::Writer::from_writer(out);
-        let header = keys.iter().copied().chain(columns(has_slo).map(|column| column.key));
+        let header = keys.iter().copied().chain(columns(has).map(|column| column.key));
         out.write_record(header)?;
         out.flush()?;
-        Ok(SweepWriter { out, has_slo })
+        Ok(SweepWriter { out, has })
     }
 
     /// Writes the line of a run.
@@ -118,7 +135,7 @@ impl<W: Write> SweepWriter<W> {
     /// # Errors
     /// If it cannot be written.
     pub fn add(&mut self, run: &SweepRun) -> io::Result<()> {
-        let figures = columns(self.has_slo).map(|column| match run.report.get(column.key) {
+        let figures = columns(self.has).map(|column| match run.report.get(column.key) {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
             None => String::new(),
@@ -136,10 +153,10 @@ pub fn write_sweep_table(
     out: &mut impl Write,
     keys: &[&str],
     runs: &[SweepRun],
-    has_slo: bool,
+    has: SweepHas,
 ) -> io::Result<()> {
     let columns: Vec<(&Column, usize)> =
-        columns(has_slo).filter_map(|column| Some((column, column.decimals?))).collect();
+        columns(has).filter_map(|column| Some((column, column.decimals?))).collect();
     let count = keys.len();
     // The last name of a key says enough in a header.
     let keys = keys.iter().map(|key| last_part(key));
@@ -254,7 +271,8 @@ mod tests {
     fn a_line_per_run_without_the_wall_clock() {
         let mut text = Vec::new();
         let mut writer =
-            SweepWriter::new(&mut text, &["router.policy", "fleet.workers"], false).unwrap();
+            SweepWriter::new(&mut text, &["router.policy", "fleet.workers"], SweepHas::default())
+                .unwrap();
         writer.add(&runs()[0]).unwrap();
         drop(writer);
         let text = String::from_utf8(text).unwrap();
@@ -266,6 +284,9 @@ mod tests {
             "{text}"
         );
         assert!(!lines[0].contains("wall") && !lines[0].contains("goodput"));
+        assert!(!lines[0].contains("cell_imbalance"));
+        let has = SweepHas { cells: true, ..SweepHas::default() };
+        assert!(sweep_columns(has).contains(&"cell_imbalance"));
         let cells: Vec<&str> = lines[1].split(',').collect();
         assert_eq!((cells.len(), &cells[..2]), (lines[0].split(',').count(), &["kv", "8"][..]));
         let ttft = lines[0].split(',').position(|column| column == "mean_ttft_ms").unwrap();

@@ -252,6 +252,7 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
             count(totals.aborted)
         ));
     }
+    warnings.extend(cells::warning(&summary.context.fleet, outcome));
     if outcome.skipped > 0 {
         warnings.push(format!("{} bad lines of the trace were skipped", count(outcome.skipped)));
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::Table;
 
-use crate::fleet::{Outcome, PoolSpec};
+use crate::fleet::{FleetSpec, Outcome, PoolSpec};
 use crate::model::metrics::Work;
 use crate::report::Summary;
 use crate::report::number::{count, decimal, percent};
@@ -31,15 +31,17 @@ pub(super) const HEADER: [&str; 12] = [
 /// If `out` cannot be written.
 pub fn write_workers(out: impl Write, summary: &Summary, outcome: &Outcome) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(out);
-    out.write_record(HEADER)?;
+    let fleet = &summary.context.fleet;
+    let cells = cell_of_each(fleet);
+    out.write_record(HEADER.into_iter().chain((!cells.is_empty()).then_some("cell")))?;
     let duration_ns = summary.duration.as_ns() as f64;
-    let pools = summary.context.fleet.pool_of_each();
+    let pools = fleet.pool_of_each();
     for ((worker, work), pool) in outcome.workers.iter().enumerate().zip(pools) {
         let blocks = f64::from(pool.engine.num_gpu_blocks);
         let share = |part: f64, whole: f64| {
             if whole > 0.0 { (part / whole).to_string() } else { String::new() }
         };
-        out.write_record([
+        let figures = [
             worker.to_string(),
             work.requests.to_string(),
             work.passes.to_string(),
@@ -52,9 +54,21 @@ pub fn write_workers(out: impl Write, summary: &Summary, outcome: &Outcome) -> i
             share(work.running_ns as f64, work.busy_ns as f64),
             work.preemptions.to_string(),
             share(f64::from(work.pinned_blocks_max), blocks),
-        ])?;
+        ];
+        let cell = cells.get(worker).map(u32::to_string);
+        out.write_record(figures.into_iter().chain(cell))?;
     }
     out.flush()
+}
+
+/// The cell of every worker; nothing if the fleet is not divided.
+fn cell_of_each(fleet: &FleetSpec) -> Vec<u32> {
+    let Some(cells) = fleet.cells else { return Vec::new() };
+    let mut of_each = vec![0; fleet.workers() as usize];
+    for cell in 0..cells.count {
+        fleet.workers_of_cell(cell).for_each(|worker| of_each[worker.index()] = cell);
+    }
+    of_each
 }
 
 /// One line per worker, or for a large fleet the least, the middle and the most of every figure. Workers that never came

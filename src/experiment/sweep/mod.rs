@@ -20,7 +20,7 @@ use crate::experiment::{Cause, ExperimentError, OnProgress, Watch, context, simu
 use crate::fleet::Threads;
 use crate::io::config::{Job, Loaded, Sweep};
 use crate::report::plot::Chart;
-use crate::report::{Summary, SweepAxis, SweepRun, sweep_chart, sweep_columns, to_json};
+use crate::report::{Summary, SweepAxis, SweepHas, SweepRun, sweep_chart, sweep_columns, to_json};
 
 /// The most runs at once that can be asked for.
 const AT_ONCE_MAX: usize = 1024;
@@ -58,7 +58,7 @@ impl Plan {
             })?;
             plan.jobs.push(job);
         }
-        plan.sweep.check_plots(&sweep_columns(plan.has_slo())).map_err(wrong)?;
+        plan.sweep.check_plots(&sweep_columns(plan.has())).map_err(wrong)?;
         let cores = available_parallelism().map_or(1, usize::from);
         let at_once = plan
             .choose(at_once, cores)
@@ -133,9 +133,12 @@ impl Plan {
         notes.into_iter().map(told).collect()
     }
 
-    /// Whether any run has an SLO, so that goodput means something.
-    pub fn has_slo(&self) -> bool {
-        self.jobs.iter().any(|job| job.fleet.slo.is_set())
+    /// What some run has.
+    pub fn has(&self) -> SweepHas {
+        SweepHas {
+            slo: self.jobs.iter().any(|job| job.fleet.slo.is_set()),
+            cells: self.jobs.iter().any(|job| job.fleet.cells.is_some()),
+        }
     }
 
     /// How people name a run, such as `run 3 of 30: router.policy=kv, fleet.workers=8`.

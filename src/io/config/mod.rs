@@ -251,11 +251,11 @@ mod tests {
         ),
         (
             "[control_plane]\ndispatch_latency = \"1 parsec\"",
-            "x.toml:2:20: control_plane.dispatch_latency is \"1 parsec\", but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
+            "x.toml:2:20: control_plane.dispatch_latency is \"1 parsec\", but has to be a time with a unit (ns, us, ms, s, m, h, d) of less than 834 days, such as \"1.5ms\"",
         ),
         (
             "[control_plane]\ndispatch_latency = 5",
-            "x.toml:2:20: control_plane.dispatch_latency is 5, but has to be a time with a unit (ns, us, ms, s, m, h, d) of at most 834 days, such as \"1.5ms\"",
+            "x.toml:2:20: control_plane.dispatch_latency is 5, but has to be a time with a unit (ns, us, ms, s, m, h, d) of less than 834 days, such as \"1.5ms\"",
         ),
         ("[fleet\nworkers = 1", "x.toml:1:7: not TOML: unclosed table, expected `]`"),
         (

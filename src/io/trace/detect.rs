@@ -16,6 +16,10 @@ use crate::io::trace::{Format, azure, burstgpt, csv};
 /// # Errors
 /// If the file cannot be read, is empty, or has another format.
 pub fn detect(path: &Path) -> Result<Format, TraceError> {
+    // What is read of a pipe is gone, so that the reader would miss it.
+    if std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        return Err(Problem::Pipe.at(path));
+    }
     let (mut lines, _) = Lines::open(path, CHUNK)?;
     match lines.take_line().map_err(|problem| problem.at(path))? {
         None => Err(Problem::NoRequests { skipped: 0 }.at(path)),

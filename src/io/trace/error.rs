@@ -62,6 +62,8 @@ pub enum Problem {
     NoSkipping,
     /// Turns are to wait for one another, but the format does not say for what.
     NoTurns,
+    /// The format is to be told from the first line of a pipe.
+    Pipe,
     /// Block ids are asked for in a CSV file.
     IdsInCsv,
     /// The first line, shown here, belongs to no format that can be told from it.
@@ -198,6 +200,9 @@ impl fmt::Display for Problem {
             Problem::NoStream => f.write_str("is in order of completion, so it is no stream of arrivals"),
             Problem::NoSkipping => f.write_str(
                 "requests that wait for one another need every line: workload.skip_bad_lines has to be false",
+            ),
+            Problem::Pipe => f.write_str(
+                "is no file that can be read twice, so its format cannot be told: say workload.format (--format)",
             ),
             Problem::NoTurns => f.write_str(
                 "workload.turns_wait = true is for traces in Mooncake's format (and Dynamo's, which need it not)",

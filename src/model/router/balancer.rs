@@ -41,13 +41,14 @@ pub struct Dealer {
     spec: BalancerSpec,
     cells: u32,
     next: u32,
+    undirected: u64,
     rng: Stream,
 }
 
 impl Dealer {
     /// For so many cells, at least one. Draws from `rng` if it draws at all.
     pub fn new(spec: BalancerSpec, cells: u32, rng: Stream) -> Dealer {
-        Dealer { spec, cells, next: 0, rng }
+        Dealer { spec, cells, next: 0, undirected: 0, rng }
     }
 
     /// The cell of the next request.
@@ -67,10 +68,16 @@ impl Dealer {
                 named.iter().take(blocks as usize).next_back().copied()
             }
         };
-        match key {
-            Some(key) => (mix64(key) % u64::from(self.cells)) as u32,
-            None => self.rng.random_range(0..self.cells),
+        if let Some(key) = key {
+            return (mix64(key) % u64::from(self.cells)) as u32;
         }
+        self.undirected += 1;
+        self.rng.random_range(0..self.cells)
+    }
+
+    /// How many requests had nothing to go by, and went to any cell; all of them if that is the rule.
+    pub fn undirected(&self) -> u64 {
+        self.undirected
     }
 }
 
