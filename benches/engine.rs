@@ -22,6 +22,7 @@ fn engine() -> Engine {
         num_gpu_blocks: 16_384,
         max_num_seqs: 256,
         max_num_batched_tokens: 8192,
+        max_whole_tokens: 8192,
         max_model_len: None,
         enable_prefix_caching: true,
         enable_chunked_prefill: true,

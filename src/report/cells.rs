@@ -63,7 +63,7 @@ pub fn write_cells(out: impl Write, summary: &Summary, outcome: &Outcome) -> io:
 
 /// The time in passes of the busiest cell, in multiples of that of the mean cell: 1 is even.
 fn imbalance(works: &[Work]) -> Option<f64> {
-    let busy = || works.iter().map(|work| u128::from(work.busy_ns));
+    let busy = || works.iter().map(|work| work.busy_ns);
     let (most, sum) = (busy().max()?, busy().sum::<u128>());
     (sum > 0).then(|| most as f64 * works.len() as f64 / sum as f64)
 }

@@ -131,6 +131,7 @@ pub(crate) fn one_server() -> FleetSpec {
         num_gpu_blocks: 64,
         max_num_seqs: 1,
         max_num_batched_tokens: 512,
+        max_whole_tokens: 512,
         max_model_len: None,
         enable_prefix_caching: false,
         enable_chunked_prefill: true,

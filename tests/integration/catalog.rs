@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use fleetsim::fleet::FleetSpec;
+use fleetsim::fleet::{self, FleetSpec};
 use fleetsim::io::config::{Job, Loaded};
 use fleetsim::io::timing::Library;
+use fleetsim::kernel::Time;
+use fleetsim::model::metrics::Status;
+use fleetsim::model::request::{Prompt, Request};
 use fleetsim::model::timing::{DecodeLoad, PrefillLoad, PrefillRow};
 use serde_json::Value;
 
 use crate::cli::{cells, run, text};
-use crate::support::shipped;
+use crate::support::{Rows, shipped};
 
 pub(crate) fn resolve(set: &[&str]) -> Result<Job, String> {
     let owned = |text: &&str| (format!("--set {text}"), (*text).to_owned());
@@ -84,6 +87,7 @@ fn stages_and_ranks_are_part_of_a_shape() {
     assert_eq!(staged.gpus_per_worker, 4);
     assert!(staged.engine.num_gpu_blocks > 2 * one.engine.num_gpu_blocks);
     assert_eq!(staged.engine.max_num_batched_tokens, 2 * 8192);
+    assert_eq!(staged.engine.max_whole_tokens, 8192, "what is not cut has to fit a micro-batch");
     assert_eq!(staged.engine.max_num_seqs, one.engine.max_num_seqs);
 
     let shape = ["engine.model=deepseek-v3", "engine.gpu=h200_sxm", "engine.tp=8"];
@@ -95,6 +99,22 @@ fn stages_and_ranks_are_part_of_a_shape() {
     assert!(ranked.engine.num_gpu_blocks > 2 * one.engine.num_gpu_blocks);
     assert_eq!(ranked.engine.max_num_seqs, 2 * one.engine.max_num_seqs);
     assert_eq!(ranked.engine.max_num_batched_tokens, 2 * 8192);
+}
+
+/// A prompt that may not be cut has to fit into a micro-batch, however many of them a pass has.
+#[test]
+fn stages_do_not_cut_what_may_not_be_cut() {
+    let one_piece = "engine.enable_chunked_prefill=false";
+    let rejected = |more: &[&str]| {
+        let job = resolve(&[&H200[..], &["engine.pp=2"], more].concat()).unwrap();
+        let long = Request::new(0, Time::ZERO, Prompt::unique(16_000), 1);
+        let rows = Rows::default();
+        fleet::run(&job.fleet, Box::new([long].into_iter()), &job.router, &rows).unwrap();
+        rows.sorted()[0].status == Status::Rejected
+    };
+    assert!(!rejected(&[]));
+    assert!(rejected(&[one_piece]));
+    assert!(!rejected(&[one_piece, "engine.max_num_batched_tokens=16000"]));
 }
 
 /// What a shape is worth: four GPUs as one group, as stages, and as two workers. Stages of a full batch need no all-reduce of

@@ -189,6 +189,45 @@ fn every_thread_count_gives_the_same_error() {
     assert!(std::env::var_os("FLEETSIM_SEED").is_some() || errors > 100, "{errors} errors");
 }
 
+/// Decode runs say of every interval what single passes do, at whose ends it may end too. A Planner that reads passes has them one by
+/// one.
+#[test]
+fn runs_and_passes_give_one_time_series() {
+    let each = [
+        "planner.policy=load",
+        "planner.advisory=true",
+        "planner.load_basis=passes",
+        "planner.workers_max=4",
+    ];
+    let intervals = |more: &[&str]| {
+        let set = |text: &&str| ("--set".to_owned(), (*text).to_owned());
+        let all = [
+            "timing.model=constant",
+            "run.series_interval=100ms",
+            "control_plane.dispatch_latency=0",
+            "engine.block_size=1",
+            "engine.num_gpu_blocks=1000",
+            "fleet.workers=1",
+        ];
+        let settings: Vec<_> = all.iter().chain(more).map(set).collect();
+        let job = Loaded::load(None, &settings).and_then(|loaded| loaded.resolve()).unwrap();
+        // The second one comes when the first interval ends, and waits.
+        let ms = |ms| Time::ZERO + Span::from_ms(ms);
+        let requests = [(0, ms(0)), (1, ms(100))]
+            .map(|(id, at)| Request::new(id, at, Prompt::unique(10), 200));
+        let outcome =
+            fleet::run(&job.fleet, Box::new(requests.into_iter()), &job.router, &Nowhere).unwrap();
+        let series = outcome.recorder.series.intervals().to_vec();
+        series
+            .iter()
+            .map(|i| (i.waiting, i.running, i.pinned_blocks, i.load_max))
+            .collect::<Vec<_>>()
+    };
+    let runs = intervals(&[]);
+    assert_eq!(runs, intervals(&each));
+    assert_eq!(runs[0], (0, 1, 15, 1), "a prompt and five tokens, and nobody else yet");
+}
+
 /// A small fleet is shared if its requests come in bursts with nothing to do for the coordinator in between; not where it may have
 /// to act at whatever it hears.
 #[test]

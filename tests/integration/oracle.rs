@@ -27,6 +27,7 @@ fn config(rng: &mut Stream) -> EngineConfig {
     let pool_tokens = pick(&[60, 100, 150, 300, 5000]);
     let max_num_seqs = pick(&[1, 2, 4, 64]);
     let max_num_batched_tokens = pick(&[2, 5, 16, 40, 1000]);
+    let max_whole_tokens = max_num_batched_tokens.div_ceil(pick(&[1, 1, 2]));
     let max_model_len = [None, None, Some(50), Some(90)][pick(&[0, 1, 2, 3]) as usize];
     let timing = if rng.random_bool(0.5) {
         // Equal times make arrivals meet the ends of passes.
@@ -46,6 +47,7 @@ fn config(rng: &mut Stream) -> EngineConfig {
         num_gpu_blocks: (pool_tokens / layout.block_size).max(1),
         max_num_seqs,
         max_num_batched_tokens,
+        max_whole_tokens,
         max_model_len,
         enable_prefix_caching: rng.random_bool(0.8),
         enable_chunked_prefill: rng.random_bool(0.8),
@@ -159,7 +161,7 @@ fn run(shape: EngineShape, arrivals: &[(Request, Vec<u64>)], notify: bool) -> Fa
     Fast {
         passes: work.passes,
         extrapolated: (config.decode_kv == DecodeKv::Context)
-            .then_some((work.extrapolated_passes, work.extrapolated_ns)),
+            .then_some((work.extrapolated_passes, work.extrapolated_ns as u64)),
         prefill_tokens: work.prefill_tokens,
         running_ns: work.running_ns,
         rows,
@@ -255,6 +257,7 @@ fn two_prompts_that_do_not_fit_together_both_end() {
         num_gpu_blocks: 14,
         max_num_seqs: 8,
         max_num_batched_tokens: 8,
+        max_whole_tokens: 8,
         max_model_len: None,
         enable_prefix_caching: true,
         enable_chunked_prefill: true,

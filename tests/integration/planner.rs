@@ -244,6 +244,7 @@ fn engine() -> EngineConfig {
         num_gpu_blocks: 1000,
         max_num_seqs: 8,
         max_num_batched_tokens: 8192,
+        max_whole_tokens: 8192,
         max_model_len: None,
         enable_prefix_caching: true,
         enable_chunked_prefill: true,

@@ -193,8 +193,7 @@ fn check_outcome(case: &Case, row: &Row) {
     let blocks = |tokens: u32| tokens.div_ceil(engine.layout.block_size);
     let never = blocks(prompt) > engine.num_gpu_blocks
         || engine.max_model_len.is_some_and(|length| prompt >= length);
-    let fits_pass =
-        |tokens| engine.enable_chunked_prefill || tokens <= engine.max_num_batched_tokens;
+    let fits_pass = |tokens| engine.enable_chunked_prefill || tokens <= engine.max_whole_tokens;
     match row.status {
         Status::Rejected => {
             assert!(never || !fits_pass(prompt), "{row:?}");

@@ -50,6 +50,7 @@ fn spec(workers: u32, seed: u64) -> FleetSpec {
         num_gpu_blocks: 64,
         max_num_seqs: 1,
         max_num_batched_tokens: 512,
+        max_whole_tokens: 512,
         max_model_len: None,
         enable_prefix_caching: false,
         enable_chunked_prefill: true,

@@ -2,7 +2,6 @@
 
 use std::fmt::{Debug, Display};
 
-use crate::io::config::deploy::pass_tokens;
 use crate::io::config::error::Problem;
 use crate::io::config::text::{
     Arrivals, Config, Generate, LengthDistribution, Lengths, Preset, RouterPolicy, ThreadCount,
@@ -63,6 +62,9 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "engine.tp" | "engine.pp" | "engine.attention_dp" => "a whole number from 1 to 1024",
         "engine.gpu_memory_utilization" => "a number above 0 and up to 1",
         "timing.pass_overhead" => "a time of at most 10 s",
+        "timing.prefill" | "timing.decode" | "timing.decode_min" => {
+            "a time above 0 and of at most 26 d"
+        }
         "workload.generate.rate" => POSITIVE,
         "workload.generate.cv" => "a number from 0.001 to 1000",
         "workload.requests" | "workload.concurrency" | "fleet.gpus_per_worker" => COUNT,
@@ -80,9 +82,6 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         "run.series_interval" => "a time of 100 ms or more",
         "workload.generate.duration"
         | "workload.generate.diurnal_period"
-        | "timing.prefill"
-        | "timing.decode"
-        | "timing.decode_min"
         | "slo.ttft"
         | "slo.itl"
         | "slo.e2e" => LONGER_THAN_ZERO,
@@ -99,6 +98,9 @@ pub(super) fn range_of(key: &str) -> Option<&'static str> {
         }
     })
 }
+
+/// No pass takes longer.
+const PASS_MAX: Span = Span::from_secs(26 * 86_400);
 
 /// More threads than any machine has cores are a slip of the hand.
 const MAX_THREADS: u32 = 1024;
@@ -217,7 +219,8 @@ fn times(timing: &Timing, ranges: &mut Ranges) {
         ("timing.decode", timing.decode.0),
         ("timing.decode_min", timing.decode_min.0),
     ] {
-        ranges.check(key, format!("\"{time}\""), time > Span::ZERO);
+        let is_right = time > Span::ZERO && time <= PASS_MAX;
+        ranges.check(key, format!("\"{time}\""), is_right);
     }
     let overhead = timing.pass_overhead.0;
     let is_right = overhead <= Span::from_secs(10);
@@ -304,14 +307,14 @@ pub(super) fn contradictions(config: &Config) -> Result<(), Violation> {
         let reason = "needs router.policy = \"kv\", which alone knows how busy workers are";
         return Err(Violation::contradiction("router.router_queue_threshold", reason.to_owned()));
     }
-    let budget = pass_tokens(engine);
+    let budget = engine.max_num_batched_tokens;
     if let Some(length) = engine.max_model_len
         && !engine.enable_chunked_prefill
         && length > budget
     {
         let reason = format!(
-            "is {length}, above the {budget} tokens of a pass (engine.max_num_batched_tokens, times pp and \
-             attention_dp): without chunked prefill such a prompt could never be computed"
+            "is {length}, above engine.max_num_batched_tokens ({budget}): without chunked prefill \
+             such a prompt could never be computed"
         );
         return Err(Violation::contradiction("engine.max_model_len", reason));
     }

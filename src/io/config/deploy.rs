@@ -88,6 +88,7 @@ fn engine(
         // The limits are those of a rank and of a micro-batch; without a model there is one of each.
         max_num_seqs: engine.max_num_seqs.saturating_mul(engine.attention_dp).min(TOKENS_MAX),
         max_num_batched_tokens: pass_tokens(engine),
+        max_whole_tokens: engine.max_num_batched_tokens,
         max_model_len: engine.max_model_len,
         enable_prefix_caching: engine.enable_prefix_caching,
         enable_chunked_prefill: engine.enable_chunked_prefill,

@@ -57,6 +57,8 @@ pub struct EngineConfig {
     pub max_num_seqs: u32,
     /// Most tokens in a pass.
     pub max_num_batched_tokens: u32,
+    /// Most tokens of a prompt that has to be computed in one piece: those of a micro-batch, of which a pass may have several.
+    pub max_whole_tokens: u32,
     /// Longest sequence, prompt and output together, in tokens; no limit if absent.
     pub max_model_len: Option<u32>,
     /// Whether complete blocks are kept for reuse.

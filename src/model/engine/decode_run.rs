@@ -209,7 +209,7 @@ impl Engine {
             total(&durations[inside..])
         });
         self.work.extrapolated_passes += (passes - inside) as u64;
-        self.work.extrapolated_ns += extrapolated.as_ns();
+        self.work.extrapolated_ns += u128::from(extrapolated.as_ns());
     }
 
     /// How many of the first passes of a run are inside of what was measured. Where all pinned blocks are read, the first
@@ -227,7 +227,8 @@ impl Engine {
     fn sample_run(&self, (start, end): (Time, Time), durations: &[f64], recorder: &mut Recorder) {
         let (mut started, mut next_start, mut pinned) = (0, start, self.pool.pinned());
         let pinned_blocks = |time| {
-            while started < durations.len() && next_start <= time {
+            // A pass that starts when the interval ends belongs to the next one.
+            while started < durations.len() && next_start < time {
                 pinned += self.batch.growth(started as u64);
                 next_start += Span::from_ns(durations[started] as u64);
                 started += 1;

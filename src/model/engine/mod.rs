@@ -263,7 +263,7 @@ impl Engine {
             let end = now + duration;
             if is_extrapolated {
                 self.work.extrapolated_passes += 1;
-                self.work.extrapolated_ns += duration.as_ns();
+                self.work.extrapolated_ns += u128::from(duration.as_ns());
             }
             let (running, pinned_blocks) = (self.running.len(), self.pool.pinned());
             self.gauges = Some(Gauges { start: now, end, running, pinned_blocks });
@@ -448,8 +448,9 @@ impl Engine {
     /// The running sequences took part in `passes` passes of this total length.
     fn account(&mut self, passes: u64, duration: Span) {
         self.work.passes += passes;
-        self.work.busy_ns += duration.as_ns();
-        self.work.running_ns += self.running.len() as u128 * u128::from(duration.as_ns());
+        let ns = u128::from(duration.as_ns());
+        self.work.busy_ns += ns;
+        self.work.running_ns += self.running.len() as u128 * ns;
         self.work.pinned_blocks_max = self.work.pinned_blocks_max.max(self.pool.pinned());
     }
 
@@ -471,7 +472,7 @@ impl Engine {
         recorder.series.sample(start, end, |time, interval| {
             // In order of arrival, but for those at the head that have been admitted before.
             let waiting =
-                self.waiting.partition_point(|&slot| self.sequences[slot as usize].arrived <= time);
+                self.waiting.partition_point(|&slot| self.sequences[slot as usize].arrived < time);
             interval.add_worker(waiting as u64, running as u64, u64::from(pinned_blocks(time)));
         });
     }

@@ -195,7 +195,8 @@ impl Engine {
                 self.blocked = true;
                 return;
             }
-            let whole = self.shape.config.enable_chunked_prefill || missing <= pass.budget;
+            let most = pass.budget.min(self.shape.config.max_whole_tokens);
+            let whole = self.shape.config.enable_chunked_prefill || missing <= most;
             if pass.budget == 0 || !whole {
                 // With no prompt in this pass, the budget will be the same until somebody ends.
                 self.blocked = pass.computed == 0;
@@ -261,13 +262,13 @@ impl Engine {
         true
     }
 
-    /// Without chunked prefill, a prompt that exceeds an otherwise empty pass waits for ever.
+    /// Without chunked prefill, a prompt that exceeds an otherwise empty pass, or a micro-batch, waits for ever.
     fn never_fits_budget(&mut self, slot: u32) -> bool {
         if self.shape.config.enable_chunked_prefill || !self.running.is_empty() {
             return false;
         }
         let cached = self.look_up(slot).blocks * self.shape.config.layout.block_size;
-        self.sequences[slot as usize].known() - cached > self.shape.config.max_num_batched_tokens
+        self.sequences[slot as usize].known() - cached > self.shape.config.max_whole_tokens
     }
 
     /// Ends a request that wants no output and whose prompt is cached in full.

@@ -33,8 +33,8 @@ pub struct Work {
     pub requests: u64,
     /// Forward passes.
     pub passes: u64,
-    /// Time in passes, ns.
-    pub busy_ns: u64,
+    /// Time in passes, ns. Of many workers over months it is more than 64 bits hold.
+    pub busy_ns: u128,
     /// Tokens that came out.
     pub output_tokens: u64,
     /// Prompt tokens of the requests at their first admission.
@@ -52,7 +52,7 @@ pub struct Work {
     /// Passes outside of what was measured, whose time had to be extrapolated; none with a formula for timing.
     pub extrapolated_passes: u64,
     /// Time in these passes, ns.
-    pub extrapolated_ns: u64,
+    pub extrapolated_ns: u128,
 }
 
 impl Work {

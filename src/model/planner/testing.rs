@@ -14,6 +14,7 @@ pub(super) fn engine(timing: TimingModel) -> EngineModel {
         num_gpu_blocks: 1050,
         max_num_seqs: 256,
         max_num_batched_tokens: 2048,
+        max_whole_tokens: 2048,
         max_model_len: None,
         enable_prefix_caching: true,
         enable_chunked_prefill: true,

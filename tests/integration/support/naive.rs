@@ -342,9 +342,7 @@ impl NaiveEngine {
             let chunked = self.config.enable_chunked_prefill;
             if (new && too_long)
                 || self.blocks(head.known()) > self.config.num_gpu_blocks
-                || !chunked
-                    && self.running.is_empty()
-                    && missing > self.config.max_num_batched_tokens
+                || !chunked && self.running.is_empty() && missing > self.config.max_whole_tokens
             {
                 let sequence = self.waiting.pop_front().unwrap();
                 self.end(sequence, if new { Status::Rejected } else { Status::Aborted }, now);
@@ -368,7 +366,7 @@ impl NaiveEngine {
             if self.blocks(room) > self.available() + active {
                 return;
             }
-            if budget == 0 || !chunked && missing > budget {
+            if budget == 0 || !chunked && missing > budget.min(self.config.max_whole_tokens) {
                 return;
             }
             let mut sequence = self.waiting.pop_front().unwrap();

@@ -115,11 +115,14 @@ fn engine(rng: &mut Stream) -> EngineConfig {
         trace_block_size: pick(rng, &[8, 512]),
     };
     let pool_tokens: u32 = pick(rng, &[300, 1000, 3000, 1_000_000]);
+    let max_num_seqs = pick(rng, &[1, 2, 8, 256]);
+    let max_num_batched_tokens = pick(rng, &[3, 100, 2048, 8192]);
     EngineConfig {
         layout,
         num_gpu_blocks: (pool_tokens / layout.block_size).max(1),
-        max_num_seqs: pick(rng, &[1, 2, 8, 256]),
-        max_num_batched_tokens: pick(rng, &[3, 100, 2048, 8192]),
+        max_num_seqs,
+        max_num_batched_tokens,
+        max_whole_tokens: max_num_batched_tokens,
         max_model_len: sometimes(rng, |rng| pick(rng, &[64, 700, 4000])),
         enable_prefix_caching: rng.random_bool(0.7),
         enable_chunked_prefill: rng.random_bool(0.7),

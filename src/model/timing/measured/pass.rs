@@ -71,11 +71,12 @@ impl Measured {
     fn decode_ns(&self, load: DecodeLoad, is_alone: bool) -> u64 {
         let share = self.split.map_or(load, |split| split.decode(load));
         let Compiled { decode_other, decode, .. } = &*self.compiled;
+        let hops = |split: Split| split.hops_ns(f64::from(share.requests));
+        let alone = || decode_other.decode_ns(share.requests) + self.split.map_or(0.0, hops);
         let other = if is_alone {
-            let hops = |split: Split| split.hops_ns(f64::from(share.requests));
-            decode_other.decode_ns(share.requests) + self.split.map_or(0.0, hops)
+            alone()
         } else if self.mixed_pass == MixedPass::Sum {
-            decode_other.decode_ns(share.requests) - self.pass_overhead.as_ns() as f64
+            alone() - self.pass_overhead.as_ns() as f64
         } else {
             0.0
         };

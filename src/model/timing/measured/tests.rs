@@ -152,6 +152,13 @@ fn stages_share_a_batch() {
     let chunk = PrefillLoad { requests: 1, tokens: 1000 + 500, prefix_tokens: 500 };
     let expected = whole.pass(chunk, NO_DECODE).as_ms() * 1.5 + hop(1000);
     near(timer.pass(prefill(1, 2000, 0), NO_DECODE), expected);
+    // Summed passes hand on the tokens of both.
+    let measured = Measured::new(Arc::new(table()), Scales::default(), Span::ZERO);
+    let measured = measured.with_mixed_pass(MixedPass::Sum).with_split(split);
+    let timer = PassTimer::new(TimingModel::Measured(measured), 1, 1.0, 1.0);
+    let both = (prefill(2, 300, 512), decode(8, 6400));
+    let alone = timer.pass(both.0, NO_DECODE).as_ms() + timer.pass(NO_PREFILL, both.1).as_ms();
+    near(timer.pass(both.0, both.1), alone);
 }
 
 #[test]
