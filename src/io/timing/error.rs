@@ -100,7 +100,11 @@ impl fmt::Display for Problem {
                 write!(f, "no column is called `{name}`; there are {}", columns.join(", "))
             }
             Problem::TwoColumns(name) => write!(f, "two columns are called `{name}`"),
-            Problem::Csv(error) => write!(f, "not CSV: {error}"),
+            Problem::Csv(error) => match error.kind() {
+                // Alone it says where, but the line may be one of a comment before.
+                csv::ErrorKind::Utf8 { err, .. } => write!(f, "not CSV: {err}"),
+                _ => write!(f, "not CSV: {error}"),
+            },
             Problem::FieldCount { found, expected } => {
                 write!(f, "the row has {found} fields, but the header has {expected}")
             }

@@ -140,6 +140,32 @@ fn broken_files_say_where_and_what() {
     assert!(broken("meta.json", b"{\"source\": 1}").starts_with("not the JSON expected here"));
 }
 
+/// Blank lines and comments are lines too, whatever ends them.
+#[test]
+fn lines_are_counted_with_what_is_passed_over() {
+    let header = "tokens,prefill_other_ms,decode_other_ms\n";
+    for end in ["\n", "\r\n"] {
+        let other = |text: &str| {
+            let text = text.replace('\n', end);
+            broken("other.csv", text.as_bytes())
+        };
+        let field = other(&format!("# a\n\n{header}# b\n\n1,1,1\n# c\n# d\n\n8,x,1\n9,1,\n"));
+        assert!(field.starts_with("10: `prefill_other_ms` is \"x\""), "{field}");
+        let count = other(&format!("{header}1,1,1\n# c\n# d\n8,1\n"));
+        assert_eq!(count, "5: the row has 2 fields, but the header has 3");
+        for (columns, expected) in [("tokens,ms", "no column is"), ("tokens,tokens", "two columns")]
+        {
+            let header = other(&format!("# a\n# b\n\n{columns}\n1,1\n"));
+            assert!(header.starts_with(&format!("4: {expected}")), "{header}");
+        }
+    }
+    assert!(broken("other.csv", format!("{header}# c\r\n1,\"\",x").as_bytes()).starts_with("3: "));
+    let bytes = [header.as_bytes(), b"# c\n1,1,1\n# d\n\n\xff,1,1\n"].concat();
+    let found = broken("other.csv", &bytes);
+    assert!(found.starts_with("6: not CSV: invalid utf-8"), "{found}");
+    assert!(!found.contains("line"), "{found}");
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
