@@ -156,12 +156,12 @@ pub(super) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, TimingError> {
     }
 }
 
-/// The tables of a directory. What has no such name is no table, and is passed over.
+/// The tables of a directory. What has no such name is no table, and is passed over, as is what cannot be looked into.
 fn names(directory: &Path) -> Result<Vec<Name>, TimingError> {
     let mut names = Vec::new();
     for gpu in children(directory)? {
-        for model in children(&directory.join(&gpu))? {
-            for file in children(&directory.join(&gpu).join(&model))? {
+        for model in inner(&directory.join(&gpu))? {
+            for file in inner(&directory.join(&gpu).join(&model))? {
                 let stem = file.strip_suffix(MARK);
                 names.extend(stem.and_then(|stem| Name::parse(&format!("{gpu}/{model}/{stem}"))));
             }
@@ -183,6 +183,18 @@ fn children(path: &Path) -> Result<Vec<String>, TimingError> {
     }
     names.sort();
     Ok(names)
+}
+
+/// The same below the directory: nothing in what is not there, such as the end of a dangling link, or may not be read.
+fn inner(path: &Path) -> Result<Vec<String>, TimingError> {
+    match children(path) {
+        Err(TimingError { problem: Problem::Io(error), .. })
+            if error.kind() == ErrorKind::PermissionDenied || !path.is_dir() =>
+        {
+            Ok(Vec::new())
+        }
+        children => children,
+    }
 }
 
 /// There is no such table.

@@ -89,6 +89,30 @@ fn a_directory_comes_before_what_is_built_in() {
     assert!(missing.contains("nowhere: cannot be read"), "{missing}");
 }
 
+/// A directory of tables may hold what cannot be looked into.
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_looked_into_has_no_tables() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "mine/tiny/other-1-tp1", &small(PREFILL));
+    write(folder.path(), "mine/closed/other-1-tp1", &small(PREFILL));
+    for link in ["gone", "mine/gone"] {
+        symlink("nowhere", folder.path().join(link)).unwrap();
+    }
+    symlink("ring", folder.path().join("ring")).unwrap();
+    let closed = folder.path().join("mine/closed");
+    let mode = |mode| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0);
+    // Root may read it.
+    let tables = 1 + usize::from(fs::read_dir(&closed).is_ok());
+    let library = Library::open(Some(folder.path()));
+    mode(0o755);
+    let is_mine = |entry: &&Entry| entry.directory.is_some();
+    assert_eq!(library.unwrap().list().iter().filter(is_mine).count(), tables);
+    assert!(Library::open(Some(&folder.path().join("gone"))).is_err(), "not of what was asked for");
+}
+
 /// What loading a table says when one of its files has this text.
 fn broken(kind: &str, text: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
