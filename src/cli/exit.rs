@@ -86,7 +86,9 @@ impl From<TraceError> for Exit {
 impl From<TimingError> for Exit {
     fn from(error: TimingError) -> Exit {
         match &error.problem {
-            TimingProblem::Exists | TimingProblem::Write(_) => Exit::Output(error.to_string()),
+            TimingProblem::Exists | TimingProblem::Capitals(_) | TimingProblem::Write(_) => {
+                Exit::Output(error.to_string())
+            }
             TimingProblem::Name => Exit::Usage(error.to_string()),
             _ => Exit::Input(error.to_string()),
         }

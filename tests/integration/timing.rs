@@ -234,6 +234,17 @@ fn units_that_are_mixed_up_are_noticed() {
     }
 }
 
+/// Capitals do not hide what a table is about.
+#[test]
+fn units_are_noticed_whatever_is_in_capitals() {
+    let folder = tempfile::tempdir().unwrap();
+    scaled(folder.path(), &["prefill", "decode", "other", "mixed"], 1e-3);
+    let (stem, name) = (format!("mine/{NAME}"), "H200_SXM/QWEN3-32B/vLLM-0.12.0-tp2");
+    let args = ["import", &stem, "--timing-dir", "taken", "--as", name];
+    let (code, _, error) = timing(folder.path(), &args);
+    assert!(code == Some(3) && error.contains("impossibly short"), "{error}");
+}
+
 /// No table is doubted, built in or extracted, whose GPU and model the catalog knows.
 #[test]
 fn no_table_is_doubted() {

@@ -54,11 +54,12 @@ impl Catalog {
         Catalog { gpus: gpus.collect(), models: models.collect() }
     }
 
-    /// What a timing table is about, if both its GPU and its model are known.
+    /// What a timing table is about, if both its GPU and its model are known. Names of tables are the same whatever is in
+    /// capitals.
     pub fn deployment(&self, table: &Identity) -> Option<Deployment> {
         Some(Deployment {
-            model: self.models.get(&table.model)?.clone(),
-            gpu: self.gpus.get(&table.gpu)?.clone(),
+            model: whatever_the_case(&self.models, &table.model)?.clone(),
+            gpu: whatever_the_case(&self.gpus, &table.gpu)?.clone(),
             backend: Backend::default(),
             tp: table.tp,
             pp: 1,
@@ -86,6 +87,11 @@ impl Catalog {
         let known = self.models.keys();
         self.models.get(name).ok_or_else(|| unknown("engine.model", name, known, "models"))
     }
+}
+
+fn whatever_the_case<'a, T>(entries: &'a BTreeMap<String, T>, name: &str) -> Option<&'a T> {
+    let same = || entries.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    entries.get(name).or_else(|| same().map(|(_, entry)| entry))
 }
 
 fn shipped_gpus() -> BTreeMap<String, GpuEntry> {

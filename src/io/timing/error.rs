@@ -58,6 +58,8 @@ pub enum Problem {
     Name,
     /// It exists already.
     Exists,
+    /// It is a table with this name already, which has other capitals.
+    Capitals(String),
     /// It cannot be written.
     Write(io::Error),
 }
@@ -118,6 +120,10 @@ impl fmt::Display for Problem {
                  as h200_sxm/qwen3-32b/vllm-0.12.0-tp2",
             ),
             Problem::Exists => f.write_str("exists already, and is replaced only with --force"),
+            Problem::Capitals(name) => write!(
+                f,
+                "there is {name} already, which is the same name: import it under that one with --as"
+            ),
             Problem::Write(error) => write!(f, "cannot be written: {error}"),
         }
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::io::timing::error::{Problem, TimingError};
-use crate::io::timing::library::read_file;
+use crate::io::timing::library::{names, read_file};
 use crate::io::timing::measurement::{Files, Measurement, path_of};
 use crate::io::timing::name::Name;
 
@@ -53,6 +53,7 @@ impl Import {
     /// # Errors
     /// If there is one, or something cannot be written: then nothing of it is left behind.
     pub fn store(&self, directory: &Path, force: bool) -> Result<PathBuf, TimingError> {
+        self.check_capitals(directory)?;
         let stem = directory.join(self.name.to_string());
         let kinds = ["prefill.csv", "decode.csv", "other.csv", "mixed.csv", "meta.json"];
         let paths = kinds.map(|kind| path_of(&stem, kind));
@@ -76,6 +77,19 @@ impl Import {
         }
         moves.finish()?;
         Ok(stem)
+    }
+
+    /// That the directory has no table of the same name in other capitals.
+    fn check_capitals(&self, directory: &Path) -> Result<(), TimingError> {
+        let names = if directory.exists() { names(directory)? } else { Vec::new() };
+        let same = |name: &&Name| name.is_same(&self.name) && **name != self.name;
+        match names.iter().find(same) {
+            Some(name) => {
+                let path = directory.join(self.name.to_string());
+                Err(Problem::Capitals(name.to_string()).at(&path))
+            }
+            None => Ok(()),
+        }
     }
 }
 

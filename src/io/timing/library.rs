@@ -69,9 +69,9 @@ impl Library {
             }
         }
         if let Some(directory) = directory {
-            for name in names(directory)? {
-                entries.insert(name, Some(directory.to_owned()));
-            }
+            let names = names(directory)?;
+            entries.retain(|built_in, _| !names.iter().any(|name| name.is_same(built_in)));
+            entries.extend(names.into_iter().map(|name| (name, Some(directory.to_owned()))));
         }
         let entries = entries.into_iter().map(|(name, directory)| Entry { name, directory });
         Ok(Library { entries: entries.collect() })
@@ -82,13 +82,14 @@ impl Library {
         &self.entries
     }
 
-    /// The table with this name.
+    /// The table with this name, or one that is the same but for capitals.
     ///
     /// # Errors
     /// If there is none.
     pub fn named(&self, text: &str) -> Result<&Entry, NotFound> {
-        let entry = self.entries.iter().find(|entry| entry.name.to_string() == text);
-        entry.ok_or_else(|| {
+        let same = |entry: &&Entry| entry.name.to_string().eq_ignore_ascii_case(text);
+        let exact = self.entries.iter().find(|entry| entry.name.to_string() == text);
+        exact.or_else(|| self.entries.iter().rfind(same)).ok_or_else(|| {
             NotFound::new("name", text, self.entries.iter().map(|entry| entry.name.to_string()))
         })
     }
@@ -157,7 +158,7 @@ pub(super) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, TimingError> {
 }
 
 /// The tables of a directory. What has no such name is no table, and is passed over, as is what cannot be looked into.
-fn names(directory: &Path) -> Result<Vec<Name>, TimingError> {
+pub(super) fn names(directory: &Path) -> Result<Vec<Name>, TimingError> {
     let mut names = Vec::new();
     for gpu in children(directory)? {
         for model in inner(&directory.join(&gpu))? {
@@ -217,12 +218,13 @@ impl NotFound {
         there.sort_by_key(|text| text.parse::<u32>().unwrap_or(0));
         let mut seen: Vec<String> = Vec::new();
         there.retain(|text| {
-            !seen.contains(text) && {
+            !seen.iter().any(|other| other.eq_ignore_ascii_case(text)) && {
                 seen.push(text.clone());
                 true
             }
         });
-        let distance = |text: &&String| strsim::damerau_levenshtein(wanted, text);
+        let lower = str::to_ascii_lowercase;
+        let distance = |text: &&String| strsim::damerau_levenshtein(&lower(wanted), &lower(text));
         let near = there.iter().min_by_key(distance);
         let near = near.filter(|text| distance(text) <= (wanted.len() / 3).max(2)).cloned();
         NotFound { part, wanted: wanted.to_owned(), there, near }

@@ -39,6 +39,18 @@ impl Name {
         // `tp02` would be another file.
         (name.to_string() == text).then_some(name)
     }
+
+    /// Whether both are one name but for capitals: there is one table of both.
+    pub fn is_same(&self, other: &Name) -> bool {
+        self.to_string().eq_ignore_ascii_case(&other.to_string())
+    }
+
+    fn in_lower_case(&self) -> Name {
+        let lower = str::to_ascii_lowercase;
+        let Name { gpu, model, backend, version, tp } = self;
+        let (gpu, model) = (lower(gpu), lower(model));
+        Name { gpu, model, backend: lower(backend), version: lower(version), tp: *tp }
+    }
 }
 
 impl fmt::Display for Name {
@@ -48,15 +60,16 @@ impl fmt::Display for Name {
     }
 }
 
-/// By GPU, model, backend, then the older version first.
+/// By GPU, model, backend, then the older version first, whatever is in capitals. Capitals come first in what is the same.
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
-        let texts = |name: &Name| (name.gpu.clone(), name.model.clone(), name.backend.clone());
-        texts(self)
-            .cmp(&texts(other))
-            .then_with(|| compare_versions(&self.version, &other.version))
-            .then_with(|| self.version.cmp(&other.version))
-            .then_with(|| self.tp.cmp(&other.tp))
+        let (one, two) = (self.in_lower_case(), other.in_lower_case());
+        (&one.gpu, &one.model, &one.backend)
+            .cmp(&(&two.gpu, &two.model, &two.backend))
+            .then_with(|| compare_versions(&one.version, &two.version))
+            .then_with(|| one.version.cmp(&two.version))
+            .then_with(|| one.tp.cmp(&two.tp))
+            .then_with(|| self.to_string().cmp(&other.to_string()))
     }
 }
 
@@ -127,6 +140,16 @@ mod tests {
         for text in bad {
             assert_eq!(Name::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn capitals_make_no_other_name() {
+        let names =
+            ["a/b/c-1-tp1", "A/B/c-2RC1-tp1", "a/b/c-2rc1-tp1", "A/b/C-2rc2-tp1", "b/a/c-1-tp1"];
+        let names = names.map(|name| Name::parse(name).unwrap());
+        assert!(names.is_sorted(), "{names:?}");
+        assert!(names[1].is_same(&names[2]) && names[1] != names[2]);
+        assert!(!names[2].is_same(&names[3]));
     }
 
     #[test]

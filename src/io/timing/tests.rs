@@ -89,6 +89,43 @@ fn a_directory_comes_before_what_is_built_in() {
     assert!(missing.contains("nowhere: cannot be read"), "{missing}");
 }
 
+/// Names are the same whatever is in capitals: where they are looked for, in what order they come, what replaces what.
+#[test]
+fn capitals_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let (same, old) = ("H200_SXM/Qwen3-32B/vLLM-0.12.0-tp2", "H200_SXM/qwen3-32b/vllm-0.11.0-tp2");
+    for name in [same, old] {
+        write(folder.path(), name, &small(PREFILL));
+    }
+    let built_in = Library::open(None).unwrap();
+    let library = Library::open(Some(folder.path())).unwrap();
+    assert_eq!(library.list().len(), built_in.list().len() + 1);
+    let find = |library: &Library, version| {
+        let query = query("qwen3-32b", "h200_sxm", version, 2);
+        library.find(query).unwrap().name.to_string()
+    };
+    assert_eq!(find(&library, Some("0.12.0")), same, "comes before the built-in one");
+    assert_eq!(find(&library, None), "h200_sxm/qwen3-32b/vllm-0.24.0-tp2", "the newest");
+    assert!(library.load(library.named(STEM).unwrap()).is_ok());
+    assert_eq!(library.named(&STEM.to_uppercase()).unwrap().name.to_string(), same);
+    let near = library.find(query("QWEN-32B", "h200_sxm", None, 2)).unwrap_err();
+    assert_eq!(near.near.unwrap().to_lowercase(), "qwen3-32b");
+    // Two tables of one name can be there, but none is made.
+    let import = Import::read(&folder.path().join(old), Some(STEM)).unwrap();
+    for force in [false, true] {
+        let error = import.store(folder.path(), force).err().unwrap().to_string();
+        assert!(error.contains(&format!("there is {same} already")), "{error}");
+    }
+    if folder.path().join("h200_sxm").exists() {
+        // Capitals make no difference to the file system either.
+        return;
+    }
+    write(folder.path(), STEM, &small(PREFILL));
+    let library = Library::open(Some(folder.path())).unwrap();
+    assert_eq!(library.named(same).unwrap().name.to_string(), same);
+    assert_eq!(find(&library, Some("0.12.0")), STEM);
+}
+
 /// A directory of tables may hold what cannot be looked into.
 #[cfg(unix)]
 #[test]
