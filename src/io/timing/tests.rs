@@ -283,6 +283,19 @@ fn imports_are_whole_or_nothing() {
     assert!(import.store(&to, true).is_err());
     assert!(library.load(library.named("a/b/vllm-1-tp4").unwrap()).is_ok());
     assert_eq!(names().len(), 4);
+    fs::remove_dir(to.join("a/b/.vllm-1-tp4.other.csv.partial")).unwrap();
+    // So does it where an old file cannot be replaced or removed.
+    let mixed = to.join("a/b/vllm-1-tp4.mixed.csv");
+    fs::create_dir_all(mixed.join("x")).unwrap();
+    let error = import.store(&to, true).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}: cannot be written", mixed.display())), "{error}");
+    assert_eq!(names().len(), 4);
+    fs::remove_dir_all(&mixed).unwrap();
+    assert!(library.load(library.named("a/b/vllm-1-tp4").unwrap()).is_ok());
+    // What the new table has no file for goes.
+    fs::write(&mixed, "").unwrap();
+    import.store(&to, true).unwrap();
+    assert_eq!(names(), stored);
 }
 
 /// A figure that sticks out is found, and so is how much worse it makes the table.
