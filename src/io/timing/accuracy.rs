@@ -64,7 +64,7 @@ impl Accuracy {
         let ms = |prefill, decode| timer.pass(prefill, decode).as_ns() as f64 / 1e6;
         let prefill_ms = |[b, n, p]: [u32; 3]| ms(prefill(b, n, p), DecodeLoad::default());
         let decode_ms = |[b, c]: [u32; 2]| ms(PrefillLoad::default(), decode(b, c));
-        let error = |found: f64, total: f64| (found - total).abs() / total;
+        let error = |found: f64, total: f64| relative((found - total).abs(), total);
         let prefill_total = measurement.prefill.iter().map(|total| {
             let row = total.row;
             error(prefill_ms([row.batch, row.new_tokens, row.prefix_tokens]), total.total_ms)
@@ -96,6 +96,11 @@ impl Accuracy {
     }
 }
 
+/// How large an error is to the whole: all of it where there is nothing to compare with, NaN where nothing is wrong with that.
+fn relative(error: f64, whole: f64) -> f64 {
+    if whole == 0.0 && error > 0.0 { 1.0 } else { error / whole }
+}
+
 fn prefill(requests: u32, new: u32, prefix: u32) -> PrefillLoad {
     let [requests_u64, new, prefix_tokens] = [requests, new, prefix].map(u64::from);
     let prefix_tokens = requests_u64 * prefix_tokens;
@@ -108,7 +113,7 @@ fn decode(requests: u32, context: u32) -> DecodeLoad {
 
 impl Errors {
     fn of(errors: impl IntoIterator<Item = f64>) -> Option<Errors> {
-        // A pass of no time has no relative error.
+        // A pass of no time has no relative error if none was expected.
         let mut errors: Vec<f64> = errors.into_iter().filter(|error| error.is_finite()).collect();
         errors.sort_by(f64::total_cmp);
         let (count, max) = (errors.len(), *errors.last()?);
@@ -129,7 +134,7 @@ fn left_out<const AXES: usize>(
             let [from, middle, to] = [before, at, after].map(|(point, _)| f64::from(point[axis]));
             let share = (middle - from) / (to - from);
             let expected = before.1 * (1.0 - share) + after.1 * share;
-            errors.push((expected - at.1).abs() / pass_ms(at.0));
+            errors.push(relative((expected - at.1).abs(), pass_ms(at.0)));
         }
     }
     errors

@@ -329,3 +329,26 @@ fn accuracy_tells_what_is_wrong() {
     let worst = &accuracy.falls[0];
     assert!(worst.at.starts_with("decode attention at batch 1, context_tokens 1024: 40 ms"));
 }
+
+/// A pass of no time is right if its parts take none, and wrong altogether if they do.
+#[test]
+fn no_time_is_an_error_where_the_parts_take_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let decode = DECODE.replace("1,9,3,2", "1,9,0,2");
+    let other = OTHER.replace("1,1,1\n", "1,1,0\n").replace("2,1,1\n", "2,1,0\n");
+    let mixed =
+        "prefill_reqs,new_tokens,prefix_tokens,decode_reqs,context_tokens,total_ms\n1,1,0,1,1,0\n";
+    let free = DECODE.replace(",2,1\n", ",0,0\n");
+    write(folder.path(), "a/b/c-1-tp1", &small(PREFILL));
+    write(folder.path(), "a/b/c-1-tp1", &[("decode.csv", &decode), ("mixed.csv", mixed)]);
+    write(folder.path(), "a/b/c-2-tp1", &small(PREFILL));
+    write(folder.path(), "a/b/c-2-tp1", &[("decode.csv", &free), ("other.csv", &other)]);
+    let library = Library::open(Some(folder.path())).unwrap();
+    let accuracy = |name| Accuracy::of(&library.load(library.named(name).unwrap()).unwrap());
+    let wrong = accuracy("a/b/c-1-tp1");
+    let (decode, mixed) = (wrong.decode_total.unwrap(), wrong.mixed.unwrap());
+    assert_eq!((decode.count, decode.max), (4, 1.0));
+    assert_eq!((mixed.count, mixed.mean), (1, 1.0));
+    // Two of four passes take no time, and the parts say so.
+    assert_eq!(accuracy("a/b/c-2-tp1").decode_total.unwrap().count, 2);
+}
