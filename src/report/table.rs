@@ -285,12 +285,15 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
         ));
     }
     if work.extrapolated_passes > 0 {
+        // Passes may all take no time.
+        let share = (work.busy_ns > 0).then(|| work.extrapolated_ns as f64 / work.busy_ns as f64);
+        let share = share.map(|share| format!(", {} of the time in passes,", percent(share)));
         warnings.push(format!(
-            "{} of {} forward passes, {} of the time in passes, left the range of the timing table, \
-             and their times were extrapolated",
+            "{} of {} forward passes{} left the range of the timing table, and their times were \
+             extrapolated",
             count(work.extrapolated_passes),
             count(work.passes),
-            percent(work.extrapolated_ns as f64 / work.busy_ns as f64),
+            share.unwrap_or_default(),
         ));
     }
     if work.preemptions > totals.arrived / 100 {

@@ -278,19 +278,33 @@ fn leaving_the_measured_range_is_counted() {
     let set = [&H200[..], &set, &["workload.generate.prompt_tokens.mean=20.0"]].concat();
     let set =
         [&set[..], &["workload.generate.rate=2000.0", "workload.generate.duration=5s"]].concat();
-    let set = set.iter().flat_map(|set| ["--set", set]);
-    let args: Vec<&str> = ["run", "--out", "o"].into_iter().chain(set).collect();
-    let output = run(folder.path(), &args);
-    let table = text(&output.stdout);
-    assert!(
-        table.contains("left the range of the timing table"),
-        "{table}{}",
-        text(&output.stderr)
-    );
-    let report = fs::read_to_string(folder.path().join("o/report.json")).unwrap();
-    let report: Value = serde_json::from_str(&report).unwrap();
-    let ratio = report["extrapolated_ratio"].as_f64().unwrap();
-    assert!(report["extrapolated_passes"].as_u64() > Some(0) && ratio > 0.0 && ratio <= 1.0);
+    let out = |name: &str, set: &[&str]| {
+        let set = set.iter().flat_map(|set| ["--set", set]);
+        let args: Vec<&str> = ["run", "--out", name].into_iter().chain(set).collect();
+        let output = run(folder.path(), &args);
+        let table = text(&output.stdout);
+        assert!(
+            table.contains("left the range of the timing table"),
+            "{table}{}",
+            text(&output.stderr)
+        );
+        let report = fs::read_to_string(folder.path().join(name).join("report.json")).unwrap();
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert!(report["extrapolated_passes"].as_u64() > Some(0));
+        (table, report["extrapolated_ratio"].as_f64())
+    };
+    let (table, ratio) = out("o", &set);
+    assert!(table.contains("% of the time in passes, left the range"), "{table}");
+    assert!(ratio.is_some_and(|ratio| ratio > 0.0 && ratio <= 1.0));
+    // Passes of no time have no share of it.
+    let scales = ["other", "prefill_attention", "decode_attention"];
+    let scales = scales.map(|scale| format!("timing.scale_{scale}=0.000001"));
+    let scales: Vec<&str> = scales.iter().map(String::as_str).collect();
+    let fast = ["engine.speedup_ratio=1000000", "engine.max_num_batched_tokens=200000"];
+    let prompts = ["workload.generate.prompt_tokens.mean=100000.0"];
+    let (table, ratio) = out("fast", &[&set[..], &scales, &fast, &prompts].concat());
+    assert!(table.contains(" forward passes left the range"), "{table}");
+    assert_eq!(ratio, None);
 }
 
 /// Where there is no table, and when that is an error.
