@@ -6,7 +6,7 @@ use crate::catalog::{POOLS, resolve};
 use crate::cli::{run, text};
 
 /// What is set, and what is said about it.
-const MISTAKES: [(&[&str], &str); 20] = [
+const MISTAKES: [(&[&str], &str); 22] = [
     (
         &["engine.model=qwen3-23b", "engine.gpu=h200_sxm"],
         "--set engine.model=qwen3-23b: engine.model is \"qwen3-23b\", but has to be one of \
@@ -38,6 +38,15 @@ const MISTAKES: [(&[&str], &str); 20] = [
          GPU; engine.tp = 16 would fit",
     ),
     (&["engine.model=qwen3-32b", "engine.gpu=l40s"], "engine.tp = 2 would fit"),
+    (
+        &["engine.model=deepseek-v3", "engine.gpu=h100_sxm", "engine.tp=2", "engine.pp=2"],
+        "which does not fit on 4 x h100_sxm (TP 2, PP 2) with engine.gpu_memory_utilization 0.9 and \
+         passes of 8192 tokens: ",
+    ),
+    (
+        &["engine.model=deepseek-v3", "engine.gpu=h100_sxm", "engine.tp=2", "engine.pp=2"],
+        "; engine.tp = 8 would fit, on 16 x h100_sxm (TP 8, PP 2)",
+    ),
     (
         &["engine.model=qwen3-32b", "engine.gpu=h200_sxm", "engine.gpu_memory_utilization=0.01"],
         "no larger engine.tp would help",

@@ -230,15 +230,18 @@ fn blocks(
         }
         (None, Err(shortage)) => {
             let advice = match shortage.tp {
+                Some(tp) if deployment.gpus() > deployment.tp => {
+                    let larger = Deployment { tp, ..deployment.clone() };
+                    format!("engine.tp = {tp} would fit, on {}", larger.place())
+                }
                 Some(tp) => format!("engine.tp = {tp} would fit"),
                 None => "no larger engine.tp would help: take GPUs with more memory".to_owned(),
             };
             let reason = format!(
-                "is {:?}, which does not fit on {} x {} with engine.gpu_memory_utilization {share} \
-                 and passes of {budget} tokens: {} are missing on every GPU; {advice}",
+                "is {:?}, which does not fit on {} with engine.gpu_memory_utilization {share} and \
+                 passes of {budget} tokens: {} are missing on every GPU; {advice}",
                 deployment.model.name,
-                deployment.tp,
-                deployment.gpu.name,
+                deployment.place(),
                 gib(shortage.missing),
             );
             Err(Violation::contradiction("engine.model", reason))

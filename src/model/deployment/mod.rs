@@ -179,20 +179,22 @@ impl Deployment {
         let bytes = f64::from(self.model.hidden_size) * Format::Bf16.bytes() / f64::from(self.tp);
         bytes / self.gpu.link_gb_s
     }
+
+    /// The GPUs of the worker and how the model is spread over them, such as `8 x h100_sxm (TP 4, PP 2)`.
+    pub fn place(&self) -> String {
+        let place = format!("{} x {}", self.gpus(), self.gpu.name);
+        if self.gpus() == self.tp {
+            return place;
+        }
+        let split = [("TP", self.tp), ("PP", self.pp), ("attention-DP", self.attention_dp)];
+        let split = split.into_iter().filter(|&(name, size)| size > 1 || name == "TP");
+        let split: Vec<String> = split.map(|(name, size)| format!("{name} {size}")).collect();
+        format!("{place} ({})", split.join(", "))
+    }
 }
 
 impl fmt::Display for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {} x {}", self.model.name, self.gpus(), self.gpu.name)?;
-        if self.gpus() > self.tp {
-            write!(f, " (TP {}", self.tp)?;
-            for (name, size) in [("PP", self.pp), ("attention-DP", self.attention_dp)] {
-                if size > 1 {
-                    write!(f, ", {name} {size}")?;
-                }
-            }
-            f.write_str(")")?;
-        }
-        Ok(())
+        write!(f, "{} on {}", self.model.name, self.place())
     }
 }
