@@ -38,7 +38,7 @@ impl fmt::Display for OutputError {
             OutputError::Exists(path) => {
                 write!(
                     f,
-                    "{}: exists already; choose another --out, or replace it with --force",
+                    "{}: exists already; choose another directory, or replace it with --force",
                     path.display()
                 )
             }

@@ -180,7 +180,7 @@ const MISTAKES: [(&[&str], i32, &str); 18] = [
     (
         &["--out", "mine"],
         4,
-        "mine: exists already; choose another --out, or replace it with --force",
+        "mine: exists already; choose another directory, or replace it with --force",
     ),
     (
         &["--out", "mine", "--force"],

@@ -99,7 +99,8 @@ fn tables_are_listed_shown_and_plotted() {
     assert_eq!((code, out.as_str()), (Some(0), "plots in plots\n"));
     assert_eq!(names(&folder.join("plots")), ["decode.svg", "prefill.svg"]);
     let (code, _, err) = timing(folder, &["plot", NAME, "plots"]);
-    assert!(code == Some(4) && err.contains("exists already"), "{err}");
+    let expected = "plots: exists already; choose another directory, or replace it with --force";
+    assert!(code == Some(4) && err.contains(expected), "{err}");
     assert_eq!(timing(folder, &["plot", NAME, "plots", "--force"]).0, Some(0));
 }
 
