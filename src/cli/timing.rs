@@ -103,12 +103,12 @@ fn describe(out: &mut impl Write, entry: &Entry, measurement: &Measurement) -> i
     let Measurement { table, meta, .. } = measurement;
     writeln!(out, "{} ({})", entry.name, place(entry))?;
     let unknown = || "not said".to_owned();
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(unknown);
+    let text = |text: &Option<String>| text.as_deref().map_or_else(unknown, visible);
     writeln!(out, "model:   {}", text(&meta.model))?;
     let kind = if meta.estimate { " (an estimate, not measured)" } else { "" };
     writeln!(out, "source:  {}, licence {}{kind}", text(&meta.source), text(&meta.license))?;
     if let Some(notes) = &meta.notes {
-        writeln!(out, "notes:   {notes}")?;
+        writeln!(out, "notes:   {}", visible(notes))?;
     }
     let range = |values: &[u32]| {
         format!("{} to {} ({} values)", values[0], values[values.len() - 1], values.len())
@@ -130,6 +130,15 @@ fn describe(out: &mut impl Write, entry: &Entry, measurement: &Measurement) -> i
         Some(memory) => writeln!(out, "memory:  {}", memory_text(memory)),
         None => writeln!(out, "memory:  {}", unknown()),
     }
+}
+
+/// A text of a table, with what a terminal would follow in words.
+fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { visible.extend(c.escape_default()) } else { visible.push(c) }
+    }
+    visible
 }
 
 /// The memory of each GPU.

@@ -138,6 +138,14 @@ fn tables_are_checked_and_imported() {
     fs::write(folder.join(&file), doubled.collect::<String>()).unwrap();
     let (code, _, err) = timing(folder, &["check", "0.12.0-tp2", "--timing-dir", "mine"]);
     assert!(code == Some(3) && err.contains("off by more than 2 % on average"), "{err}");
+    // What a table says about itself does nothing to the terminal.
+    let meta =
+        r#"{"model": "a\nb", "source": "\u001b[2J", "license": "\u009b", "notes": "ä\r\u007f"}"#;
+    fs::write(folder.join(format!("mine/{NAME}.meta.json")), meta).unwrap();
+    let (_, out, _) = timing(folder, &["show", NAME, "--timing-dir", "mine"]);
+    for line in [r"model:   a\nb", r"source:  \u{1b}[2J, licence \u{9b}", r"notes:   ä\r\u{7f}"] {
+        assert!(out.lines().any(|other| other == line), "{line}\n{out:?}");
+    }
     let (code, _, err) = timing(folder, &["import", "nowhere", "--timing-dir", "mine"]);
     assert!(code == Some(2) && err.contains("is not the name of a table"), "{err}");
 }
