@@ -6,7 +6,7 @@ use crate::catalog::{POOLS, resolve};
 use crate::cli::{run, text};
 
 /// What is set, and what is said about it.
-const MISTAKES: [(&[&str], &str); 22] = [
+const MISTAKES: [(&[&str], &str); 23] = [
     (
         &["engine.model=qwen3-23b", "engine.gpu=h200_sxm"],
         "--set engine.model=qwen3-23b: engine.model is \"qwen3-23b\", but has to be one of \
@@ -104,6 +104,10 @@ const MISTAKES: [(&[&str], &str); 22] = [
     (
         &["gpus.h200_sxm.memory_gb_s=0.0"],
         "gpus.h200_sxm.memory_gb_s is 0.0, but has to be a number above 0 and up to 10^9",
+    ),
+    (
+        &["models.\"deepseek-v3\".active_experts=256"],
+        "active_experts is 256, but has to be a whole number below experts",
     ),
     (
         &["models.\"llama-3.1-8b\".layer=3"],
