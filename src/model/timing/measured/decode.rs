@@ -13,7 +13,7 @@ pub(super) struct DecodeAttention {
     context: Axis,
     /// By batch, then context, without the last of each.
     cells: Box<[Cell]>,
-    /// By batch: the longest context there is a figure for.
+    /// By batch: the longest context that there is a figure for, and for all shorter ones.
     longest: Box<[f64]>,
     /// By requests, up to [`ROWS`].
     rows: Box<[Row]>,
@@ -67,14 +67,11 @@ impl DecodeAttention {
         let mut ns: Vec<f64> = Vec::new();
         let mut longest = Vec::new();
         for (row, &requests) in batch.iter().enumerate() {
-            let mut known = 0.0;
+            let known = (0..context.len()).take_while(|&column| grid.at([row, column]).is_some());
+            longest.push(known.last().map_or(0.0, |column| f64::from(context[column])));
             let mut highest: f64 = 0.0;
-            for (column, &tokens) in context.iter().enumerate() {
-                let value = grid.at([row, column]);
-                if value.is_some() {
-                    known = f64::from(tokens);
-                }
-                let value = value.map_or_else(
+            for column in 0..context.len() {
+                let value = grid.at([row, column]).map_or_else(
                     || {
                         let above = ns[ns.len() - context.len()];
                         above * f64::from(requests) / f64::from(batch[row - 1])
@@ -84,7 +81,6 @@ impl DecodeAttention {
                 highest = highest.max(value);
                 ns.push(highest);
             }
-            longest.push(known);
         }
         let columns = context.len() - 1;
         let cell =

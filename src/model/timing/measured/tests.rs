@@ -188,6 +188,28 @@ fn beyond_the_figures_the_work_counts() {
     outside(prefill(1, 64, 0), decode(1, 100_000), mixed);
 }
 
+/// What lies around a missing figure is outside, and so is everything behind it.
+#[test]
+fn a_hole_between_contexts_is_outside() {
+    let (other, prompts, mut decode_rows) = rows(&[1, 2, 256, 8192]);
+    decode_rows.retain(|row| (row.batch, row.context_tokens) != (8, 1000));
+    let attn_ms = decode_attention(8, 50_000);
+    decode_rows.push(DecodeRow { batch: 8, context_tokens: 50_000, attn_ms });
+    let timer = plain(Table::new(Identity::default(), other, &prompts, &decode_rows).unwrap());
+    let outside = [(8, 2), (8, 1000), (8, 30_000), (8, 50_000), (3, 1000)];
+    for (requests, context) in outside {
+        let load = decode(requests, u64::from(requests * context));
+        assert!(timer.is_extrapolated(NO_PREFILL, load), "{load:?}");
+        assert!(timer.is_extrapolated(prefill(1, 64, 0), load), "{load:?}");
+        assert_eq!(timer.passes_inside(load, 1, 10), 0);
+    }
+    for (requests, context) in [(8, 1), (3, 1), (2, 1), (2, 1000), (2, 49_000), (1, 50_000)] {
+        let load = decode(requests, u64::from(requests * context));
+        assert!(!timer.is_extrapolated(NO_PREFILL, load), "{load:?}");
+        assert!(timer.passes_inside(load, 1, 10) > 0);
+    }
+}
+
 #[test]
 fn scales_overhead_and_speed_ups() {
     let scales = Scales { other: 2.0, prefill_attention: 3.0, decode_attention: 5.0 };
