@@ -1,7 +1,7 @@
 //! The program as a user meets it: what it prints, what it leaves behind, how it exits.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -312,39 +312,6 @@ fn an_interrupt_leaves_nothing_behind() {
         assert_eq!(output.status.code(), Some(130), "{args:?}");
         assert_eq!(names(folder.path()), ["long.toml"], "{args:?}");
     }
-}
-
-/// A run that waits for a pipe hears no interrupt; the second one ends it all the same. What the pipe holds has to be said, since
-/// it can be read only once.
-#[test]
-fn a_pipe_is_read_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let wait = || assert!(Command::new("sleep").arg("0.3").status().unwrap().success());
-    let args = ["run", "--trace", "/dev/stdin", "--format", "mooncake", "--out", "none"];
-    let mut command = fleetsim(folder.path(), &args);
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let id = child.id().to_string();
-    // It listens when the first requests have come, and waits for more.
-    let mut pipe = child.stdin.take().unwrap();
-    for second in 0..40_000 {
-        let ms = second * 1000;
-        let line = format!(
-            "{{\"timestamp\": {ms}, \"input_length\": 9, \"output_length\": 1, \"hash_ids\": [1]}}"
-        );
-        writeln!(pipe, "{line}").unwrap();
-    }
-    for _ in 0..2 {
-        wait();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    }
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    drop(pipe);
-    let mut command = fleetsim(folder.path(), &["run", "--trace", "/dev/stdin", "--out", "none"]);
-    let child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let output = child.wait_with_output().unwrap();
-    let expected = "error: /dev/stdin: is no file that can be read twice, so its format cannot be told: say workload.format";
-    assert!(text(&output.stderr).starts_with(expected), "{}", text(&output.stderr));
-    assert_eq!(output.status.code(), Some(3));
 }
 
 /// Every shipped configuration that needs no recorded trace runs, on a few requests.

@@ -84,3 +84,36 @@ fn a_trace_is_written_from_what_there_is() {
         assert_eq!((written, names(folder.path()).len()), (code == 0, 2 + usize::from(code == 0)));
     }
 }
+
+/// A run that waits for a pipe hears no interrupt; the second one ends it all the same. What the pipe holds has to be said, since
+/// it can be read only once.
+#[test]
+fn a_pipe_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let wait = || assert!(Command::new("sleep").arg("0.3").status().unwrap().success());
+    let args = ["run", "--trace", "/dev/stdin", "--format", "mooncake", "--out", "none"];
+    let mut command = fleetsim(folder.path(), &args);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id().to_string();
+    // It listens when the first requests have come, and waits for more.
+    let mut pipe = child.stdin.take().unwrap();
+    for second in 0..40_000 {
+        let ms = second * 1000;
+        let line = format!(
+            "{{\"timestamp\": {ms}, \"input_length\": 9, \"output_length\": 1, \"hash_ids\": [1]}}"
+        );
+        writeln!(pipe, "{line}").unwrap();
+    }
+    for _ in 0..2 {
+        wait();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(pipe);
+    let mut command = fleetsim(folder.path(), &["run", "--trace", "/dev/stdin", "--out", "none"]);
+    let child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let expected = "error: /dev/stdin: is no file that can be read twice, so its format cannot be told: say workload.format";
+    assert!(text(&output.stderr).starts_with(expected), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(3));
+}
