@@ -9,8 +9,9 @@ use crate::fleet::{FleetSpec, Outcome};
 use crate::model::metrics::Work;
 use crate::model::router::BalancerSpec;
 use crate::report::Summary;
-use crate::report::number::{count, decimal, percent};
+use crate::report::number::{count, decimal};
 use crate::report::table::{each_or_spread, table};
+use crate::report::workers::{WORK_TITLES, work_figures, work_words};
 
 const HEADER: [&str; 9] = [
     "cell",
@@ -111,39 +112,10 @@ pub(super) fn warning(fleet: &FleetSpec, outcome: &Outcome) -> Option<String> {
 pub(super) fn cell_table(summary: &Summary, outcome: &Outcome) -> Option<Table> {
     let fleet = &summary.context.fleet;
     let cells = fleet.cells?;
-    let mut table = table(&[
-        "Cell",
-        "Requests",
-        "Utilization",
-        "Mean batch",
-        "Output tokens",
-        "Prefix reuse",
-        "Preemptions",
-    ]);
-    let workers = f64::from(fleet.workers() / cells.count);
-    let time = summary.duration.as_ns() as f64 * workers;
-    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
-    let figures = works(fleet, outcome).into_iter().map(|work| {
-        [
-            work.requests as f64,
-            share(work.busy_ns as f64, time),
-            share(work.running_ns as f64, work.busy_ns as f64),
-            work.output_tokens as f64,
-            share(work.reused_tokens as f64, work.prompt_tokens as f64),
-            work.preemptions as f64,
-        ]
-    });
+    let mut table = table(&[&["Cell"][..], &WORK_TITLES].concat());
+    let time = summary.duration.as_ns() as f64 * f64::from(fleet.workers() / cells.count);
+    let figures = works(fleet, outcome).into_iter().map(|work| work_figures(&work, time));
     let named = (0..).zip(figures).map(|(cell, figures): (u32, _)| (cell.to_string(), figures));
-    each_or_spread(&mut table, named.collect(), |figures| {
-        let [requests, utilization, batch, output, reuse, preemptions] = figures;
-        vec![
-            count(requests as u64),
-            percent(utilization),
-            decimal(batch),
-            count(output as u64),
-            percent(reuse),
-            count(preemptions as u64),
-        ]
-    });
+    each_or_spread(&mut table, named.collect(), |figures| work_words(figures).into());
     Some(table)
 }

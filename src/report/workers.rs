@@ -71,52 +71,61 @@ fn cell_of_each(fleet: &FleetSpec) -> Vec<u32> {
     of_each
 }
 
+/// What tables say of work.
+pub(super) const WORK_TITLES: [&str; 6] =
+    ["Requests", "Utilization", "Mean batch", "Output tokens", "Prefix reuse", "Preemptions"];
+
+/// The figures to these titles, over so much time of all workers that did it, ns.
+pub(super) fn work_figures(work: &Work, time_ns: f64) -> [f64; 6] {
+    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    [
+        work.requests as f64,
+        share(work.busy_ns as f64, time_ns),
+        share(work.running_ns as f64, work.busy_ns as f64),
+        work.output_tokens as f64,
+        share(work.reused_tokens as f64, work.prompt_tokens as f64),
+        work.preemptions as f64,
+    ]
+}
+
+/// The same as they are shown.
+pub(super) fn work_words(figures: [f64; 6]) -> [String; 6] {
+    let [requests, utilization, batch, output, reuse, preemptions] = figures;
+    [
+        count(requests as u64),
+        percent(utilization),
+        decimal(batch),
+        count(output as u64),
+        percent(reuse),
+        count(preemptions as u64),
+    ]
+}
+
 /// One line per worker, or for a large fleet the least, the middle and the most of every figure. Workers that never came
 /// are left out.
 pub(super) fn worker_table(summary: &Summary, outcome: &Outcome) -> Table {
     let used = summary.scaling.map_or(outcome.workers.len(), |scaling| scaling.used as usize);
     let works = &outcome.workers[..used];
     let over = summary.scaling.map(|_| format!("Of {} workers", count(used as u64)));
-    let mut table = table(&[
-        over.as_deref().filter(|_| used > LINES_SHOWN).unwrap_or("Worker"),
-        "Requests",
-        "Utilization",
-        "Mean batch",
-        "Output tokens",
-        "Prefix reuse",
-        "Preemptions",
-        "KV use max",
-    ]);
+    let title = over.as_deref().filter(|_| used > LINES_SHOWN).unwrap_or("Worker");
+    let mut table = table(&[&[title][..], &WORK_TITLES, &["KV use max"]].concat());
     let duration_ns = summary.duration.as_ns() as f64;
     let pools = || summary.context.fleet.pool_of_each();
-    let figures = |work: &Work, pool: &PoolSpec| {
-        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
-        [
-            work.requests as f64,
-            share(work.busy_ns as f64, duration_ns),
-            share(work.running_ns as f64, work.busy_ns as f64),
-            work.output_tokens as f64,
-            share(work.reused_tokens as f64, work.prompt_tokens as f64),
-            work.preemptions as f64,
-            share(f64::from(work.pinned_blocks_max), f64::from(pool.engine.num_gpu_blocks)),
-        ]
+    let figures = |(work, pool): (&Work, &PoolSpec)| {
+        let mut figures = [0.0; 7];
+        figures[..6].copy_from_slice(&work_figures(work, duration_ns));
+        figures[6] = f64::from(work.pinned_blocks_max) / f64::from(pool.engine.num_gpu_blocks);
+        figures
     };
     let names = pools().enumerate().map(|(worker, pool)| match &pool.name {
         Some(name) => format!("{worker} ({name})"),
         None => worker.to_string(),
     });
-    let figures = works.iter().zip(pools()).map(|(work, pool)| figures(work, pool));
+    let figures = works.iter().zip(pools()).map(figures);
     each_or_spread(&mut table, names.zip(figures).collect(), |figures| {
-        let [requests, utilization, batch, output, reuse, preemptions, kv] = figures;
-        vec![
-            count(requests as u64),
-            percent(utilization),
-            decimal(batch),
-            count(output as u64),
-            percent(reuse),
-            count(preemptions as u64),
-            percent(kv),
-        ]
+        let [work @ .., kv] = figures;
+        let kv = percent(kv);
+        work_words(work).into_iter().chain([kv]).collect()
     });
     table
 }

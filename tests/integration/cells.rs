@@ -6,7 +6,6 @@ use fleetsim::experiment;
 use fleetsim::fleet::{
     self, CellsSpec, Execution, ExecutionOptions, Executor, FleetSpec, Role, RunError, Threads,
 };
-use fleetsim::io::config::{Job, Loaded};
 use fleetsim::kernel::{Span, Time};
 use fleetsim::model::metrics::Row;
 use fleetsim::model::request::{Prompt, Request, RequestId, Visible, WorkerId};
@@ -14,6 +13,7 @@ use fleetsim::model::router::{BalancerSpec, Policy, PolicySpec};
 use fleetsim::model::workload::{Source, SourceError};
 use rustc_hash::FxHashMap;
 
+use crate::catalog::resolve;
 use crate::support::swarm::Case;
 use crate::support::{Rows, seeds};
 
@@ -122,7 +122,7 @@ impl Source for Torn {
 /// An instant without end in a cell comes before a line that the balancer reads meanwhile.
 #[test]
 fn what_comes_first_ends_the_run() {
-    let job = job(&[
+    let job = resolve(&[
         "fleet.workers=2",
         "fleet.cells=2",
         "router.policy=kv",
@@ -145,16 +145,9 @@ fn what_comes_first_ends_the_run() {
     }
 }
 
-fn job(settings: &[&str]) -> Result<Job, String> {
-    let settings: Vec<(String, String)> =
-        settings.iter().map(|setting| ("--set".to_owned(), (*setting).to_owned())).collect();
-    let loaded = Loaded::load(None, &settings).and_then(|loaded| loaded.resolve());
-    loaded.map_err(|error| error.to_string())
-}
-
 #[test]
 fn a_panic_names_the_cell() {
-    let job = job(&["fleet.cells=4", "workload.requests=20"]).unwrap();
+    let job = resolve(&["fleet.cells=4", "workload.requests=20"]).unwrap();
     let bomb = |_: &FleetSpec| -> Box<dyn Policy> { Box::new(Bomb) };
     let source = job.traffic.open(1).unwrap();
     let result = fleet::run(&job.fleet, source, &bomb, &Rows::default());
@@ -166,11 +159,8 @@ fn a_panic_names_the_cell() {
 #[test]
 fn what_cells_do_not_take_is_refused() {
     let cases = [
-        (&["fleet.workers=9"][..], "--set: fleet.workers is 9, no multiple of fleet.cells (4)"),
-        (
-            &["fleet.workers=1048572"],
-            "--set: fleet.workers is 1048572, more than 1048571 beside 4 cells",
-        ),
+        (&["fleet.workers=9"][..], "fleet.workers is 9, no multiple of fleet.cells (4)"),
+        (&["fleet.workers=1048572"], "fleet.workers is 1048572, more than 1048571 beside 4 cells"),
         (&["workload.concurrency=9"], "beside workload.concurrency"),
         (&["workload.preset=agents"], "beside sessions"),
         (&["client.timeout=5s"], "beside [client]"),
@@ -183,7 +173,7 @@ fn what_cells_do_not_take_is_refused() {
             ],
             "beside limits of classes",
         ),
-        (&["fleet.cells=3"], "--set: fleet.cells is 3, no divisor of fleet.workers (8)"),
+        (&["fleet.cells=3"], "fleet.cells is 3, no divisor of fleet.workers (8)"),
         (
             &["pools.a.workers=524288", "pools.b.workers=524284"],
             "pools have 1048572 workers, more than 1048571 beside 4 cells",
@@ -191,23 +181,23 @@ fn what_cells_do_not_take_is_refused() {
         (&["planner.policy=load"], "beside planner.policy"),
     ];
     for (settings, expected) in cases {
-        let error = job(&[&["fleet.cells=4"], settings].concat()).unwrap_err();
+        let error = resolve(&[&["fleet.cells=4"], settings].concat()).unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
-    let error = job(&["fleet.cells=0"]).unwrap_err();
+    let error = resolve(&["fleet.cells=0"]).unwrap_err();
     assert!(error.contains("fleet.cells is 0, but has to be a whole number from 1 to"), "{error}");
-    let idle = job(&["fleet.cells=2", "admission.queue_limit=5"]).unwrap();
+    let idle = resolve(&["fleet.cells=2", "admission.queue_limit=5"]).unwrap();
     assert!(idle.fleet.admission.is_none() && idle.notes[0].contains("nobody waits"), "{idle:?}");
-    let notes = job(&["fleet.balancer=prefix"]).unwrap().notes;
+    let notes = resolve(&["fleet.balancer=prefix"]).unwrap().notes;
     assert_eq!(notes, ["fleet.balancer has no effect without fleet.cells above 1"]);
-    let notes = job(&["fleet.cells=2", "fleet.balancer_prefix_tokens=9"]).unwrap().notes;
+    let notes = resolve(&["fleet.cells=2", "fleet.balancer_prefix_tokens=9"]).unwrap().notes;
     let expected = "fleet.balancer_prefix_tokens has no effect unless fleet.balancer is \"prefix\"";
     assert_eq!(notes, [expected]);
     // What a trace consists of is known when it is opened.
     let corpus =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/trace_dynamo/agents.jsonl");
     let trace = format!("workload.trace={}", corpus.display());
-    let job = job(&["fleet.cells=2", "workload.trace_block_size=16", &trace]).unwrap();
+    let job = resolve(&["fleet.cells=2", "workload.trace_block_size=16", &trace]).unwrap();
     let Err(cause) = experiment::demand(&job) else { panic!("sessions were taken") };
     let error = experiment::ExperimentError { run: None, cause }.to_string();
     assert!(error.contains("agents.jsonl: consists of sessions"), "{error}");

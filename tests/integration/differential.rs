@@ -19,6 +19,7 @@ use fleetsim::model::router::{Policy, Reads};
 use fleetsim::model::workload::{Demand, Source, SourceError};
 use fleetsim::report::{self, Context, Summary};
 
+use crate::catalog::resolve;
 use crate::support::swarm::Case;
 use crate::support::{policies, seeds, shipped, trace};
 
@@ -200,7 +201,6 @@ fn runs_and_passes_give_one_time_series() {
         "planner.workers_max=4",
     ];
     let intervals = |more: &[&str]| {
-        let set = |text: &&str| ("--set".to_owned(), (*text).to_owned());
         let all = [
             "timing.model=constant",
             "run.series_interval=100ms",
@@ -209,8 +209,7 @@ fn runs_and_passes_give_one_time_series() {
             "engine.num_gpu_blocks=1000",
             "fleet.workers=1",
         ];
-        let settings: Vec<_> = all.iter().chain(more).map(set).collect();
-        let job = Loaded::load(None, &settings).and_then(|loaded| loaded.resolve()).unwrap();
+        let job = resolve(&[&all[..], more].concat()).unwrap();
         // The second one comes when the first interval ends, and waits.
         let ms = |ms| Time::ZERO + Span::from_ms(ms);
         let requests = [(0, ms(0)), (1, ms(100))]
@@ -240,9 +239,7 @@ fn only_a_coordinator_that_listens_shares_a_small_fleet() {
         "router.policy=kv",
     ];
     let threads = |more: &[&str]| {
-        let set = |text: &&str| ("--set".to_owned(), (*text).to_owned());
-        let settings: Vec<_> = bursts.iter().chain(more).map(set).collect();
-        let job = Loaded::load(None, &settings).and_then(|loaded| loaded.resolve()).unwrap();
+        let job = resolve(&[&bursts[..], more].concat()).unwrap();
         let mut spec = job.fleet.clone();
         spec.execution = on(2, ExecutionOptions::default());
         let demand = job.traffic.open(spec.seed).unwrap();
