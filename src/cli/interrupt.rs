@@ -1,23 +1,28 @@
 //! Ctrl-C and SIGTERM: the run stops at its next poll and leaves nothing behind. If that does not come, because it waits for a
-//! pipe, the second one ends the process.
+//! pipe, a later one ends the process. Whoever passes signals on may send one twice, so a second must lie between.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::exit;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::cli::exit::Exit;
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// When the user asked to stop, if that was.
+static INTERRUPTED: OnceLock<Instant> = OnceLock::new();
+
+/// So long a run has to stop by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Listens from now on. Where signals cannot be caught, Ctrl-C ends the process at once, as it does by default.
 pub(super) fn listen() {
-    // Relaxed: the flag carries no data, and the poll only has to see it soon.
+    #[expect(clippy::disallowed_methods, reason = "signals come in real time")]
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        let first = *INTERRUPTED.get_or_init(Instant::now);
+        if first.elapsed() >= PATIENCE {
             // Nobody is left to hear of an error on stderr itself.
             let _ = writeln!(io::stderr(), "{}", Exit::Interrupted);
-            #[expect(clippy::disallowed_methods, reason = "main waits for what may never come")]
             exit(i32::from(Exit::Interrupted.code()));
         }
     });
@@ -30,5 +35,5 @@ pub(super) fn poll() -> ControlFlow<()> {
 
 /// Whether the user has asked to stop.
 pub(super) fn is_requested() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+    INTERRUPTED.get().is_some()
 }

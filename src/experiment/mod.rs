@@ -90,6 +90,7 @@ impl std::error::Error for ExperimentError {}
 pub fn foresee<'a>(traffic: &Traffic, spec: &'a FleetSpec) -> Result<Cow<'a, FleetSpec>, Cause> {
     let interval = spec.scaling.as_ref().and_then(|scaling| scaling.planner.foresight_interval());
     let Some(interval) = interval else { return Ok(Cow::Borrowed(spec)) };
+    traffic.check_repeatable().map_err(Cause::Trace)?;
     let Demand::Requests(mut source) = traffic.open(spec.seed).map_err(Cause::Trace)? else {
         let sentence = "planner.predictor is \"oracle\", but calls of sessions come when others have ended, \
                         which nobody knows before the run";

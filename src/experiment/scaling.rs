@@ -86,6 +86,8 @@ impl Plan {
     /// If one of them is not right.
     pub fn new(job: Job, threads: &str, repeat: &str) -> Result<Plan, ExperimentError> {
         let wrong = |sentence| ExperimentError { run: None, cause: Cause::Option(sentence) };
+        let cause = |error| ExperimentError { run: None, cause: Cause::Trace(error) };
+        job.traffic.check_repeatable().map_err(cause)?;
         let threads = thread_counts(threads).map_err(wrong)?;
         let repeat = whole(repeat, REPEAT_MAX).ok_or_else(|| {
             wrong(format!("--repeat {repeat}: has to be a whole number from 1 to {REPEAT_MAX}"))

@@ -1,4 +1,4 @@
-//! What travels between the LPs of a fleet, who they are, and the order of things that happen at one instant.
+//! What travels between the LPs of a fleet, and the order of things that happen at one instant.
 //!
 //! At equal time: feedback reaches the coordinators, then the balancer deals requests to the cells, if there are cells, then
 //! requests arrive at coordinators, then dispatches reach the workers, then idle workers and those at the end of a pass start

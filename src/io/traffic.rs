@@ -140,6 +140,19 @@ impl Traffic {
         }
     }
 
+    /// That it can be opened more than once.
+    ///
+    /// # Errors
+    /// If it is a trace that comes through a pipe.
+    pub fn check_repeatable(&self) -> Result<(), TraceError> {
+        match &self.origin {
+            Origin::Trace { path, .. } if trace::is_pipe(path) => {
+                Err(TraceError { path: path.clone(), line: None, problem: trace::Problem::Once })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How the trace is written, if there is one.
     fn format(&self) -> Result<Option<Format>, TraceError> {
         match &self.origin {

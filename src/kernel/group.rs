@@ -25,7 +25,9 @@ pub(crate) struct Group<'a, L: Lp> {
     /// The same for others, while it lasts.
     place: Place,
     events: u64,
-    is_beyond: bool,
+    /// Whether the wake of each LP is planned for after the end of time, and whether a message was sent for then.
+    wakes_beyond: Vec<bool>,
+    sent_beyond: bool,
 }
 
 /// What an LP handles.
@@ -51,7 +53,8 @@ impl<'a, L: Lp> Group<'a, L> {
             key: EventKey::new(Time::ZERO, 0, Class::new(0), LpId::new(0), 0),
             place,
             events: 0,
-            is_beyond: false,
+            wakes_beyond: vec![false; lps.len()],
+            sent_beyond: false,
             lps,
         }
     }
@@ -61,9 +64,9 @@ impl<'a, L: Lp> Group<'a, L> {
         self.events
     }
 
-    /// Whether its LPs have planned anything for after the end of time.
+    /// Whether anything is to happen after the end of time.
     pub(crate) fn is_beyond(&self) -> bool {
-        self.is_beyond
+        self.sent_beyond || self.wakes_beyond.contains(&true)
     }
 
     /// The last event it has handled, or is handling.
@@ -168,7 +171,8 @@ impl<'a, L: Lp> Group<'a, L> {
             sequence: &mut self.sequence[index],
             sent: &mut self.sent,
             wake: &mut wake,
-            is_beyond: &mut self.is_beyond,
+            wakes_beyond: &mut self.wakes_beyond[index],
+            sent_beyond: &mut self.sent_beyond,
             recorder,
         };
         handler(&mut self.lps[index], &mut context);

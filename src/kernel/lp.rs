@@ -153,8 +153,10 @@ pub struct Context<'a, M, R> {
     pub(crate) sequence: &'a mut u32,
     pub(crate) sent: &'a mut Vec<Envelope<M>>,
     pub(crate) wake: &'a mut EventKey,
-    /// Whether anything was to happen after the end of time.
-    pub(crate) is_beyond: &'a mut bool,
+    /// Whether its wake is planned for after the end of time.
+    pub(crate) wakes_beyond: &'a mut bool,
+    /// Whether anybody has sent anything for after it.
+    pub(crate) sent_beyond: &'a mut bool,
     pub(crate) recorder: &'a mut R,
 }
 
@@ -189,27 +191,23 @@ impl<M, R> Context<'_, M, R> {
             self.id
         );
         if at > Time::MAX {
-            *self.is_beyond = true;
+            *self.sent_beyond = true;
             return;
         }
         let key = self.next_key(at, class);
         self.sent.push(Envelope { key, to, message });
     }
 
-    /// Plans the one wake of this LP, in place of the one planned before. After [`Time::MAX`] nothing wakes; the run is an
-    /// error then.
+    /// Plans the one wake of this LP, in place of the one planned before. After [`Time::MAX`] nothing wakes; if that is
+    /// still planned in the end, the run is an error.
     ///
     /// # Panics
     /// If `at` is in the past, or as [`Context::send`].
     pub fn wake(&mut self, at: Time, class: Class) {
         self.check_that_it_may_act();
         assert!(at >= self.now(), "{} plans a wake for {at}, in its past", self.id);
-        if at > Time::MAX {
-            *self.is_beyond = true;
-            self.sleep();
-            return;
-        }
-        *self.wake = self.next_key(at, class);
+        *self.wakes_beyond = at > Time::MAX;
+        *self.wake = if *self.wakes_beyond { EventKey::MAX } else { self.next_key(at, class) };
     }
 
     /// Plans the next wake as a part of the one being handled: at once, before anything else at this instant. For a wake
@@ -229,6 +227,7 @@ impl<M, R> Context<'_, M, R> {
 
     /// Takes back the planned wake.
     pub fn sleep(&mut self) {
+        *self.wakes_beyond = false;
         *self.wake = EventKey::MAX;
     }
 

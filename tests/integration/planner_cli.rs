@@ -429,3 +429,20 @@ fn what_cannot_be_is_refused() {
         assert_eq!(names(folder.path()), Vec::<String>::new());
     }
 }
+
+/// A tick that would come after the end of time keeps nobody from ending: all requests have been answered.
+#[test]
+fn a_tick_after_the_end_of_time_does_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |ms: u64| {
+        format!(r#"{{"timestamp": {ms}, "input_length": 5, "output_length": 3, "hash_ids": [1]}}"#)
+    };
+    let day = 86_400_000;
+    fs::write(folder.path().join("x.jsonl"), line(0) + "\n" + &line(600 * day) + "\n").unwrap();
+    let args = ["run", "--trace", "x.jsonl", "--out", "none", "--set", "run.series_interval=10d"];
+    for ticks in ["planner.interval=200d", "planner.interval=500d"] {
+        let planner = ["--set", "planner.policy=keda", "--set", ticks];
+        let output = run(folder.path(), &[&args[..], &planner].concat());
+        assert_eq!(output.status.code(), Some(0), "{ticks}: {}", text(&output.stderr));
+    }
+}

@@ -90,7 +90,7 @@ fn a_trace_is_written_from_what_there_is() {
 #[test]
 fn a_pipe_is_read_once() {
     let folder = tempfile::tempdir().unwrap();
-    let wait = || assert!(Command::new("sleep").arg("0.3").status().unwrap().success());
+    let wait = |time| assert!(Command::new("sleep").arg(time).status().unwrap().success());
     let args = ["run", "--trace", "/dev/stdin", "--format", "mooncake", "--out", "none"];
     let mut command = fleetsim(folder.path(), &args);
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -104,8 +104,8 @@ fn a_pipe_is_read_once() {
         );
         writeln!(pipe, "{line}").unwrap();
     }
-    for _ in 0..2 {
-        wait();
+    for time in ["0.3", "1.2"] {
+        wait(time);
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     }
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -116,4 +116,15 @@ fn a_pipe_is_read_once() {
     let expected = "error: /dev/stdin: is no file that can be read twice, so its format cannot be told: say workload.format";
     assert!(text(&output.stderr).starts_with(expected), "{}", text(&output.stderr));
     assert_eq!(output.status.code(), Some(3));
+    for more in [&["scaling"][..], &["sweep", "--vary", "run.seed=1,2"]] {
+        let trace = ["--set", "workload.trace=/dev/stdin", "--set", "workload.format=mooncake"];
+        let args = [more, &trace, &["--out", "none"]].concat();
+        let mut command = fleetsim(folder.path(), &args);
+        let child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let expected =
+            "error: /dev/stdin: is no file that can be read more than once, which this needs\n";
+        assert_eq!(text(&output.stderr), expected);
+        assert_eq!(output.status.code(), Some(3));
+    }
 }

@@ -56,6 +56,8 @@ impl Plan {
                 run: Some(plan.name(run)),
                 cause: Cause::Config(error),
             })?;
+            let cause = |error| ExperimentError { run: None, cause: Cause::Trace(error) };
+            job.traffic.check_repeatable().map_err(cause)?;
             plan.jobs.push(job);
         }
         plan.sweep.check_plots(&sweep_columns(plan.has())).map_err(wrong)?;

@@ -76,7 +76,9 @@ impl Import {
     /// That the directory has no table of the same name in other capitals.
     fn check_capitals(&self, directory: &Path) -> Result<(), TimingError> {
         let names = if directory.exists() { names(directory)? } else { Vec::new() };
-        let same = |name: &&Name| name.is_same(&self.name) && **name != self.name;
+        // Who has both already may replace either.
+        let is_there = names.contains(&self.name);
+        let same = |name: &&Name| name.is_same(&self.name) && !is_there;
         match names.iter().find(same) {
             Some(name) => {
                 let path = directory.join(self.name.to_string());

@@ -8,6 +8,11 @@ use crate::io::trace::lines::Lines;
 use crate::io::trace::sessions::SCHEMA;
 use crate::io::trace::{Format, azure, burstgpt, csv};
 
+/// Whether what is read of a file is gone, so that the next reader would miss it.
+pub fn is_pipe(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir())
+}
+
 /// Looks at the first line of a trace.
 ///
 /// Only formats whose lines say what they mean can be told: Mooncake's by its `hash_ids`, Dynamo's by its schema, those of Azure and `BurstGPT`
@@ -16,8 +21,7 @@ use crate::io::trace::{Format, azure, burstgpt, csv};
 /// # Errors
 /// If the file cannot be read, is empty, or has another format.
 pub fn detect(path: &Path) -> Result<Format, TraceError> {
-    // What is read of a pipe is gone, so that the reader would miss it.
-    if std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+    if is_pipe(path) {
         return Err(Problem::Pipe.at(path));
     }
     let (mut lines, _) = Lines::open(path, CHUNK)?;

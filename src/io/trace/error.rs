@@ -64,6 +64,8 @@ pub enum Problem {
     NoTurns,
     /// The format is to be told from the first line of a pipe.
     Pipe,
+    /// A pipe is to be read more than once.
+    Once,
     /// Block ids are asked for in a CSV file.
     IdsInCsv,
     /// The first line, shown here, belongs to no format that can be told from it.
@@ -204,6 +206,7 @@ impl fmt::Display for Problem {
             Problem::Pipe => f.write_str(
                 "is no file that can be read twice, so its format cannot be told: say workload.format (--format)",
             ),
+            Problem::Once => f.write_str("is no file that can be read more than once, which this needs"),
             Problem::NoTurns => f.write_str(
                 "workload.turns_wait = true is for traces in Mooncake's format (and Dynamo's, which need it not)",
             ),

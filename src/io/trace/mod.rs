@@ -26,7 +26,7 @@ mod timestamp;
 mod write;
 
 pub use columns::Columns;
-pub use detect::detect;
+pub use detect::{detect, is_pipe};
 pub use error::{Problem, TraceError};
 pub use sessions::{Contents, LinkError, read_dynamo, read_mooncake_sessions};
 pub use timestamp::TimestampUnit;

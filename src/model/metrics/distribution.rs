@@ -14,9 +14,44 @@ const NS_MAX: u64 = 1 << 56;
 pub struct Distribution {
     histogram: Histogram<u64>,
     sum: u128,
-    sum_of_squares: u128,
+    sum_of_squares: Squares,
     min: u64,
     max: u64,
+}
+
+/// A sum of squares: of times of years it takes more than 128 bits, and a sum of floats would depend on its order.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Squares {
+    low: u128,
+    high: u64,
+}
+
+impl Squares {
+    fn add(&mut self, squares: u128) {
+        let (low, has_carry) = self.low.overflowing_add(squares);
+        self.low = low;
+        self.high += u64::from(has_carry);
+    }
+
+    fn add_times(&mut self, squares: u128, count: u64) {
+        if let Some(product) = squares.checked_mul(u128::from(count)) {
+            return self.add(product);
+        }
+        let [high, low] =
+            [squares >> 64, squares & u128::from(u64::MAX)].map(|half| half * u128::from(count));
+        self.high += (high >> 64) as u64;
+        self.add(high << 64);
+        self.add(low);
+    }
+
+    /// As an integer, if it is not too large.
+    fn exact(self) -> Option<u128> {
+        (self.high == 0).then_some(self.low)
+    }
+
+    fn as_f64(self) -> f64 {
+        self.high as f64 * 2_f64.powi(128) + self.low as f64
+    }
 }
 
 /// Values of one distribution, summed up so that they can be added later.
@@ -40,14 +75,20 @@ impl Distribution {
     /// An empty one.
     pub fn new() -> Distribution {
         let histogram = Histogram::new_with_max(NS_MAX, 3).expect("the bounds are constants");
-        Distribution { histogram, sum: 0, sum_of_squares: 0, min: u64::MAX, max: 0 }
+        Distribution {
+            histogram,
+            sum: 0,
+            sum_of_squares: Squares::default(),
+            min: u64::MAX,
+            max: 0,
+        }
     }
 
     /// Adds `count` times the same `value`, in ns.
     pub fn record(&mut self, value: u64, count: u64) {
         self.histogram.saturating_record_n(value, count);
         self.sum += u128::from(value) * u128::from(count);
-        self.sum_of_squares += u128::from(value) * u128::from(value) * u128::from(count);
+        self.sum_of_squares.add_times(u128::from(value) * u128::from(value), count);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
     }
@@ -96,7 +137,7 @@ impl Distribution {
             self.histogram.saturating_record_n(value, values * count);
         }
         self.sum += u128::from(summary.total) * u128::from(count);
-        self.sum_of_squares += summary.squares * u128::from(count);
+        self.sum_of_squares.add_times(summary.squares, count);
         self.min = self.min.min(summary.min);
         self.max = self.max.max(summary.max);
     }
@@ -130,13 +171,13 @@ impl Distribution {
     pub fn std(&self) -> Option<f64> {
         let count = u128::from(self.count());
         // n Σx² - (Σx)² in integers: no cancellation. Only sums past 2^63 ns or so lose their last bits.
-        let squares = count.checked_mul(self.sum_of_squares);
+        let squares = self.sum_of_squares.exact().and_then(|sum| sum.checked_mul(count));
         let variance =
             if let (Some(squares), Some(square)) = (squares, self.sum.checked_mul(self.sum)) {
                 (squares - square) as f64 / (count as f64 * count as f64)
             } else {
                 let mean = self.sum as f64 / count as f64;
-                (self.sum_of_squares as f64 / count as f64 - mean * mean).max(0.0)
+                (self.sum_of_squares.as_f64() / count as f64 - mean * mean).max(0.0)
             };
         (count > 0).then(|| variance.sqrt())
     }
@@ -172,7 +213,8 @@ impl Distribution {
         }
         self.histogram.add(&other.histogram).expect("both have the same bounds");
         self.sum += other.sum;
-        self.sum_of_squares += other.sum_of_squares;
+        self.sum_of_squares.add(other.sum_of_squares.low);
+        self.sum_of_squares.high += other.sum_of_squares.high;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
     }
@@ -198,6 +240,24 @@ mod tests {
     use super::*;
     use crate::kernel::rng::stream;
     use rand::RngExt;
+
+    #[test]
+    fn sums_of_squares_hold_times_of_years() {
+        let (mut one, mut other) = (Distribution::new(), Distribution::new());
+        // Of these, 300,000 squares take 130 bits.
+        let (short, long) = (1 << 55, (1 << 56) - 1);
+        for _ in 0..150_000 {
+            one.record_all([short, long].into_iter());
+        }
+        other.record(short, 150_000);
+        other.record(long, 150_000);
+        assert!(one.sum_of_squares.high > 0 && one.sum_of_squares == other.sum_of_squares);
+        let half = (long - short) as f64 / 2.0;
+        assert!((one.std().unwrap() / half - 1.0).abs() < 1e-6, "{:?}", one.std());
+        let mut both = one.clone();
+        both.merge(&other);
+        assert!((both.std().unwrap() / half - 1.0).abs() < 1e-6, "{:?}", both.std());
+    }
 
     #[test]
     fn percentiles_match_a_sorted_list() {
