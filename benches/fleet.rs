@@ -66,11 +66,11 @@ fn scaling(criterion: &mut Criterion) {
 }
 
 /// The same load per worker on fleets of four sizes, with the parallel executor on every power of two of threads that the
-/// machine has. Rows of equal size are strong scaling; from 1,024 workers on one thread to 4,096 on four is weak scaling.
+/// machine has; KV routing also in cells, a router each. Rows of equal size are strong scaling; from 1,024 workers on one thread to 4,096 on four is weak scaling.
 fn threads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("threads");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for policy in ["round-robin", "kv"] {
+    for (policy, cells) in [("round-robin", 1), ("kv", 1), ("kv", 16), ("kv", 64)] {
         for workers in [64_u64, 1024, 4096, 16384] {
             let mut job = job(&[
                 "workload.preset=conversation",
@@ -79,12 +79,14 @@ fn threads(criterion: &mut Criterion) {
                 &format!("workload.requests={}", 20 * workers),
                 &format!("fleet.workers={workers}"),
                 &format!("router.policy={policy}"),
+                &format!("fleet.cells={cells}"),
             ]);
             group.throughput(Throughput::Elements(20 * workers));
             for threads in (0..).map(|power| 1 << power).take_while(|&threads| threads <= cores) {
                 job.fleet.execution.threads = Threads::Count(threads);
                 job.fleet.execution.options.executor = Executor::Phases;
-                let name = format!("{policy}_{workers}_workers_{threads}_threads");
+                let cells = if cells == 1 { String::new() } else { format!("_{cells}_cells") };
+                let name = format!("{policy}_{workers}_workers{cells}_{threads}_threads");
                 group.bench_function(name, |bencher| bencher.iter(|| run(&job).digest));
             }
         }
