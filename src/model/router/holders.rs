@@ -14,7 +14,8 @@ const FEW: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) enum Holders {
     None,
-    One(u32, u32),
+    /// Who, how often, and how far: one past the last block held. All others hold the whole node.
+    One(u32, u32, u32),
     #[expect(clippy::box_collection, reason = "a vector is too large to be kept in a node")]
     Few(Box<Vec<(u32, u32)>>),
     Many(Box<Many>),
@@ -29,15 +30,16 @@ pub(super) struct Many {
 }
 
 impl Holders {
-    /// Whether the worker is new.
-    pub(super) fn add(&mut self, worker: u32) -> bool {
+    /// A worker holds all of the node, which ends at `end` and of which nobody holds a part. Says whether it is new.
+    pub(super) fn add(&mut self, worker: u32, end: u32) -> bool {
+        debug_assert!(self.reach().is_none_or(|reach| reach == end), "somebody holds a part");
         match self {
             Holders::None => {
-                *self = Holders::One(worker, 1);
+                *self = Holders::One(worker, 1, end);
                 return true;
             }
-            Holders::One(holder, count) if *holder == worker => *count += 1,
-            Holders::One(holder, count) => {
+            Holders::One(holder, count, _) if *holder == worker => *count += 1,
+            Holders::One(holder, count, _) => {
                 let mut list = vec![(*holder, *count), (worker, 1)];
                 list.sort_unstable();
                 *self = Holders::Few(Box::new(list));
@@ -66,10 +68,10 @@ impl Holders {
         false
     }
 
-    /// Whether the worker is gone.
-    pub(super) fn remove(&mut self, worker: u32) -> bool {
+    /// A worker holds it once less. Says whether it is gone.
+    pub(super) fn remove(&mut self, worker: u32, end: u32) -> bool {
         match self {
-            Holders::One(holder, count) if *holder == worker => {
+            Holders::One(holder, count, _) if *holder == worker => {
                 *count -= 1;
                 if *count > 0 {
                     return false;
@@ -87,7 +89,7 @@ impl Holders {
                 }
                 list.remove(at);
                 if let [(holder, count)] = list[..] {
-                    *self = Holders::One(holder, count);
+                    *self = Holders::One(holder, count, end);
                 }
             }
             Holders::Many(many) => {
@@ -109,9 +111,18 @@ impl Holders {
         true
     }
 
-    /// Whether the worker is the only holder, and holds them once.
-    pub(super) fn is_only(&self, worker: u32) -> bool {
-        matches!(self, Holders::One(holder, 1) if *holder == worker)
+    /// How far it is held, if by one worker.
+    pub(super) fn reach(&self) -> Option<u32> {
+        if let Holders::One(_, _, reach) = self { Some(*reach) } else { None }
+    }
+
+    /// What is left of it in front of a cut at `at`, after which it holds what is behind.
+    pub(super) fn split(&mut self, at: u32) -> Holders {
+        match self {
+            Holders::One(worker, count, reach) if *reach > at => Holders::One(*worker, *count, at),
+            Holders::One(..) => std::mem::replace(self, Holders::None),
+            all => all.clone(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

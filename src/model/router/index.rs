@@ -6,8 +6,13 @@
 //! copy reaches is where the prompt leaves the last node that lists it.
 //!
 //! Two books are kept in one tree, so that a prompt is looked up once: what the caches hold, and what active requests do.
+//!
+//! A cache fills as a prompt is computed, and conversations grow from turn to turn. To have one node for all that, a worker
+//! whose cache is the only one with a node may hold no more than its first blocks, and a node is lengthened by a request that
+//! goes on where it ends, if no other request has it. A node ends where its last block does that anybody holds.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -83,71 +88,126 @@ impl PrefixIndex {
         PrefixIndex { layout, nodes, sequences, table }
     }
 
-    /// A worker holds the blocks `first..end` of a sequence that left this trail, and is still entered along it (once
-    /// more). Says how many it did not hold before.
-    pub(super) fn add_again(
-        &mut self,
-        book: Book,
-        worker: u32,
-        trail: Trail,
-        first: u32,
-        end: u32,
-    ) -> u32 {
-        let (mut id, mut fresh) = (trail.0, 0);
-        while id != NONE && self.nodes[id as usize].end > first {
-            if self.nodes[id as usize].first < end {
-                id = self.cut(id, self.nodes[id as usize].end.min(end));
-                let node = &mut self.nodes[id as usize];
-                debug_assert!(node.first >= first, "nobody holds a part of a node");
-                if node.holders[book as usize].add(worker) {
-                    fresh += node.end - node.first;
-                }
+    /// The cache of a worker holds the blocks `first..end` of an active request that left this trail (once more). Says how
+    /// many it did not hold before.
+    pub(super) fn store(&mut self, worker: u32, trail: Trail, first: u32, end: u32) -> u32 {
+        let (mut id, mut fresh, mut end) = (trail.0, 0, end);
+        while id != NONE && first < end {
+            let node = &self.nodes[id as usize];
+            if node.first < end {
+                let part = first.max(node.first)..end.min(node.end);
+                end = part.start;
+                fresh += self.store_part(worker, id, part);
             }
             id = self.nodes[id as usize].parent;
         }
         fresh
     }
 
-    /// A worker holds `end` blocks of a sequence that has just been walked (once more). Says how many it did not hold
-    /// before.
-    pub(super) fn add_along(
+    /// The same for a part of a node.
+    fn store_part(&mut self, worker: u32, id: u32, part: Range<u32>) -> u32 {
+        let Range { start: first, end } = part;
+        let node = &mut self.nodes[id as usize];
+        match &mut node.holders[Book::Cached as usize] {
+            holders @ Holders::None if first == node.first => {
+                *holders = Holders::One(worker, 1, end);
+                return end - first;
+            }
+            Holders::One(holder, 1, reach) if *holder == worker && *reach == first => {
+                *reach = end;
+                return end - first;
+            }
+            _ => {}
+        }
+        let mut fresh = 0;
+        for id in self.pieces(id, first, end).into_iter().flatten() {
+            let node = &mut self.nodes[id as usize];
+            if node.holders[Book::Cached as usize].add(worker, node.end) {
+                fresh += node.end - node.first;
+            }
+        }
+        fresh
+    }
+
+    /// Cuts a node so that `first..end` are a node of their own, or two if the only cache with them holds the first part.
+    fn pieces(&mut self, id: u32, first: u32, end: u32) -> [Option<u32>; 2] {
+        let id = self.cut(id, end);
+        if first > self.nodes[id as usize].first {
+            self.cut(id, first);
+        }
+        match self.nodes[id as usize].holders[Book::Cached as usize].reach() {
+            Some(reach) if reach < end => [Some(self.cut(id, reach)), Some(id)],
+            _ => [Some(id), None],
+        }
+    }
+
+    /// An active request of a worker has the first `end` blocks of a sequence that has just been walked. Says how many of
+    /// them no other one of the worker has.
+    pub(super) fn enter(
         &mut self,
-        book: Book,
         worker: u32,
         (chain, end): (&Arc<[u64]>, u32),
         path: &Path,
     ) -> (u32, Trail) {
         let (mut at, mut fresh, mut last) = (0, 0, NONE);
         for &(id, common) in path {
-            last = self.cut(id, common);
-            if self.nodes[last as usize].holders[book as usize].add(worker) {
+            let id = self.cut(id, common);
+            let node = &mut self.nodes[id as usize];
+            // The one before it may have been lengthened on another branch, and cut, since.
+            node.parent = last;
+            if node.holders[Book::Active as usize].add(worker, common) {
                 fresh += common - at;
             }
-            at = common;
+            (at, last) = (common, id);
         }
         if at < end {
-            let mut holders = [Holders::None, Holders::None];
-            holders[book as usize] = Holders::One(worker, 1);
-            let key = self.layout.key(chain, at);
-            let last_link = chain[self.layout.trace_block(end - 1)];
-            let sequence = Sequence { chain: Arc::clone(chain), nodes: 1 };
-            let chain = self.sequences.insert(sequence) as u32;
-            let node = Node { key, last: last_link, holders, chain, first: at, end, parent: last };
-            last = self.insert(node);
             fresh += end - at;
+            if !self.lengthen(last, chain, end) {
+                let mut holders = [Holders::None, Holders::None];
+                holders[Book::Active as usize] = Holders::One(worker, 1, end);
+                let key = self.layout.key(chain, at);
+                let last_link = chain[self.layout.trace_block(end - 1)];
+                let sequence = Sequence { chain: Arc::clone(chain), nodes: 1 };
+                let chain = self.sequences.insert(sequence) as u32;
+                let (first, parent) = (at, last);
+                last =
+                    self.insert(Node { key, last: last_link, holders, chain, first, end, parent });
+            }
         }
         (fresh, Trail(last))
+    }
+
+    /// Lengthens a node by the blocks of this sequence up to `end`, which nobody holds, for its only active request, unless
+    /// several caches hold the node.
+    fn lengthen(&mut self, id: u32, chain: &Arc<[u64]>, end: u32) -> bool {
+        let Some(node) = self.nodes.get_mut(id as usize) else { return false };
+        let [cached, active] = &mut node.holders;
+        let (Holders::None | Holders::One(..), Holders::One(_, 1, reach)) = (cached, active) else {
+            return false;
+        };
+        *reach = end;
+        node.end = end;
+        node.last = chain[self.layout.trace_block(end - 1)];
+        let sequence = &mut self.sequences[node.chain as usize];
+        if sequence.nodes == 1 {
+            sequence.chain = Arc::clone(chain);
+        } else {
+            sequence.nodes -= 1;
+            let sequence = Sequence { chain: Arc::clone(chain), nodes: 1 };
+            node.chain = self.sequences.insert(sequence) as u32;
+        }
+        true
     }
 
     fn insert(&mut self, node: Node) -> u32 {
         let key = node.key;
         let id = self.nodes.insert(node) as u32;
-        self.enter(key, id);
+        self.list(key, id);
         id
     }
 
     /// Lets a node be found.
-    fn enter(&mut self, key: u64, id: u32) {
+    fn list(&mut self, key: u64, id: u32) {
         let nodes = &self.nodes;
         self.table.insert_unique(hash(key), id, |&id| hash(nodes[id as usize].key));
     }
@@ -157,28 +217,62 @@ impl PrefixIndex {
         self.table.find(hash(key), |&id| self.nodes[id as usize].key == key).copied()
     }
 
-    /// A worker no longer holds the blocks `first..end` of a sequence (or once less). Says how many it has lost.
-    pub fn remove(&mut self, book: Book, worker: u32, chain: &[u64], first: u32, end: u32) -> u32 {
+    /// The cache of a worker no longer holds the blocks `first..end` of a sequence (or once less). Says how many it has lost.
+    pub(super) fn evict(&mut self, worker: u32, chain: &[u64], first: u32, end: u32) -> u32 {
         let (mut at, mut lost) = (first, 0);
-        if first < end && self.shrink(book, worker, chain, first, end) {
-            return end - first;
-        }
-        while at < end {
-            let Some(id) = self.find(self.layout.key(chain, at)) else { return lost };
+        let mut next = self.node_at(chain, first);
+        while let Some(id) = next {
             let common = self.common(id, chain, end);
-            let id = self.cut(id, common);
-            lost += self.release(book, worker, id);
+            lost += self.evict_part(worker, id, at, common);
             at = common;
+            next = if at < end { self.find(self.layout.key(chain, at)) } else { None };
         }
         lost
     }
 
-    /// As [`PrefixIndex::remove`], for all blocks of a sequence that left this trail.
-    pub(super) fn remove_along(&mut self, book: Book, worker: u32, trail: Trail) -> u32 {
+    /// The node with this block of a sequence.
+    fn node_at(&self, chain: &[u64], block: u32) -> Option<u32> {
+        let start = self.find(self.layout.key(chain, block));
+        if start.is_some() {
+            return start;
+        }
+        let mut at = 0;
+        loop {
+            let id = self.find(self.layout.key(chain, at))?;
+            at = self.common(id, chain, block + 1);
+            if at > block {
+                return Some(id);
+            }
+        }
+    }
+
+    /// The same for a part of a node.
+    fn evict_part(&mut self, worker: u32, id: u32, first: u32, end: u32) -> u32 {
+        let node = &mut self.nodes[id as usize];
+        let holders = &mut node.holders[Book::Cached as usize];
+        if let Holders::One(holder, 1, reach) = holders
+            && *holder == worker
+            && (first..=end).contains(reach)
+        {
+            let lost = *reach - first;
+            if first == node.first {
+                *holders = Holders::None;
+            } else {
+                *reach = first;
+            }
+            self.shorten(id);
+            return lost;
+        }
+        let [id, _] = self.pieces(id, first, end);
+        id.map_or(0, |id| self.release(Book::Cached, worker, id))
+    }
+
+    /// An active request of a worker that left this trail has ended. Says how many blocks no other one of the worker has.
+    pub(super) fn leave(&mut self, worker: u32, trail: Trail) -> u32 {
         let (mut id, mut lost) = (trail.0, 0);
         while id != NONE {
             let parent = self.nodes[id as usize].parent;
-            lost += self.release(book, worker, id);
+            lost += self.release(Book::Active, worker, id);
             id = parent;
         }
         lost
@@ -187,48 +281,42 @@ impl PrefixIndex {
     /// A worker holds a node once less. Says how many blocks it has lost.
     fn release(&mut self, book: Book, worker: u32, id: u32) -> u32 {
         let node = &mut self.nodes[id as usize];
-        if !node.holders[book as usize].remove(worker) {
+        if !node.holders[book as usize].remove(worker, node.end) {
             return 0;
         }
         let lost = node.end - node.first;
-        if node.holders.iter().all(Holders::is_empty) {
-            let Node { key, chain, .. } = self.nodes.remove(id as usize);
-            if let Ok(entry) = self.table.find_entry(hash(key), |&other| other == id) {
-                entry.remove();
-            }
-            let sequence = &mut self.sequences[chain as usize];
-            sequence.nodes -= 1;
-            if sequence.nodes == 0 {
-                self.sequences.remove(chain as usize);
-            }
-        }
+        self.shorten(id);
         lost
     }
 
-    /// Makes sure that a node starts at `first`, unless the blocks are the tail of one that the worker alone holds: then
-    /// they are cut off, and that was all.
-    fn shrink(&mut self, book: Book, worker: u32, chain: &[u64], first: u32, end: u32) -> bool {
-        if self.find(self.layout.key(chain, first)).is_some() {
-            return false;
+    /// Lets a node end where somebody holds its last block.
+    fn shorten(&mut self, id: u32) {
+        let node = &mut self.nodes[id as usize];
+        let end = match &node.holders {
+            [Holders::None, Holders::None] => node.first,
+            [Holders::One(_, _, reach), Holders::None] => *reach,
+            _ => return,
+        };
+        if end == node.first {
+            self.drop_node(id);
+        } else if end < node.end {
+            node.end = end;
+            let chain = &self.sequences[node.chain as usize].chain;
+            node.last = chain[self.layout.trace_block(end - 1)];
         }
-        let mut at = 0;
-        while let Some(id) = self.find(self.layout.key(chain, at)) {
-            at = self.common(id, chain, first + 1);
-            if at <= first {
-                continue;
-            }
-            let node = &mut self.nodes[id as usize];
-            let (holders, others) =
-                (&node.holders[book as usize], &node.holders[1 - book as usize]);
-            if node.end == end && others.is_empty() && holders.is_only(worker) {
-                node.end = first;
-                node.last = chain[self.layout.trace_block(first - 1)];
-                return true;
-            }
-            self.cut(id, first);
-            return false;
+    }
+
+    /// Nobody holds any of it.
+    fn drop_node(&mut self, id: u32) {
+        let Node { key, chain, .. } = self.nodes.remove(id as usize);
+        if let Ok(entry) = self.table.find_entry(hash(key), |&other| other == id) {
+            entry.remove();
         }
-        false
+        let sequence = &mut self.sequences[chain as usize];
+        sequence.nodes -= 1;
+        if sequence.nodes == 0 {
+            self.sequences.remove(chain as usize);
+        }
     }
 
     /// How far a sequence that has a node's first block agrees with it: one past the last common block, at most `end`.
@@ -251,7 +339,9 @@ impl PrefixIndex {
         sequence.nodes += 1;
         let last = sequence.chain[self.layout.trace_block(at - 1)];
         let behind = self.layout.key(&sequence.chain, at);
-        let front = Node { last, holders: node.holders.clone(), end: at, ..*node };
+        let node = &mut self.nodes[id as usize];
+        let holders = node.holders.each_mut().map(|holders| holders.split(at));
+        let front = Node { last, holders, end: at, ..*node };
         let key = front.key;
         let front = self.nodes.insert(front) as u32;
         if let Some(entry) = self.table.find_mut(hash(key), |&other| other == id) {
@@ -259,7 +349,7 @@ impl PrefixIndex {
         }
         let node = &mut self.nodes[id as usize];
         (node.key, node.first, node.parent) = (behind, at, front);
-        self.enter(behind, id);
+        self.list(behind, id);
         front
     }
 
@@ -282,12 +372,13 @@ impl PrefixIndex {
             let overlaps = overlaps.of_mut(book);
             for &(node, end) in path.iter().rev() {
                 let holders = self.holders_of(book, node);
+                let end = holders.reach().map_or(end, |reach| reach.min(end));
                 if !holders.is_empty() {
                     overlaps.longest = overlaps.longest.max(end);
                 }
                 match holders {
                     Holders::None => {}
-                    Holders::One(worker, _) => overlaps.few.push((*worker, end)),
+                    Holders::One(worker, ..) => overlaps.few.push((*worker, end)),
                     Holders::Few(list) => {
                         overlaps.few.extend(list.iter().map(|&(worker, _)| (worker, end)));
                     }

@@ -68,6 +68,28 @@ struct Held {
     trail: Option<Trail>,
 }
 
+impl PrefixIndex {
+    /// What nodes promise one another.
+    fn check(&self) {
+        for (id, node) in &self.nodes {
+            assert!(node.first < node.end);
+            assert_eq!(self.find(node.key), Some(id as u32));
+            let chain = &self.sequences[node.chain as usize].chain;
+            assert_eq!(node.key, self.layout.key(chain, node.first));
+            assert_eq!(node.last, chain[self.layout.trace_block(node.end - 1)]);
+            let [cached, active] = &node.holders;
+            assert!(cached.reach().is_none_or(|reach| reach > node.first && reach <= node.end));
+            assert!(active.reach().is_none_or(|reach| reach == node.end));
+            let is_held_in_part = cached.reach().is_some_and(|reach| reach < node.end);
+            assert!(!active.is_empty() || !(is_held_in_part || cached.is_empty()));
+        }
+        let of = |sequence| self.nodes.iter().filter(move |(_, node)| node.chain == sequence);
+        for (id, sequence) in &self.sequences {
+            assert_eq!(of(id as u32).count(), sequence.nodes as usize);
+        }
+    }
+}
+
 struct Rig {
     index: PrefixIndex,
     /// By book.
@@ -89,24 +111,28 @@ impl Rig {
         let expected = self.twins[Book::Active as usize].add(worker, &prompt, 0..end);
         let chain = &prompt.chain;
         self.index.walk(chain, end, &mut self.path);
-        let (fresh, trail) = self.index.add_along(Book::Active, worker, (chain, end), &self.path);
+        let (fresh, trail) = self.index.enter(worker, (chain, end), &self.path);
         assert_eq!(fresh, expected);
         let trail = Some(trail);
         self.held.push(Held { book: Book::Active, worker, prompt, first: 0, end, trail });
     }
 
-    /// The cache of its worker takes in what it lacks of the prompt of a request, up to some block.
+    /// The cache of its worker takes in what it lacks of the prompt of a request, up to some block, or some of what it has once
+    /// more.
     fn store(&mut self, request: usize) {
         let Held { worker, end, trail, ref prompt, .. } = self.held[request];
         let (prompt, end) = (prompt.clone(), self.rng.random_range(0..=end));
         let twin = &mut self.twins[Book::Cached as usize];
-        let first = twin.overlap(worker, &prompt, end);
+        let mut first = twin.overlap(worker, &prompt, end);
+        if self.rng.random_bool(0.2) {
+            first = self.rng.random_range(0..=first);
+        }
         if first == end {
             return;
         }
         let expected = twin.add(worker, &prompt, first..end);
         let trail = trail.expect("only requests have one");
-        assert_eq!(self.index.add_again(Book::Cached, worker, trail, first, end), expected);
+        assert_eq!(self.index.store(worker, trail, first, end), expected);
         self.held.push(Held { book: Book::Cached, worker, prompt, first, end, trail: None });
     }
 
@@ -114,7 +140,7 @@ impl Rig {
         let Held { book, worker, prompt, first, end, trail } = self.held.remove(at);
         let gone = self.twins[book as usize].remove(worker, &prompt, first..end);
         if let Some(trail) = trail {
-            assert_eq!(self.index.remove_along(book, worker, trail), gone);
+            assert_eq!(self.index.leave(worker, trail), gone);
             return;
         }
         // From the end, in one or two pieces, as evictions do.
@@ -122,12 +148,13 @@ impl Rig {
         let pieces = [(middle, end), (first, middle)];
         let pieces = pieces.into_iter().filter(|(first, end)| first < end);
         let removed = pieces
-            .map(|(first, end)| self.index.remove(book, worker, &prompt.chain, first, end))
+            .map(|(first, end)| self.index.evict(worker, &prompt.chain, first, end))
             .sum::<u32>();
         assert_eq!(removed, gone);
     }
 
     fn compare(&mut self, prompt: &Prompt, blocks: u32, workers: u32) {
+        self.index.check();
         self.index.walk(&prompt.chain, blocks, &mut self.path);
         let mut overlaps = Overlaps::default();
         self.index.overlaps(&self.path, &mut overlaps);
@@ -175,6 +202,48 @@ fn check(block_size: u32, workers: u32) {
         rig.remove(rig.held.len() - 1);
     }
     assert!(rig.index.is_empty());
+}
+
+#[test]
+fn a_conversation_is_one_node_as_long_as_it_stays_with_a_worker() {
+    let layout = BlockLayout { block_size: 8, trace_block_size: 8 };
+    let mut index = PrefixIndex::new(layout);
+    let mut path = Path::new();
+    let turn = |blocks: u32| Prompt::named(1, (0..blocks).map(u64::from), 0);
+    let mut enter = |index: &mut PrefixIndex, worker, prompt: &Prompt| {
+        let end = prompt.chain.len() as u32;
+        index.walk(&prompt.chain, end, &mut path);
+        index.enter(worker, (&prompt.chain, end), &path)
+    };
+    let mut cached = 0;
+    for blocks in [3, 7, 12] {
+        let prompt = turn(blocks);
+        let (fresh, trail) = enter(&mut index, 0, &prompt);
+        assert_eq!(fresh, blocks);
+        // In two passes.
+        assert_eq!(index.store(0, trail, cached, blocks - 1), blocks - 1 - cached);
+        assert_eq!(index.store(0, trail, blocks - 1, blocks), 1);
+        assert_eq!(index.leave(0, trail), blocks);
+        assert_eq!(index.len(), 1);
+        cached = blocks;
+    }
+    // The end is evicted, and computed again.
+    assert_eq!(index.evict(0, &turn(12).chain, 5, 12), 7);
+    let (_, trail) = enter(&mut index, 0, &turn(9));
+    assert_eq!(index.store(0, trail, 5, 9), 4);
+    assert_eq!(index.len(), 1);
+    // A second cache has but a part of it, and another request meanwhile all of that and more.
+    let (_, first) = enter(&mut index, 1, &turn(6));
+    let (fresh, second) = enter(&mut index, 1, &turn(14));
+    assert_eq!(fresh, 8);
+    assert_eq!(index.store(1, first, 0, 4), 4);
+    index.check();
+    assert_eq!((index.leave(1, first), index.leave(1, second), index.leave(0, trail)), (0, 14, 9));
+    assert_eq!(
+        (index.evict(0, &turn(9).chain, 0, 9), index.evict(1, &turn(6).chain, 0, 4)),
+        (9, 4)
+    );
+    assert!(index.is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::model::kv::{BlockLayout, CacheChange};
 use crate::model::request::{Prompt, Ticket, WorkerId};
-use crate::model::router::index::{Book, Path, PrefixIndex, Trail};
+use crate::model::router::index::{Path, PrefixIndex, Trail};
 use crate::model::router::kv::loads::Assigned;
 use crate::model::router::overlaps::Overlaps;
 
@@ -60,7 +60,7 @@ impl KvBooks {
         let own_blocks = self.layout.full_blocks(prompt.tokens) - named_blocks;
         let Assigned { worker, prefill_tokens, .. } = assigned;
         let named = (&prompt.chain, named_blocks);
-        let (fresh, trail) = self.index.add_along(Book::Active, worker.0, named, &self.path);
+        let (fresh, trail) = self.index.enter(worker.0, named, &self.path);
         let in_flight = InFlight { worker, trail, own_blocks, prefill_tokens };
         if ticket.index() >= self.in_flight.len() {
             self.in_flight.resize_with(ticket.index() + 1, || None);
@@ -79,7 +79,7 @@ impl KvBooks {
     pub(super) fn finished(&mut self, request: Ticket) -> Option<Ended> {
         let InFlight { worker, trail, own_blocks, prefill_tokens } =
             self.in_flight.get_mut(request.index())?.take()?;
-        let lost = self.index.remove_along(Book::Active, worker.0, trail);
+        let lost = self.index.leave(worker.0, trail);
         Some(Ended { worker, prefill_tokens, lost_blocks: lost + own_blocks })
     }
 
@@ -89,10 +89,10 @@ impl KvBooks {
             CacheChange::Stored { ticket, first, end } => {
                 let in_flight = self.in_flight[ticket.index()].as_ref();
                 let trail = in_flight.expect("whoever stores blocks has not ended").trail;
-                self.index.add_again(Book::Cached, worker.0, trail, *first, *end);
+                self.index.store(worker.0, trail, *first, *end);
             }
             CacheChange::Removed { chain, first, end } => {
-                self.index.remove(Book::Cached, worker.0, chain, *first, *end);
+                self.index.evict(worker.0, chain, *first, *end);
             }
         }
     }
