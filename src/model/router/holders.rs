@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::model::router::set::WorkerSet;
+
+/// Workers, and how often each holds them: a line of the processor's cache, as long as they are seven.
+pub(super) type List = SmallVec<[(u32, u32); 7]>;
 
 /// Up to this many workers a set is a sorted list, and can be walked.
 const FEW: usize = 16;
@@ -16,8 +20,7 @@ pub(super) enum Holders {
     None,
     /// Who, how often, and how far: one past the last block held. All others hold the whole node.
     One(u32, u32, u32),
-    #[expect(clippy::box_collection, reason = "a vector is too large to be kept in a node")]
-    Few(Box<Vec<(u32, u32)>>),
+    Few(Box<List>),
     Many(Box<Many>),
 }
 
@@ -40,7 +43,7 @@ impl Holders {
             }
             Holders::One(holder, count, _) if *holder == worker => *count += 1,
             Holders::One(holder, count, _) => {
-                let mut list = vec![(*holder, *count), (worker, 1)];
+                let mut list = List::from_slice(&[(*holder, *count), (worker, 1)]);
                 list.sort_unstable();
                 *self = Holders::Few(Box::new(list));
                 return true;
