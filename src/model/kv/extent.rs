@@ -12,14 +12,28 @@ use slab::Slab;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Whose tokens an extent holds: what its identity derives from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Owner {
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
     /// Prompt tokens named by a trace: whoever has the same chain may use them.
     Prompt(Arc<[u64]>),
     /// Tokens of one request alone (its number): used again only if it resumes after a preemption.
     Request(u64),
     /// Tokens that nobody will ask for again.
     Nobody,
+}
+
+impl Owner {
+    /// Whether these are the same tokens. Chains that end alike are alike.
+    pub(super) fn is(&self, other: &Owner) -> bool {
+        match (self, other) {
+            (Owner::Prompt(chain), Owner::Prompt(other)) => {
+                Arc::ptr_eq(chain, other)
+                    || chain.len() == other.len() && chain.last() == other.last()
+            }
+            (Owner::Request(request), Owner::Request(other)) => request == other,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -9,6 +9,5 @@ mod extent;
 mod layout;
 mod pool;
 
-pub use extent::Owner;
 pub use layout::BlockLayout;
 pub use pool::{CacheChange, CacheChanges, Hit, Holding, KvPool};

@@ -331,7 +331,7 @@ impl KvPool {
         let Some(last) = last else { return false };
         let extent = self.extents.get_mut(last);
         let own = extent.references == 1 && extent.is_only_copy();
-        if own && extent.end == at && extent.owner == *owner {
+        if own && extent.end == at && extent.owner.is(owner) {
             extent.end = end;
             return true;
         }
