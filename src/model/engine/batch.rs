@@ -24,17 +24,29 @@ pub(super) struct Member {
     pub(super) remaining: u32,
 }
 
+/// Which of 64 passes in a row take blocks, as bits.
+#[derive(Clone, Copy, Default, Debug)]
+struct Growth {
+    /// At least one.
+    any: u64,
+    /// More than one.
+    several: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct DecodeBatch {
     epoch: u64,
     size: u32,
+    block_size: u32,
     context_tokens: u64,
-    /// How many members need a block in the passes whose epoch has this remainder modulo the block size.
-    growth: Box<[u32]>,
-    /// One bit per remainder: whether any member does.
-    grows: Box<[u64]>,
+    /// Whether members need blocks, by the remainder of a pass's epoch modulo the block size.
+    growth: Box<[Growth]>,
+    /// How many, where it is more than one. Small batches never ask, and have no memory for it.
+    counts: Box<[u32]>,
     /// Epoch of finishing, admission, slot.
     finishes: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    /// The first of those epochs; the last one there is, if nobody is there to finish.
+    next_finish: u64,
 }
 
 impl DecodeBatch {
@@ -42,10 +54,12 @@ impl DecodeBatch {
         DecodeBatch {
             epoch: 0,
             size: 0,
+            block_size,
             context_tokens: 0,
-            growth: vec![0; block_size as usize].into_boxed_slice(),
-            grows: vec![0; block_size.div_ceil(64) as usize].into_boxed_slice(),
+            growth: vec![Growth::default(); block_size.div_ceil(64) as usize].into_boxed_slice(),
+            counts: Box::default(),
             finishes: BinaryHeap::new(),
+            next_finish: u64::MAX,
         }
     }
 
@@ -66,9 +80,8 @@ impl DecodeBatch {
         debug_assert_eq!(member.joined, self.epoch);
         let finish = self.epoch + u64::from(member.remaining);
         self.finishes.push(Reverse((finish, member.admission, member.slot)));
-        let residue = self.residue(member.joined, member.computed);
-        self.growth[residue] += 1;
-        self.grows[residue / 64] |= 1 << (residue % 64);
+        self.next_finish = self.next_finish.min(finish);
+        self.change_growth(member, true);
         self.size += 1;
         self.context_tokens += u64::from(member.known);
     }
@@ -76,46 +89,53 @@ impl DecodeBatch {
     /// Forgets when a member would have finished. It leaves early.
     pub(super) fn withdraw(&mut self, member: Member) {
         self.finishes.retain(|Reverse((_, admission, _))| *admission != member.admission);
+        self.see_next_finish();
     }
 
     /// The next member that has got all its tokens. The caller has to forget it as well.
     pub(super) fn pop_finished(&mut self) -> Option<u32> {
-        let Reverse((finish, _, slot)) = *self.finishes.peek()?;
-        if finish > self.epoch {
+        if self.next_finish > self.epoch {
             return None;
         }
-        self.finishes.pop();
+        let Reverse((_, _, slot)) = self.finishes.pop()?;
+        self.see_next_finish();
         Some(slot)
+    }
+
+    fn see_next_finish(&mut self) {
+        self.next_finish = self.finishes.peek().map_or(u64::MAX, |Reverse((finish, ..))| *finish);
     }
 
     /// Takes a member out of the sums.
     pub(super) fn forget(&mut self, member: Member) {
-        let residue = self.residue(member.joined, member.computed);
-        self.growth[residue] -= 1;
-        if self.growth[residue] == 0 {
-            self.grows[residue / 64] &= !(1 << (residue % 64));
-        }
+        self.change_growth(member, false);
         self.size -= 1;
         self.context_tokens -= u64::from(member.known) + (self.epoch - member.joined);
     }
 
     /// In how many passes the next member finishes.
     pub(super) fn passes_to_finish(&self) -> u64 {
-        self.finishes.peek().map_or(u64::MAX, |Reverse((finish, _, _))| finish - self.epoch)
+        if self.next_finish == u64::MAX { u64::MAX } else { self.next_finish - self.epoch }
     }
 
     /// How many blocks the pass after `ahead` more passes takes.
     pub(super) fn growth(&self, ahead: u64) -> u32 {
-        self.growth[((self.epoch + ahead) % self.growth.len() as u64) as usize]
+        let residue = self.residue(ahead);
+        let Growth { any, several } = self.growth[residue / 64];
+        match (any >> (residue % 64) & 1, several >> (residue % 64) & 1) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => self.counts[residue],
+        }
     }
 
     /// The first pass from `ahead` on that takes a block, or `limit` if none before it does.
     pub(super) fn next_growth(&self, ahead: u64, limit: u64) -> u64 {
-        let block_size = self.growth.len();
-        let mut residue = ((self.epoch + ahead) % block_size as u64) as usize;
+        let block_size = self.block_size as usize;
+        let mut residue = self.residue(ahead);
         let mut pass = ahead;
         while pass < limit {
-            let bits = self.grows[residue / 64] >> (residue % 64);
+            let bits = self.growth[residue / 64].any >> (residue % 64);
             if bits != 0 {
                 return limit.min(pass + u64::from(bits.trailing_zeros()));
             }
@@ -129,7 +149,7 @@ impl DecodeBatch {
     /// How many of the next passes, at most `passes`, can be done with `blocks` blocks.
     pub(super) fn passes_within(&self, blocks: u32, passes: u64) -> u64 {
         // Everybody takes at most one block per block size of passes.
-        let cycles = passes.div_ceil(self.growth.len() as u64);
+        let cycles = passes.div_ceil(u64::from(self.block_size));
         if u64::from(self.size) * cycles <= u64::from(blocks) {
             return passes;
         }
@@ -145,7 +165,7 @@ impl DecodeBatch {
 
     /// Does `passes` passes; says how many blocks they took.
     pub(super) fn advance(&mut self, passes: u64) -> u32 {
-        let block_size = self.growth.len() as u64;
+        let block_size = u64::from(self.block_size);
         let mut blocks = self.size * (passes / block_size) as u32;
         let rest = passes % block_size;
         let mut pass = self.next_growth(0, rest);
@@ -158,11 +178,33 @@ impl DecodeBatch {
         blocks
     }
 
-    /// A member with `computed` tokens at epoch `joined` needs a block whenever its computed tokens fill theirs.
-    fn residue(&self, joined: u64, computed: u32) -> usize {
-        let block_size = self.growth.len() as u64;
-        let behind = u64::from(computed) % block_size;
-        ((joined % block_size + block_size - behind) % block_size) as usize
+    /// The remainder of the pass after `ahead` more passes.
+    fn residue(&self, ahead: u64) -> usize {
+        ((self.epoch + ahead) % u64::from(self.block_size)) as usize
+    }
+
+    /// Counts a member among those that need blocks, or no longer: it does so whenever its computed tokens fill its blocks.
+    fn change_growth(&mut self, member: Member, joins: bool) {
+        let block_size = u64::from(self.block_size);
+        let behind = u64::from(member.computed) % block_size;
+        let residue = ((member.joined % block_size + block_size - behind) % block_size) as usize;
+        let bit = 1 << (residue % 64);
+        let growth = &mut self.growth[residue / 64];
+        if growth.several & bit != 0 {
+            let count = &mut self.counts[residue];
+            *count = if joins { *count + 1 } else { *count - 1 };
+            if *count == 1 {
+                growth.several &= !bit;
+            }
+        } else if joins && growth.any & bit != 0 {
+            growth.several |= bit;
+            if self.counts.is_empty() {
+                self.counts = vec![0; block_size as usize].into_boxed_slice();
+            }
+            self.counts[residue] = 2;
+        } else {
+            growth.any ^= bit;
+        }
     }
 }
 
