@@ -41,12 +41,15 @@ fn tree(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("winner_tree_hold");
     for owners in [8, 1024, 4096] {
         let mut rng = stream(2, owners);
-        let mut tree = WinnerTree::new(owners as usize, u64::MAX);
-        (0..owners as u32).for_each(|owner| tree.set(owner, rng.random_range(0..2_000_000)));
+        let mut tree = WinnerTree::new(owners as usize, (u64::MAX, 0));
+        for owner in 0..owners as u32 {
+            tree.set(owner, (rng.random_range(0..2_000_000), owner));
+        }
         group.bench_function(owners.to_string(), |bencher| {
             bencher.iter(|| {
                 let (value, owner) = tree.min();
-                tree.set(owner, black_box(value + rng.random_range(0..2_000_000)));
+                let later = black_box(value + rng.random_range(0..2_000_000));
+                tree.set(owner, (later, owner));
             });
         });
     }

@@ -13,8 +13,7 @@ pub(crate) struct Group<'a, L: Lp> {
     /// The number of its first LP.
     first: u32,
     lps: &'a mut [L],
-    promises: Vec<Promises>,
-    sequence: Vec<u32>,
+    books: Vec<Book>,
     messages: MessageQueue<L::Message>,
     /// When each LP wakes; [`EventKey::MAX`] if it does not.
     wakes: WinnerTree<EventKey>,
@@ -25,9 +24,23 @@ pub(crate) struct Group<'a, L: Lp> {
     /// The same for others, while it lasts.
     place: Place,
     events: u64,
-    /// Whether the wake of each LP is planned for after the end of time, and whether a message was sent for then.
-    wakes_beyond: Vec<bool>,
+    /// Whether a message was sent for after the end of time.
     sent_beyond: bool,
+}
+
+/// What is kept of an LP, in one piece: each is found cold.
+struct Book {
+    promises: Promises,
+    /// How many events it has caused.
+    sequence: u32,
+    /// Whether its wake is planned for after the end of time.
+    wakes_beyond: bool,
+}
+
+impl Book {
+    fn new(lp: &impl Lp) -> Book {
+        Book { promises: Promises::of(lp), sequence: 0, wakes_beyond: false }
+    }
 }
 
 /// What an LP handles.
@@ -44,8 +57,7 @@ impl<'a, L: Lp> Group<'a, L> {
     pub(crate) fn new(first: u32, lps: &'a mut [L], place: Place) -> Self {
         Group {
             first,
-            promises: lps.iter().map(Promises::of).collect(),
-            sequence: vec![0; lps.len()],
+            books: lps.iter().map(Book::new).collect(),
             messages: MessageQueue::default(),
             wakes: WinnerTree::new(lps.len(), EventKey::MAX),
             sent: Vec::new(),
@@ -53,7 +65,6 @@ impl<'a, L: Lp> Group<'a, L> {
             key: EventKey::new(Time::ZERO, 0, Class::new(0), LpId::new(0), 0),
             place,
             events: 0,
-            wakes_beyond: vec![false; lps.len()],
             sent_beyond: false,
             lps,
         }
@@ -66,7 +77,7 @@ impl<'a, L: Lp> Group<'a, L> {
 
     /// Whether anything is to happen after the end of time.
     pub(crate) fn is_beyond(&self) -> bool {
-        self.sent_beyond || self.wakes_beyond.contains(&true)
+        self.sent_beyond || self.books.iter().any(|book| book.wakes_beyond)
     }
 
     /// The last event it has handled, or is handling.
@@ -81,12 +92,12 @@ impl<'a, L: Lp> Group<'a, L> {
 
     /// The next event it knows of; [`EventKey::MAX`] if there is none.
     pub(crate) fn next(&self) -> EventKey {
-        self.wakes.min().0.min(self.messages.peek())
+        self.wakes.min().min(self.messages.peek())
     }
 
     /// The next planned wake of its LPs; [`EventKey::MAX`] if there is none.
     pub(crate) fn next_wake(&self) -> EventKey {
-        self.wakes.min().0
+        self.wakes.min()
     }
 
     /// Whether a message may make any of them act.
@@ -108,13 +119,12 @@ impl<'a, L: Lp> Group<'a, L> {
         post: &mut impl FnMut(Envelope<L::Message>),
     ) {
         // Nobody has handled anything yet, so that no message is too early.
-        let nothing = vec![Promises::NOTHING; self.lps.len()];
-        let promises = std::mem::replace(&mut self.promises, nothing);
         for index in 0..self.lps.len() {
+            let promises = std::mem::replace(&mut self.books[index].promises, Promises::NOTHING);
             self.handle(index, Event::Start, recorder, post, L::start);
+            self.books[index].promises = promises;
         }
         self.place.leave();
-        self.promises = promises;
     }
 
     /// Handles events as long as they are before `horizon` and at most `budget`; says how many it were. What LPs send to
@@ -129,7 +139,7 @@ impl<'a, L: Lp> Group<'a, L> {
         let horizon = EventKey::first_at(horizon);
         let before = self.events;
         while self.events - before < budget {
-            let (wake, sleeper) = self.wakes.min();
+            let wake = self.wakes.min();
             let next = wake.min(self.messages.peek());
             if next >= horizon {
                 break;
@@ -137,7 +147,8 @@ impl<'a, L: Lp> Group<'a, L> {
             assert!(next > self.key || self.events == 0, "INV-1: {next:?} follows {:?}", self.key);
             self.key = next;
             if next == wake {
-                self.handle(sleeper as usize, Event::Wake, recorder, post, L::wake);
+                let index = (wake.source().get() - self.first) as usize;
+                self.handle(index, Event::Wake, recorder, post, L::wake);
             } else if let Some(Envelope { to, message, .. }) = self.messages.pop() {
                 let index = (to.get() - self.first) as usize;
                 self.handle(index, Event::Message, recorder, post, |lp, context| {
@@ -163,15 +174,16 @@ impl<'a, L: Lp> Group<'a, L> {
         self.place.enter(self.active, self.key.time());
         let planned = self.wakes.get(index as u32);
         let mut wake = if event == Event::Wake { EventKey::MAX } else { planned };
+        let book = &mut self.books[index];
         let mut context = Context {
             key: self.key,
             id: self.active,
-            promises: self.promises[index],
+            promises: book.promises,
             may_act: event != Event::Message || self.lps[index].reacts(),
-            sequence: &mut self.sequence[index],
+            sequence: &mut book.sequence,
             sent: &mut self.sent,
             wake: &mut wake,
-            wakes_beyond: &mut self.wakes_beyond[index],
+            wakes_beyond: &mut book.wakes_beyond,
             sent_beyond: &mut self.sent_beyond,
             recorder,
         };

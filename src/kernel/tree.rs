@@ -1,35 +1,28 @@
 //! The smallest of many values that change often: a winner tree.
 //!
-//! A complete binary tree in two arrays. The leaves, from index `leaves` on, are the owners with their values; every inner
+//! A complete binary tree in an array. The leaves, from index `leaves` on, are the values of the owners; every inner
 //! node repeats the smaller of its two children, and the root at index 1 is the smallest of all. A change costs one walk
 //! towards the root, as far as anything changes, and leaves nothing stale behind. On the way it looks at siblings only,
 //! whose places do not depend on what was found below: these memory accesses overlap.
 
-/// One value per owner `0..len`. Among equal values the lowest owner wins.
+/// One value per owner `0..len`. Whose the smallest is, it has to say itself.
 #[derive(Debug)]
 pub struct WinnerTree<K> {
     leaves: usize,
     /// By node.
     values: Vec<K>,
-    /// Whose value that is.
-    winners: Vec<u32>,
 }
 
 impl<K: Copy + Ord> WinnerTree<K> {
     /// All owners with the same value, which no value may exceed.
     pub fn new(len: usize, largest: K) -> WinnerTree<K> {
         let leaves = len.next_power_of_two();
-        let mut winners = vec![0; leaves];
-        winners.extend(0..leaves as u32);
-        for index in (1..leaves).rev() {
-            winners[index] = winners[2 * index];
-        }
-        WinnerTree { leaves, values: vec![largest; 2 * leaves], winners }
+        WinnerTree { leaves, values: vec![largest; 2 * leaves] }
     }
 
-    /// The smallest value and its owner.
-    pub fn min(&self) -> (K, u32) {
-        (self.values[1], self.winners[1])
+    /// The smallest value.
+    pub fn min(&self) -> K {
+        self.values[1]
     }
 
     /// The value of one owner.
@@ -41,16 +34,16 @@ impl<K: Copy + Ord> WinnerTree<K> {
     pub fn set(&mut self, owner: u32, value: K) {
         let mut index = self.leaves + owner as usize;
         self.values[index] = value;
-        let mut least = (value, owner);
+        let mut least = value;
         while index > 1 {
-            let sibling = (self.values[index ^ 1], self.winners[index ^ 1]);
+            let sibling = self.values[index ^ 1];
             // An index instead of a branch: which side wins is anybody's guess, also the processor's.
             least = [least, sibling][usize::from(sibling < least)];
             index /= 2;
-            if least.1 == self.winners[index] && least.1 != owner {
+            if self.values[index] == least {
                 return;
             }
-            (self.values[index], self.winners[index]) = least;
+            self.values[index] = least;
         }
     }
 
@@ -76,10 +69,10 @@ impl<K: Copy + Ord> WinnerTree<K> {
                 continue;
             }
             if index >= self.leaves {
-                limit = visit(value, self.winners[index]);
+                limit = visit(value, first as u32);
                 continue;
             }
-            let left_first = self.winners[index] == self.winners[2 * index];
+            let left_first = value == self.values[2 * index];
             open[len] = 2 * index + usize::from(left_first);
             open[len + 1] = 2 * index + usize::from(!left_first);
             len += 2;
@@ -98,26 +91,26 @@ mod tests {
     fn a_tree_matches_a_scanned_vector() {
         for len in [1, 2, 3, 8, 13] {
             let mut rng = stream(1, len);
-            let mut tree = WinnerTree::new(len as usize, u64::MAX);
-            let mut twin: Vec<(u64, u32)> =
-                (0..len as u32).map(|owner| (u64::MAX, owner)).collect();
+            let mut tree = WinnerTree::new(len as usize, (u64::MAX, 0));
+            let mut twin = vec![(u64::MAX, 0); len as usize];
             for _ in 0..500 {
                 let owner = rng.random_range(0..len as u32);
                 let value = if rng.random_bool(0.2) { u64::MAX } else { rng.random_range(0..10) };
-                tree.set(owner, value);
-                twin[owner as usize].0 = value;
+                tree.set(owner, (value, owner));
+                twin[owner as usize] = (value, owner);
                 assert_eq!(Some(&tree.min()), twin.iter().min());
-                assert_eq!(tree.get(owner), value);
-                let limit = rng.random_range(0..10);
+                assert_eq!(tree.get(owner), (value, owner));
+                let limit = (rng.random_range(0..10), 0);
                 let among = rng.random_range(0..1_u32 << len);
                 let holds = |first, len| among >> first & ((1_u64 << len) - 1) as u32 != 0;
                 let mut visited = Vec::new();
                 tree.visit_below(limit, holds, |value, owner| {
-                    visited.push((value, owner));
+                    assert_eq!(value.1, owner);
+                    visited.push(value);
                     limit
                 });
                 visited.sort_unstable_by_key(|&(_, owner)| owner);
-                let expected = |&(value, owner): &(u64, u32)| value < limit && holds(owner, 1);
+                let expected = |value: &(u64, u32)| *value < limit && holds(value.1, 1);
                 let expected: Vec<(u64, u32)> = twin.iter().copied().filter(expected).collect();
                 assert_eq!(visited, expected);
                 if tree.min().0 == u64::MAX {
@@ -125,11 +118,11 @@ mod tests {
                 }
                 visited.clear();
                 tree.visit_below(
-                    u64::MAX,
+                    (u64::MAX, 0),
                     |_, _| true,
-                    |value, owner| {
-                        visited.push((value, owner));
-                        1
+                    |value, _| {
+                        visited.push(value);
+                        (1, 0)
                     },
                 );
                 assert_eq!(visited[0], tree.min());

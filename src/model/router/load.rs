@@ -86,8 +86,8 @@ impl Policy for PowerOfTwo {
 /// The worker with the fewest requests in flight, as far as it is known; the lowest number on a tie.
 #[derive(Debug)]
 pub struct LeastLoaded {
-    /// With [`AWAY`] on top for workers that may not be chosen.
-    loads: WinnerTree<u64>,
+    /// Load and worker, with [`AWAY`] on top for workers that may not be chosen.
+    loads: WinnerTree<(u64, u32)>,
 }
 
 /// More than any load.
@@ -96,11 +96,16 @@ const AWAY: u64 = 1 << 63;
 impl LeastLoaded {
     /// All workers without load.
     pub fn new(workers: u32) -> LeastLoaded {
-        let mut loads = WinnerTree::new(workers as usize, u64::MAX);
+        let mut loads = WinnerTree::new(workers as usize, (u64::MAX, 0));
         for worker in 0..workers {
-            loads.set(worker, 0);
+            loads.set(worker, (0, worker));
         }
         LeastLoaded { loads }
+    }
+
+    fn change(&mut self, worker: WorkerId, change: impl FnOnce(u64) -> u64) {
+        let (load, _) = self.loads.get(worker.0);
+        self.loads.set(worker.0, (change(load), worker.0));
     }
 }
 
@@ -111,20 +116,20 @@ impl Policy for LeastLoaded {
 
     fn choose(&mut self, _request: Visible<'_>) -> WorkerId {
         let (load, worker) = self.loads.min();
-        self.loads.set(worker, load + 1);
+        self.loads.set(worker, (load + 1, worker));
         WorkerId(worker)
     }
 
     fn joined(&mut self, worker: WorkerId) {
-        self.loads.set(worker.0, self.loads.get(worker.0) & !AWAY);
+        self.change(worker, |load| load & !AWAY);
     }
 
     fn left(&mut self, worker: WorkerId) {
-        self.loads.set(worker.0, self.loads.get(worker.0) | AWAY);
+        self.change(worker, |load| load | AWAY);
     }
 
     fn finished(&mut self, worker: WorkerId, _request: Ticket) {
-        self.loads.set(worker.0, self.loads.get(worker.0) - 1);
+        self.change(worker, |load| load - 1);
     }
 }
 

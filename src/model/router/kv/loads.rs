@@ -166,7 +166,7 @@ impl KvLoads {
     /// Whether every worker has more prefill tokens than it should.
     pub(super) fn is_busy(&self) -> bool {
         match (&self.prefill, self.config.busy_prefill_tokens) {
-            (Some(prefill), Some(threshold)) => prefill.min().0 as f64 > threshold,
+            (Some(prefill), Some(threshold)) => prefill.min() as f64 > threshold,
             _ => false,
         }
     }
@@ -193,7 +193,7 @@ impl KvLoads {
     fn decay(&self, demand: Demand, load: WorkerLoad) -> f64 {
         match &self.prefill {
             Some(prefill) if self.config.overlap_score_credit_decay > 0.0 => {
-                let excess = load.prefill_tokens - prefill.min().0;
+                let excess = load.prefill_tokens - prefill.min();
                 let excess = excess as f64 / f64::from(self.layout.block_size);
                 let share = excess / f64::from(demand.blocks.max(1));
                 1.0 / (1.0 + self.config.overlap_score_credit_decay * share)

@@ -126,7 +126,7 @@ impl KvLoads {
             }
         }
         let mut limits = least.map(|least| best.limit(least));
-        let least_load = self.base.min().0;
+        let least_load = self.base.min();
         if limits[1..].iter().all(|&limit| limit <= least_load) {
             return;
         }
@@ -164,7 +164,7 @@ impl KvLoads {
     fn search(&self, sets: [Option<&WorkerSet>; 2], least: f64, query: Query<'_>, best: &mut Best) {
         self.offer_idle(sets, least, query, best);
         let first_limit = best.limit(least);
-        if self.base.min().0 >= first_limit {
+        if self.base.min() >= first_limit {
             return;
         }
         let mut limit = first_limit;
