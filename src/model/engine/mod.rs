@@ -91,38 +91,42 @@ struct Gauges {
 }
 
 /// One inference engine.
+///
+/// In the order in which a step looks at them: in a large fleet an engine is found cold, one line of memory after the other,
+/// and what only admissions need comes last.
+#[repr(C)]
 #[derive(Debug)]
 pub struct Engine {
-    id: WorkerId,
-    shape: Arc<EngineShape>,
-    pool: KvPool,
-    sequences: Slab<Sequence>,
-    waiting: VecDeque<u32>,
-    /// Tokens of those that wait: without any output so far, and with some.
-    queued_tokens: [u64; 2],
-    /// Admitted sequences, in order of admission.
-    running: SmallVec<[u32; 4]>,
-    batch: DecodeBatch,
+    activity: Activity,
+    /// What is known of the run that lasts.
+    run: Option<Run>,
     /// The running sequence with prompt left to compute. There is at most one, and it is the last: an incomplete prompt
     /// has used up the budget, so nobody was admitted after it.
     prefilling: Option<u32>,
+    waiting: VecDeque<u32>,
     /// How many running sequences the token budget did not reach in the last pass.
     stalled: u32,
     /// The head of the waiting queue cannot be admitted before some running sequence ends.
     blocked: bool,
-    admissions: u64,
-    /// Sequences with exactly one token, by slot and admission.
-    one_token: SmallVec<[(u32, u64); 1]>,
-    activity: Activity,
-    /// What is known of the run that lasts.
-    run: Option<Run>,
-    /// Its passes, if they are kept.
-    kept: Option<KeptRun>,
-    /// The state during the pass in flight.
-    gauges: Option<Gauges>,
     /// Whether every pass is told, which rules out decode runs.
     tells_passes: bool,
     work: Work,
+    batch: DecodeBatch,
+    /// The passes of the run, if they are kept.
+    kept: Option<Box<KeptRun>>,
+    shape: Arc<EngineShape>,
+    /// Admitted sequences, in order of admission.
+    running: SmallVec<[u32; 4]>,
+    /// Sequences with exactly one token, by slot and admission.
+    one_token: SmallVec<[(u32, u64); 1]>,
+    pool: KvPool,
+    /// The state during the pass in flight.
+    gauges: Option<Gauges>,
+    sequences: Slab<Sequence>,
+    /// Tokens of those that wait: without any output so far, and with some.
+    queued_tokens: [u64; 2],
+    admissions: u64,
+    id: WorkerId,
 }
 
 impl Engine {
@@ -146,7 +150,7 @@ impl Engine {
             one_token: SmallVec::new(),
             activity: Activity::Idle,
             run: None,
-            kept: keeps_runs.then(KeptRun::default),
+            kept: keeps_runs.then(Box::default),
             gauges: None,
             tells_passes: false,
             work: Work::default(),

@@ -77,19 +77,20 @@ impl Holding {
     }
 }
 
-/// The KV memory of one worker.
+/// The KV memory of one worker. What passes that only decode look at comes first.
+#[repr(C)]
 #[derive(Debug)]
 pub struct KvPool {
     layout: BlockLayout,
     capacity: u32,
     pinned: u32,
     cached: u32,
+    caching: bool,
     extents: Extents,
     /// The oldest copy of an extent, by the identity of its first block.
     index: FxHashMap<u64, u32>,
     /// The extents of the last lookup, and one past the last block that each has in common with the sequence.
     path: Vec<(u32, u32)>,
-    caching: bool,
     /// Changes since the last drain, if anybody wants to know.
     changes: Option<Vec<CacheChange>>,
 }

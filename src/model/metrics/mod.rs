@@ -27,16 +27,23 @@ use crate::kernel::time::{Span, Time};
 use crate::model::class::{ClassId, ClassSpec};
 
 /// What one engine did, counted pass by pass and not request by request: the other side of every check of the totals.
+///
+/// What changes with every pass comes first, in one line of memory.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Work {
-    /// Requests that ended here.
-    pub requests: u64,
-    /// Forward passes.
-    pub passes: u64,
     /// Time in passes, ns. Of many workers over months it is more than 64 bits hold.
     pub busy_ns: u128,
+    /// Time in passes times requests running in them, ns.
+    pub running_ns: u128,
+    /// Forward passes.
+    pub passes: u64,
     /// Tokens that came out.
     pub output_tokens: u64,
+    /// Most blocks pinned at once.
+    pub pinned_blocks_max: u32,
+    /// Requests that ended here.
+    pub requests: u64,
     /// Prompt tokens of the requests at their first admission.
     pub prompt_tokens: u64,
     /// How many of these came from the prefix cache.
@@ -45,10 +52,6 @@ pub struct Work {
     pub prefill_tokens: u64,
     /// Sequences that lost their blocks and had to start over.
     pub preemptions: u64,
-    /// Time in passes times requests running in them, ns.
-    pub running_ns: u128,
-    /// Most blocks pinned at once.
-    pub pinned_blocks_max: u32,
     /// Passes outside of what was measured, whose time had to be extrapolated; none with a formula for timing.
     pub extrapolated_passes: u64,
     /// Time in these passes, ns.
