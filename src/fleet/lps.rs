@@ -8,7 +8,7 @@ use crate::fleet::coordinator::Coordinator;
 use crate::fleet::intake::Intake;
 use crate::fleet::layout::Layout;
 use crate::fleet::message::Message;
-use crate::fleet::spec::{FleetSpec, Load};
+use crate::fleet::spec::{FleetSpec, Load, PoolSpec};
 use crate::fleet::worker::{Home, Worker};
 use crate::kernel::{Context, Lp, Span};
 use crate::model::engine::EngineShape;
@@ -48,11 +48,15 @@ pub(super) fn build(
     demand: Demand,
     router: &dyn Router,
 ) -> (Vec<FleetLp>, Reads) {
+    let shape = |pool: &PoolSpec| Arc::new(EngineShape::new(pool.engine.clone(), spec.workers()));
+    let shapes: Vec<_> = spec.pools.iter().map(shape).collect();
     let Some(cells) = spec.cells else {
         let mut lps = Vec::new();
-        let reports = add_front_end(&mut lps, spec, 0, Intake::new(spec, demand), router);
+        let reports = add_front_end(&mut lps, spec, &shapes, 0, Intake::new(spec, demand), router);
         return (lps, reports);
     };
+    let is_even = |pool: &PoolSpec| pool.workers.is_multiple_of(cells.count);
+    assert!(cells.count > 0 && spec.pools.iter().all(is_even), "cells are equal");
     let Demand::Requests(source) = demand else { panic!("cells take no sessions") };
     let is_simple = spec.load == Load::Open && spec.client.is_none() && spec.admission.is_none();
     assert!(is_simple && spec.scaling.is_none(), "cells take requests that come on their own");
@@ -61,15 +65,16 @@ pub(super) fn build(
     let mut reports = Reads::default();
     for cell in 0..cells.count {
         let intake = Intake::Dealt(VecDeque::new());
-        reports = add_front_end(&mut lps, spec, cell, intake, router);
+        reports = add_front_end(&mut lps, spec, &shapes, cell, intake, router);
     }
     (lps, reports)
 }
 
-/// Adds a coordinator and its workers; says what these report.
+/// Adds a coordinator and its workers, which have these shapes by pool; says what these report.
 fn add_front_end(
     lps: &mut Vec<FleetLp>,
     spec: &FleetSpec,
+    shapes: &[Arc<EngineShape>],
     cell: u32,
     intake: Intake,
     router: &dyn Router,
@@ -80,11 +85,10 @@ fn add_front_end(
     let is_awaited = matches!(intake, Intake::Sessions(_));
     let reports = part.reports(policy.reads(), is_awaited);
     lps.push(FleetLp::Coordinator(Box::new(Coordinator::new(&part, intake, policy))));
-    for (pool, range) in part.ranges() {
-        let shape = Arc::new(EngineShape::new(pool.engine.clone(), spec.workers()));
+    for ((_, range), shape) in part.ranges().zip(shapes) {
         for (local, id) in range.map(WorkerId).zip(&mut numbers) {
             let worker =
-                Worker::new(Home { coordinator, local, id }, Arc::clone(&shape), &part, reports);
+                Worker::new(Home { coordinator, local, id }, Arc::clone(shape), &part, reports);
             lps.push(FleetLp::Worker(Box::new(worker)));
         }
     }

@@ -168,7 +168,7 @@ impl std::error::Error for RunError {}
 ///
 /// # Panics
 /// If the spec has no workers, or more than an event key can number, or several pools of workers that come and go, or cells
-/// with what they do not take.
+/// that are not equal or have what they do not take.
 pub fn run(
     spec: &FleetSpec,
     demand: impl Into<Demand>,

@@ -259,15 +259,14 @@ impl FleetSpec {
         }
     }
 
-    /// What a worker with this engine promises if it reports so much: nothing it sends arrives sooner. Feedback about a pass is sent when the pass starts, so
-    /// its shortest length counts; without any latency that is given up, so that what ends before its first pass can be
-    /// reported at once.
-    pub(super) fn worker_lookahead(&self, engine: &EngineConfig, reports: Reads) -> Span {
+    /// What a worker with this shortest pass promises if it reports so much: nothing it sends arrives sooner. Feedback about a
+    /// pass is sent when the pass starts, so its shortest length counts; without any latency that is given up, so that what
+    /// ends before its first pass can be reported at once.
+    pub(super) fn worker_lookahead(&self, shortest_pass: Span, reports: Reads) -> Span {
         if reports == Reads::default() {
             return Span::FOREVER;
         }
-        let pass =
-            if self.control_plane.is_ideal() { Span::ZERO } else { engine.pass_timer().floor() };
+        let pass = if self.control_plane.is_ideal() { Span::ZERO } else { shortest_pass };
         self.control_plane.feedback.floor + pass
     }
 
@@ -290,8 +289,7 @@ impl FleetSpec {
 
     /// The least that any worker promises.
     fn workers_lookahead(&self, reports: Reads) -> Span {
-        let pools = self.pools.iter();
-        let least = pools.map(|pool| self.worker_lookahead(&pool.engine, reports)).min();
-        least.unwrap_or(Span::FOREVER)
+        let shortest = self.pools.iter().map(|pool| pool.engine.pass_timer().floor()).min();
+        shortest.map_or(Span::FOREVER, |pass| self.worker_lookahead(pass, reports))
     }
 }

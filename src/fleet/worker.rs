@@ -52,7 +52,7 @@ impl Worker {
         spec: &FleetSpec,
         reports: Reads,
     ) -> Worker {
-        let lookahead = spec.worker_lookahead(&shape.config, reports);
+        let lookahead = spec.worker_lookahead(shape.shortest_pass(), reports);
         let mut engine = Engine::new(home.id, shape, reports.cache);
         if spec.scaling.as_ref().is_some_and(|scaling| scaling.planner.reads_passes()) {
             engine.tell_passes();

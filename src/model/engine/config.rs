@@ -127,4 +127,9 @@ impl EngineShape {
         let keeps_runs = engines <= FEW_ENGINES;
         EngineShape { shortest_pass: timer.floor(), timer, keeps_runs, config }
     }
+
+    /// No pass takes less time.
+    pub fn shortest_pass(&self) -> Span {
+        self.shortest_pass
+    }
 }
