@@ -24,7 +24,7 @@ pub(super) enum Holders {
     Many(Box<Many>),
 }
 
-/// Everybody who holds them, and how often beyond once.
+/// Everybody who holds them, and how often beyond once. Stays a set when few are left: common beginnings come and go.
 #[derive(Clone, Debug)]
 pub(super) struct Many {
     /// Shared with whoever was told of them, until something changes.

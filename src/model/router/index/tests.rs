@@ -136,6 +136,21 @@ impl Rig {
         self.held.push(Held { book: Book::Cached, worker, prompt, first, end, trail: None });
     }
 
+    /// What hangs on something in a cache, at the end: that goes before it.
+    fn leaf(&self, mut at: usize) -> usize {
+        let hangs_on = |next: &Held, held: &Held| {
+            let last = self.index.layout.trace_block(next.first.min(held.end).max(1) - 1);
+            next.book == Book::Cached
+                && next.worker == held.worker
+                && next.first > held.first
+                && next.prompt.chain.get(last) == held.prompt.chain.get(last)
+        };
+        while let Some(next) = self.held.iter().position(|next| hangs_on(next, &self.held[at])) {
+            at = next;
+        }
+        at
+    }
+
     fn remove(&mut self, at: usize) {
         let Held { book, worker, prompt, first, end, trail } = self.held.remove(at);
         let gone = self.twins[book as usize].remove(worker, &prompt, first..end);
@@ -188,11 +203,8 @@ fn check(block_size: u32, workers: u32) {
             }
         } else if !rig.held.is_empty() {
             let at = rng.random_range(0..rig.held.len());
-            // In a cache, what hangs on a prefix goes before it: the last of some worker.
-            let Held { book, worker, .. } = rig.held[at];
-            let last = |held: &Held| held.book == book && held.worker == worker;
-            let last = rig.held.iter().rposition(last).unwrap();
-            rig.remove(if book == Book::Cached { last } else { at });
+            let at = if rig.held[at].book == Book::Cached { rig.leaf(at) } else { at };
+            rig.remove(at);
         }
         let prompt = prompt(&mut rng);
         let blocks = layout.full_blocks(prompt.chain.len() as u32 * 8);

@@ -89,10 +89,12 @@ impl KvBooks {
             CacheChange::Stored { ticket, first, end } => {
                 let in_flight = self.in_flight[ticket.index()].as_ref();
                 let trail = in_flight.expect("whoever stores blocks has not ended").trail;
-                self.index.store(worker.0, trail, *first, *end);
+                let fresh = self.index.store(worker.0, trail, *first, *end);
+                debug_assert_eq!(fresh, end - first, "caches report what is new");
             }
             CacheChange::Removed { chain, first, end } => {
-                self.index.evict(worker.0, chain, *first, *end);
+                let lost = self.index.evict(worker.0, chain, *first, *end);
+                debug_assert_eq!(lost, end - first, "caches report what is gone");
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::model::router::kv::loads::{Demand, KvLoads, NO_LOAD, key, key_of_base
 use crate::model::router::overlaps::{Crowd, Overlaps};
 use crate::model::router::set::WorkerSet;
 
-/// Up to this many members a crowd is gone through one by one rather than in the order of loads.
+/// A crowd of at most one in so many workers is gone through one by one rather than in the order of loads.
 const SMALL: usize = 128;
 
 /// The cheapest worker so far: by cost, then active blocks, then number.

@@ -26,7 +26,7 @@ fn request(rng: &mut Stream, id: u64) -> Request {
 #[test]
 fn the_search_finds_what_a_full_scan_finds() {
     let layout = BlockLayout { block_size: 4, trace_block_size: 8 };
-    for (case, workers) in [1, 2, 3, 10, 100, 300].into_iter().cycle().take(36).enumerate() {
+    for (case, workers) in [1, 2, 3, 10, 100, 300, 4096].into_iter().cycle().take(42).enumerate() {
         let mut rng = stream(7, case as u64);
         let mut pick = |values: &[f64]| values[rng.random_range(0..values.len())];
         let config = KvRouterConfig {
