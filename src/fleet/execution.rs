@@ -59,7 +59,7 @@ pub struct ExecutionOptions {
     pub executor: Executor,
     /// More threads than cores, if so many are asked for.
     pub oversubscribe: bool,
-    /// Workers that are run as one task; as many as suit the fleet if absent.
+    /// Workers that are run as one task, 1 or more; as many as suit the fleet if absent. Not with cells: a task has whole cells.
     pub workers_per_group: Option<usize>,
     /// Take down what every task costs; in the executor with phases, on one thread.
     pub account: bool,

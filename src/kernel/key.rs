@@ -5,11 +5,11 @@
 //! | time (ns)  |  round | class | source  | sequence |
 //! ```
 //!
-//! `class` puts kinds of events at one instant into a meaningful order (feedback, then arrivals, then dispatches, then
-//! passes). `round` counts zero-latency round trips within an instant: an event that causes another one at the same
-//! time with a class that has already passed puts it into the next round, so that an instant is worked off to its
-//! fixed point in a defined order. `sequence` is counted by the sending LP, hence keys are unique and nothing about
-//! threads can enter them.
+//! `class` puts kinds of events at one instant into a meaningful order, which the LPs choose: that of a fleet is in
+//! `src/fleet/message.rs`. `round` counts zero-latency round trips within an instant: an event that causes another one
+//! at the same time with a class that has already passed puts it into the next round, so that an instant is worked off
+//! to its fixed point in a defined order. `sequence` is counted by the sending LP, hence keys are unique and nothing
+//! about threads can enter them.
 
 use crate::kernel::lp::{Class, LpId};
 use crate::kernel::time::Time;

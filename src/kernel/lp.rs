@@ -73,8 +73,8 @@ pub trait Lp {
 
     /// The least delay of anything this LP sends to another. Constant over a run.
     ///
-    /// A worker that sends a pass's outcome when the pass starts may declare the shortest pass on top of the latency
-    /// of its link: this is what makes the window of a parallel run wide.
+    /// An LP that sends what comes of something when that begins may declare the shortest time that it takes on top of the
+    /// latency of its link: this is what makes the window of a parallel run wide. See *Pre-sending* in docs/architecture.md.
     fn lookahead(&self) -> Span;
 
     /// The least delay of anything this LP sends to LP 0; no less than [`Lp::lookahead`]. Constant over a run.

@@ -1,7 +1,7 @@
 //! Lines of `requests.csv`: one per request. The first nine columns are those of the reference cases.
 //!
-//! Numbers need no quoting, so the lines are put together here: at a million rows per second, a general CSV writer would
-//! take longer than the simulation.
+//! Numbers, words and names of classes need no quoting, so the lines are put together here: at a million rows per second,
+//! a general CSV writer would take longer than the simulation.
 
 use std::ops::Range;
 

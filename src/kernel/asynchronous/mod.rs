@@ -46,7 +46,7 @@ const EVENTS_PER_SLICE: u64 = 64;
 const HUB: usize = 0;
 
 /// Runs the LPs until none has anything left to do, on as many threads as there are recorders. A thread runs the groups
-/// that are its own: of the options, `stealing` and `account` have no meaning here.
+/// that are its own: of the options, `stealing`, `account` and `occupancy` have no meaning here.
 ///
 /// # Errors
 /// [`Stopped`], the same as the sequential executor's.

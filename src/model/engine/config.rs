@@ -75,9 +75,9 @@ pub struct EngineConfig {
     pub decode_kv: DecodeKv,
     /// How long passes take.
     pub timing: TimingModel,
-    /// Divides all times.
+    /// Divides all times; 1e-6 to 1e6, 1 changes nothing.
     pub speedup_ratio: f64,
-    /// Divides decode times on top.
+    /// Divides decode times on top; 1e-6 to 1e6.
     pub decode_speedup_ratio: f64,
 }
 

@@ -45,19 +45,21 @@ pub enum TieBreak {
 /// The parameters of the cost, under the reference peer's names.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct KvRouterConfig {
-    /// What a cached block is worth, in blocks to compute.
+    /// What a cached block is worth, in blocks to compute; 0 or more.
     pub overlap_score_credit: f64,
-    /// How fast that falls with the prefill load a worker has more than the least loaded one.
+    /// How fast that falls with the prefill load a worker has more than the least loaded one, in prompts like
+    /// this one; 0 or more.
     pub overlap_score_credit_decay: f64,
-    /// What prefill weighs against decode.
+    /// What a block to compute weighs against an active one; 0 or more.
     pub prefill_load_scale: f64,
-    /// Blocks that every active request counts on top.
+    /// Blocks that every active request counts on top; 0 or more.
     pub decode_active_request_weight: f64,
-    /// Above zero, workers are drawn with probability exp(-cost / (spread x temperature)). Needs a look at every worker.
+    /// 0 or more. Above 0, workers are drawn with probability exp(-cost / (spread x temperature)), which needs a look at every
+    /// worker.
     pub router_temperature: f64,
     /// See [`TieBreak`].
     pub tie_break: TieBreak,
-    /// A worker is busy when it has more prefill tokens than this.
+    /// A worker is busy when it has more prefill tokens than this, 0 or more; never if absent.
     pub busy_prefill_tokens: Option<f64>,
 }
 
