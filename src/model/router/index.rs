@@ -25,7 +25,7 @@ use crate::model::router::overlaps::Overlaps;
 
 /// Who counts as a holder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Book {
+pub(super) enum Book {
     /// Workers whose prefix cache has the blocks.
     Cached,
     /// Workers with active requests that have the blocks.
@@ -58,7 +58,7 @@ struct Sequence {
 
 /// An index of prefixes by worker, counting how often each worker holds each block.
 #[derive(Debug)]
-pub struct PrefixIndex {
+pub(super) struct PrefixIndex {
     layout: BlockLayout,
     nodes: Slab<Node>,
     sequences: Slab<Sequence>,
@@ -83,7 +83,7 @@ fn hash(key: u64) -> u64 {
 
 impl PrefixIndex {
     /// An empty index.
-    pub fn new(layout: BlockLayout) -> PrefixIndex {
+    pub(super) fn new(layout: BlockLayout) -> PrefixIndex {
         let (nodes, sequences, table) = (Slab::new(), Slab::new(), HashTable::new());
         PrefixIndex { layout, nodes, sequences, table }
     }
@@ -393,12 +393,14 @@ impl PrefixIndex {
     }
 
     /// How many nodes there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Whether nobody holds anything.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 }

@@ -15,7 +15,6 @@ mod spec;
 
 pub use admission::{AdmissionSpec, Admitted};
 pub use balancer::{BalancerSpec, Dealer};
-pub use index::{Book, PrefixIndex};
 pub use kv::{KvAware, KvRouterConfig, TieBreak};
 pub use load::{LeastLoaded, PowerOfTwo, Random, SessionAffine};
 pub use queue::{QueueOrder, RouterQueue};
