@@ -1,4 +1,4 @@
-//! Messages on their way, behind four operations: push, peek, pop, len.
+//! Messages on their way, behind three operations: push, peek, pop.
 
 use slab::Slab;
 
@@ -87,16 +87,6 @@ impl<M> MessageQueue<M> {
             self.tiers.push(next);
         }
     }
-
-    /// How many messages wait.
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -131,7 +121,7 @@ mod tests {
                 assert_eq!(twin.pop_first(), Some((envelope.key, envelope.message)));
             }
             let next = twin.first_key_value().map_or(EventKey::MAX, |(key, _)| *key);
-            assert_eq!((queue.peek(), queue.len()), (next, twin.len()));
+            assert_eq!((queue.peek(), queue.messages.len()), (next, twin.len()));
         }
     }
 
@@ -142,12 +132,12 @@ mod tests {
         for sequence in 0..1000 {
             queue.push(envelope(rng.random_range(0..20), sequence));
         }
-        assert_eq!(queue.len(), 1000);
+        assert_eq!(queue.messages.len(), 1000);
         let mut last = None;
         while let Some(envelope) = queue.pop() {
             assert!(last < Some(envelope.key));
             last = Some(envelope.key);
         }
-        assert!(queue.is_empty());
+        assert!(queue.messages.is_empty());
     }
 }

@@ -4,7 +4,6 @@
 //! A point has to fit 56 bits (2.28 years), because an event key packs it with the rest of the order.
 
 use std::fmt;
-use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul, Sub};
 
 /// A point in virtual time, in nanoseconds since the start of the run.
@@ -31,11 +30,6 @@ impl Time {
     /// Nanoseconds since the start.
     pub const fn as_ns(self) -> u64 {
         self.0
-    }
-
-    /// Milliseconds since the start, for reports.
-    pub fn as_ms(self) -> f64 {
-        self.0 as f64 / 1e6
     }
 
     /// Seconds since the start, for reports.
@@ -198,12 +192,6 @@ impl Mul<u64> for Span {
 
     fn mul(self, factor: u64) -> Span {
         Span(self.0.checked_mul(factor).expect("span overflowed"))
-    }
-}
-
-impl Sum for Span {
-    fn sum<I: Iterator<Item = Span>>(spans: I) -> Span {
-        spans.fold(Span::ZERO, Add::add)
     }
 }
 

@@ -47,12 +47,8 @@ struct Task {
 /// How long a run would take on so many threads, and why not less. All in ns.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Prediction {
-    /// How many threads.
-    pub threads: usize,
     /// How long the run takes.
     pub time: f64,
-    /// How long all its work takes on one thread, without any protocol.
-    pub work: f64,
     /// Lost while all wait for the hub, or for what is read ahead.
     pub hub: f64,
     /// Lost while all wait for the slowest group of spokes.
@@ -100,11 +96,6 @@ impl Account {
         self.phases.len()
     }
 
-    /// How many tasks.
-    pub fn tasks(&self) -> usize {
-        self.tasks.len()
-    }
-
     /// All work, ns: tasks and errands.
     pub fn work(&self) -> f64 {
         self.tasks.iter().map(|task| f64::from(task.ns)).sum::<f64>() + self.errands
@@ -137,7 +128,7 @@ impl Account {
 
     /// Plays the schedule of so many threads.
     pub fn predict(&self, threads: usize) -> Prediction {
-        let mut prediction = Prediction { threads, work: self.work(), ..Prediction::default() };
+        let mut prediction = Prediction::default();
         let mut idle = 0.0;
         let mut events_per_phase = None;
         let mut schedule =
@@ -282,7 +273,7 @@ mod tests {
         assert!((10.0..16.0).contains(&speedup(&account, 16)), "{}", speedup(&account, 16));
         let lost = account.predict(16);
         assert!(lost.imbalance > lost.hub, "65 tasks on 16 threads: five for one of them");
-        let sum = lost.work / 16.0 + lost.hub + lost.imbalance + lost.rendezvous;
+        let sum = account.work() / 16.0 + lost.hub + lost.imbalance + lost.rendezvous;
         assert!((lost.time - sum).abs() < 1.0, "{lost:?}");
     }
 
