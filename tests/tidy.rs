@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["kernel::time", "kernel::rng", "kernel::tree"]),
     ("fleet", &["kernel", "model"]),
     ("io", &["kernel", "model", "fleet"]),
-    ("report", &["kernel", "model", "fleet", "io::files"]),
+    ("report", &["kernel", "model", "fleet"]),
     ("experiment", &["kernel", "model", "fleet", "io", "report"]),
     ("cli", &["kernel", "model", "fleet", "io", "report", "experiment"]),
 ];
