@@ -259,7 +259,7 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
     let busiest = outcome.workers.iter().map(|work| work.busy_ns).max().unwrap_or(0);
     let arrivals = outcome.recorder.series.intervals();
     let last_arrival = arrivals.iter().rposition(|interval| interval.arrived > 0).unwrap_or(0);
-    let drain = arrivals.len() - 1 - last_arrival.min(arrivals.len() - 1);
+    let drain = arrivals.len() - 1 - last_arrival;
     if drain > last_arrival / 10 + 1 && busiest as f64 > 0.9 * summary.duration.as_ns() as f64 {
         warnings.push(format!(
             "the fleet was overloaded: it needed {} after the last arrival to finish, so latencies \
