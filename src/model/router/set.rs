@@ -61,6 +61,13 @@ impl WorkerSet {
         was_there
     }
 
+    /// The members, from the lowest on.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let ones = |index: u32, word| Ones(word).map(move |bit| index * 64 + bit);
+        let indices = (0..).zip(&self.used).flat_map(move |(group, &used)| ones(group, used));
+        indices.flat_map(move |index| ones(index, self.words[index as usize]))
+    }
+
     /// The lowest that is in all three sets.
     pub(super) fn first_common(&self, b: &WorkerSet, c: &WorkerSet) -> Option<u32> {
         for (group, &used) in self.used.iter().enumerate() {
@@ -151,6 +158,7 @@ mod tests {
                 assert_eq!(member & 2 == 2, other.contains(worker));
                 seen.push(worker);
             });
+            assert!(set.iter().eq(twin.iter().copied()));
             assert!(seen.is_sorted());
             assert_eq!(seen.len(), set.len() + other.len() - both.count());
             assert_eq!(set.contains(worker), twin.contains(&worker));

@@ -100,12 +100,11 @@ impl KvLoads {
     /// What the request would cost on each worker, in blocks; on one that may not be chosen, infinity.
     pub(super) fn costs(&self, request: Visible<'_>, overlaps: &Overlaps) -> Vec<f64> {
         let demand = self.demand(request);
-        let workers = 0..self.loads.len() as u32;
-        let cost = |worker| {
-            let is_member = self.members.contains(worker);
-            if is_member { self.cost(demand, overlaps, worker) } else { f64::INFINITY }
-        };
-        workers.map(cost).collect()
+        let mut costs = vec![f64::INFINITY; self.loads.len()];
+        for worker in self.members.iter() {
+            costs[worker as usize] = self.cost(demand, overlaps, worker);
+        }
+        costs
     }
 
     /// A worker may be chosen from now on.
@@ -205,10 +204,7 @@ impl KvLoads {
     /// A random one of the cheapest workers.
     fn any_cheapest(&mut self, demand: Demand, overlaps: &Overlaps) -> u32 {
         let (mut best, mut ties, mut chosen) = (f64::INFINITY, 0, 0);
-        for worker in 0..self.loads.len() as u32 {
-            if !self.members.contains(worker) {
-                continue;
-            }
+        for worker in self.members.iter() {
             let cost = self.cost(demand, overlaps, worker);
             if cost < best {
                 (best, ties, chosen) = (cost, 1, worker);
@@ -224,9 +220,8 @@ impl KvLoads {
 
     /// A random worker, the cheaper the likelier.
     fn by_temperature(&mut self, demand: Demand, overlaps: &Overlaps) -> u32 {
-        let members = || (0..self.loads.len() as u32).filter(|&w| self.members.contains(w));
         let mut weights: Vec<f64> = Vec::with_capacity(self.members.len());
-        weights.extend(members().map(|worker| self.cost(demand, overlaps, worker)));
+        weights.extend(self.members.iter().map(|worker| self.cost(demand, overlaps, worker)));
         let min = weights.iter().copied().fold(f64::INFINITY, f64::min);
         let max = weights.iter().copied().fold(0.0, f64::max);
         let scale = (max - min) * self.config.router_temperature;
@@ -234,9 +229,7 @@ impl KvLoads {
             *weight = if scale > 0.0 { (-(*weight - min) / scale).exp() } else { 1.0 };
         }
         let place = weighted(&mut self.rng, &weights);
-        // The draw needs the stream, so the list is made once more.
-        let mut members = (0..self.loads.len() as u32).filter(|&w| self.members.contains(w));
-        members.nth(place).expect("one weight per member")
+        self.members.iter().nth(place).expect("one weight per member")
     }
 
     /// Enters a change of a worker's load into the books.
