@@ -6,7 +6,8 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 use serde_json::{Map, Value, json};
 
 use crate::model::deployment::{Gpu, Llm};
-use crate::report::number::fixed;
+use crate::report::json::known;
+use crate::report::number::{fixed, or_dash};
 use crate::report::table::table;
 
 const NAME_WIDTH: ColumnConstraint = ColumnConstraint::LowerBoundary(Width::Fixed(20));
@@ -30,10 +31,6 @@ fn wide(header: &[&str]) -> Table {
         column.set_cell_alignment(CellAlignment::Left);
     }
     table
-}
-
-fn or_dash(figure: Option<String>) -> String {
-    figure.unwrap_or_else(|| "-".to_owned())
 }
 
 fn gpu_table(gpus: &[&Gpu]) -> Table {
@@ -106,13 +103,6 @@ pub fn catalog_to_json(gpus: &[&Gpu], models: &[&Llm]) -> Value {
     let gpus = gpus.iter().map(|gpu| (gpu.name.clone(), gpu_to_json(gpu)));
     let models = models.iter().map(|model| (model.name.clone(), model_to_json(model)));
     json!({"gpus": gpus.collect::<Map<_, _>>(), "models": models.collect::<Map<_, _>>()})
-}
-
-fn known(mut object: Value) -> Value {
-    if let Value::Object(object) = &mut object {
-        object.retain(|_, value| !value.is_null());
-    }
-    object
 }
 
 fn gpu_to_json(gpu: &Gpu) -> Value {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use crate::fleet::{FleetSpec, Outcome};
 use crate::model::class::ClassSpec;
 use crate::model::metrics::{ClassFigures, Recorder};
-use crate::report::json::put_metric;
-use crate::report::number::{count, decimal, percent};
+use crate::report::json::{known, put_metric};
+use crate::report::number::{count, decimal, or_dash, percent};
 use crate::report::summary::Metric;
 use crate::report::table::table;
 
@@ -56,8 +56,7 @@ pub(super) fn to_json(fleet: &FleetSpec, outcome: &Outcome) -> Option<Value> {
         for metric in &metrics(figures) {
             put_metric(&mut object, metric);
         }
-        object.retain(|_, value| !value.is_null());
-        Value::Object(object)
+        known(Value::Object(object))
     };
     let list: Vec<Value> = classes(fleet, &outcome.recorder).map(object).collect();
     (!list.is_empty()).then_some(Value::Array(list))
@@ -81,16 +80,16 @@ pub(super) fn class_table(fleet: &FleetSpec, outcome: &Outcome) -> Option<Table>
         let totals = &figures.totals;
         let counts = [totals.arrived, totals.completed, totals.queue_full, totals.expired];
         let percentiles = metrics(figures).map(|metric| {
-            metric.figures.map_or(["-".to_owned(), "-".to_owned()], |figures| {
-                let [p50, _, _, _, p99, _] = figures.percentiles;
-                [decimal(p50), decimal(p99)]
-            })
+            let shown = |which: fn([f64; 6]) -> f64| {
+                or_dash(metric.figures.map(|figures| decimal(which(figures.percentiles))))
+            };
+            [shown(|[p50, ..]| p50), shown(|[_, _, _, _, p99, _]| p99)]
         });
         let [[ttft_p50, ttft_p99], [_, tpot_p99], [_, e2e_p99]] = percentiles;
         let latencies = [ttft_p50, ttft_p99, tpot_p99, e2e_p99];
         let is_rated = figures.slo.is_set() && totals.arrived > 0;
         let good = totals.good as f64 / totals.arrived.max(1) as f64;
-        let good = if is_rated { percent(good) } else { "-".to_owned() };
+        let good = or_dash(is_rated.then(|| percent(good)));
         let cells = counts.map(count).into_iter().chain(latencies);
         table.add_row([class.name.clone()].into_iter().chain(cells).chain([good]));
     }

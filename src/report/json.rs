@@ -22,8 +22,15 @@ pub fn to_json(summary: &Summary, outcome: &Outcome) -> Value {
     for metric in &summary.metrics {
         put_metric(&mut report, metric);
     }
-    report.retain(|_, value| !value.is_null());
-    Value::Object(report)
+    known(Value::Object(report))
+}
+
+/// An object without the keys that have no value.
+pub(super) fn known(mut object: Value) -> Value {
+    if let Value::Object(object) = &mut object {
+        object.retain(|_, value| !value.is_null());
+    }
+    object
 }
 
 /// The keys of a metric.

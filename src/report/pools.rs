@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::fleet::{FleetSpec, Outcome};
 use crate::model::metrics::Work;
-use crate::report::number::{count, decimal, percent};
+use crate::report::json::known;
+use crate::report::number::{count, decimal, or_dash, percent};
 use crate::report::summary::{self, source};
 use crate::report::table::table;
 
@@ -75,7 +76,7 @@ impl PoolFigures {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let mut object = json!({
+        known(json!({
             "name": self.name,
             "workers": self.workers,
             "gpus": self.gpus,
@@ -92,11 +93,7 @@ impl PoolFigures {
             "busy_ratio": self.busy,
             "gpu_hours": self.gpu_hours,
             "cost_usd": self.cost_usd,
-        });
-        if let Value::Object(figures) = &mut object {
-            figures.retain(|_, value| !value.is_null());
-        }
-        object
+        }))
     }
 }
 
@@ -115,7 +112,6 @@ pub(super) fn pool_table(pools: &[PoolFigures]) -> Table {
         "Cost (USD)",
     ]);
     for pool in pools {
-        let or_dash = |figure: Option<String>| figure.unwrap_or_else(|| "-".to_owned());
         let deployment = pool.deployment.as_ref();
         let what = deployment.map_or(String::new(), |deployment| format!(" ({deployment})"));
         table.add_row([

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use crate::report::busy::{Busy, busy_table};
-use crate::report::number::{count, decimal, percent};
+use crate::report::number::{count, decimal, or_dash, percent};
 use crate::report::plot::{Axis, Chart, Line};
 use crate::report::table::table;
 
@@ -247,11 +247,11 @@ pub fn write_scaling_table(out: &mut impl Write, scaling: &Scaling) -> io::Resul
         table.add_row([
             point.threads.to_string(),
             decimal(point.predicted_speedup),
-            scaling.measured_speedup(point).map_or("-".to_owned(), decimal),
+            or_dash(scaling.measured_speedup(point).map(decimal)),
             percent(point.coordinator_lost),
             percent(point.imbalance_lost),
             percent(point.rendezvous_lost),
-            point.crowding_lost.map_or("-".to_owned(), percent),
+            or_dash(point.crowding_lost.map(percent)),
         ]);
     }
     writeln!(out, "{table}")?;

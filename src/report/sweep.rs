@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, ContentArrangement};
 use serde_json::{Map, Value};
 
-use crate::report::number::fixed;
+use crate::report::number::{fixed, or_dash};
 use crate::report::plot::{Axis, Chart, Line};
 use crate::report::table::table;
 
@@ -173,7 +173,7 @@ pub fn write_sweep_table(
     for run in runs {
         let number = |key: &str, scale: f64, decimals| {
             let value = run.report.get(key).and_then(Value::as_f64);
-            value.map_or("-".to_owned(), |value| fixed(value * scale, decimals))
+            or_dash(value.map(|value| fixed(value * scale, decimals)))
         };
         let figures = columns.iter().map(|(column, decimals)| number(column.key, 1.0, *decimals));
         let wall = [number("wall_time_ms", 1e-3, 2)];

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use crate::model::workload::{Figures, TraceSummary};
+use crate::report::json::known;
 use crate::report::number::{count, decimal, percent};
 use crate::report::table::table;
 
@@ -99,7 +100,6 @@ pub fn write_workload_json(
             report.insert(format!("{statistic}_{key}"), value.into());
         }
     }
-    report.retain(|_, value| !value.is_null());
-    serde_json::to_writer_pretty(&mut *out, &Value::Object(report))?;
+    serde_json::to_writer_pretty(&mut *out, &known(Value::Object(report)))?;
     writeln!(out)
 }
