@@ -8,7 +8,7 @@ use crate::model::class::ClassSpec;
 use crate::model::metrics::{ClassFigures, Recorder};
 use crate::report::json::{known, put_metric};
 use crate::report::number::{count, decimal, or_dash, percent};
-use crate::report::summary::Metric;
+use crate::report::summary::{Metric, per_second};
 use crate::report::table::table;
 
 /// A class, and what was measured of it.
@@ -32,7 +32,7 @@ fn metrics(figures: &ClassFigures) -> [Metric; 3] {
 /// The list of classes in `report.json`; nothing if there are none.
 pub(super) fn to_json(fleet: &FleetSpec, outcome: &Outcome) -> Option<Value> {
     let seconds = outcome.duration().as_secs();
-    let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
+    let per_second = |count: u64| per_second(count, seconds);
     let object = |(class, figures): (&ClassSpec, &ClassFigures)| {
         let totals = &figures.totals;
         let good = figures.slo.is_set().then_some(totals.good);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::fleet::Outcome;
 use crate::report::pools::PoolFigures;
 use crate::report::sessions;
-use crate::report::summary::{Metric, PERCENTILES, Summary};
+use crate::report::summary::{Metric, PERCENTILES, Summary, per_second};
 use crate::report::{admission, cells, classes, decisions};
 
 /// The report as JSON, keys in alphabetical order.
@@ -77,7 +77,7 @@ fn counts(report: &mut Map<String, Value>, outcome: &Outcome) {
 fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) {
     let totals = outcome.recorder.totals;
     let wall_s = summary.context.wall.as_secs_f64();
-    let per_wall = |count: u64| (wall_s > 0.0).then(|| count as f64 / wall_s);
+    let per_wall = |count: u64| per_second(count, wall_s);
     let fleet = &summary.context.fleet;
     // One figure, if all pools have the same.
     let mut sizes = fleet.pools.iter().map(|pool| pool.gpus_per_worker);
@@ -126,14 +126,12 @@ fn rates(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
     }
     put(report, cells::to_json(fleet, outcome));
     if fleet.slo.is_set() {
-        let seconds = summary.duration.as_secs();
-        let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
         put(
             report,
             [
                 ("goodput_completed_requests", json!(totals.good)),
-                ("goodput_request_throughput_rps", json!(per_second(totals.good))),
-                ("goodput_output_throughput_tok_s", json!(per_second(totals.good_tokens))),
+                ("goodput_request_throughput_rps", json!(summary.goodput_rps)),
+                ("goodput_output_throughput_tok_s", json!(summary.goodput_tok_s)),
             ],
         );
     }
@@ -148,12 +146,11 @@ fn about(report: &mut Map<String, Value>, summary: &Summary, outcome: &Outcome) 
     }
     if tables.is_some() {
         let work = outcome.work();
-        let share = work.extrapolated_ns as f64 / work.busy_ns as f64;
         put(
             report,
             [
                 ("extrapolated_passes", json!(work.extrapolated_passes)),
-                ("extrapolated_ratio", json!((work.busy_ns > 0).then_some(share))),
+                ("extrapolated_ratio", json!(work.extrapolated_share())),
             ],
         );
     }

@@ -107,6 +107,10 @@ pub struct Summary {
     pub input_throughput_tok_s: Option<f64>,
     /// Tokens generated for completed requests per virtual second.
     pub output_throughput_tok_s: Option<f64>,
+    /// Completed requests within the SLO per virtual second; absent without an SLO.
+    pub goodput_rps: Option<f64>,
+    /// Tokens generated for these per virtual second; absent without an SLO.
+    pub goodput_tok_s: Option<f64>,
     /// GPUs in the fleet times the duration; of workers that come and go, from the beginning of their start-up to the end
     /// of their drain.
     pub gpu_hours: f64,
@@ -136,7 +140,8 @@ impl Summary {
         let intervals = recorder.series.intervals();
         let in_flight = |interval: &Interval| interval.queued + interval.waiting + interval.running;
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
+        let per_second = |count: u64| per_second(count, seconds);
+        let good = |count: u64| per_second(count).filter(|_| context.fleet.slo.is_set());
         let hours = seconds / 3600.0;
         let scaling = ScalingFigures::new(&context.fleet, outcome);
         let paid = scaling.map(|figures| figures.gpu_time.hours());
@@ -168,6 +173,8 @@ impl Summary {
             request_throughput_rps: per_second(totals.completed),
             input_throughput_tok_s: per_second(totals.prompt_tokens),
             output_throughput_tok_s: per_second(totals.output_tokens),
+            goodput_rps: good(totals.good),
+            goodput_tok_s: good(totals.good_tokens),
             gpu_hours: paid.unwrap_or(context.fleet.gpus() as f64 * hours),
             cost_usd: match scaling {
                 Some(figures) => price.map(|usd| figures.gpu_time.cost(usd)),
@@ -237,6 +244,11 @@ impl Summary {
         }
         list
     }
+}
+
+/// The mean per second, over so many seconds; absent if there were none.
+pub(super) fn per_second(count: u64, seconds: f64) -> Option<f64> {
+    (seconds > 0.0).then(|| count as f64 / seconds)
 }
 
 /// What a timing model rests on.

@@ -139,11 +139,7 @@ fn metrics(summary: &Summary, outcome: &Outcome) -> Table {
     single("Output Token Throughput (tokens/sec)", summary.output_throughput_tok_s.map(decimal));
     single("Input Token Throughput (tokens/sec)", summary.input_throughput_tok_s.map(decimal));
     single("Request Throughput (requests/sec)", summary.request_throughput_rps.map(decimal));
-    if summary.context.fleet.slo.is_set() {
-        let seconds = summary.duration.as_secs();
-        let goodput = (seconds > 0.0).then(|| decimal(totals.good as f64 / seconds));
-        single("Goodput (requests/sec)", goodput);
-    }
+    single("Goodput (requests/sec)", summary.goodput_rps.map(decimal));
     single("Request Count (requests)", Some(count(totals.completed)));
     table
 }
@@ -285,8 +281,7 @@ fn warnings(summary: &Summary, outcome: &Outcome, work: &Work) -> Vec<String> {
         ));
     }
     if work.extrapolated_passes > 0 {
-        // Passes may all take no time.
-        let share = (work.busy_ns > 0).then(|| work.extrapolated_ns as f64 / work.busy_ns as f64);
+        let share = work.extrapolated_share();
         let share = share.map(|share| format!(", {} of the time in passes,", percent(share)));
         warnings.push(format!(
             "{} of {} forward passes{} left the range of the timing table, and their times were \

@@ -74,6 +74,11 @@ impl Work {
         self.extrapolated_passes += other.extrapolated_passes;
         self.extrapolated_ns += other.extrapolated_ns;
     }
+
+    /// Share of the time in passes that was extrapolated, 0 to 1; absent if passes took no time.
+    pub fn extrapolated_share(&self) -> Option<f64> {
+        (self.busy_ns > 0).then(|| self.extrapolated_ns as f64 / self.busy_ns as f64)
+    }
 }
 
 /// Consecutive decode passes of one batch.
