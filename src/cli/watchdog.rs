@@ -43,6 +43,7 @@ impl Signs {
             [busy] if matches!(busy.role, Role::Balancer | Role::Coordinator { cell: None }) => {
                 "requests that do not come, or a bug in fleetsim"
             }
+            [] => "a large fleet or many intervals that take their time, or a bug in fleetsim",
             _ => "a bug in fleetsim",
         };
         format!(

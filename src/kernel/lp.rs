@@ -243,8 +243,7 @@ impl<M, R> Context<'_, M, R> {
             self.key.round()
         } else {
             self.key.round().checked_add(1).expect(
-                "more than 65,535 zero-time round trips in one instant; a dispatch or feedback latency above zero \
-                 breaks the loop",
+                "more than 65,535 steps in one instant; latencies or passes that take some time break the loop",
             )
         };
         *self.sequence = self.sequence.wrapping_add(1);

@@ -320,8 +320,9 @@ fn per_user(gaps: &Distribution) -> Metric {
     }
     let figures = (samples > 0).then(|| {
         let mean = sum / samples as f64;
-        let (min, max) =
-            (gaps.max().map_or(least, rate), gaps.min().filter(|&ns| ns > 0).map_or(most, rate));
+        let min = gaps.max().map_or(least, rate);
+        // If the least gap is none at all, the least above it is known by its bucket only.
+        let max = gaps.min().filter(|&ns| ns > 0).map_or(most.max(min), rate);
         Figures {
             mean,
             min,
@@ -338,5 +339,22 @@ fn per_user(gaps: &Distribution) -> Metric {
         title: "Output Token Throughput Per User (tokens/sec/user)",
         samples,
         figures,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_of_users_are_in_order_where_some_gaps_are_nothing() {
+        let mut gaps = Distribution::new();
+        gaps.record(0, 3);
+        // In a bucket whose middle is longer.
+        gaps.record(100_000, 5);
+        let figures = per_user(&gaps).figures.expect("there are gaps");
+        assert!((figures.min - 10_000.0).abs() < 1e-9);
+        assert!(figures.max >= figures.min);
+        assert!(figures.percentiles.iter().all(|rate| (figures.min..=figures.max).contains(rate)));
     }
 }

@@ -217,7 +217,8 @@ impl Recorder {
             Status::Completed => self.series.at(row.end).completed += 1,
             Status::QueueFull => self.series.at(row.end).queue_full += 1,
             Status::Expired => self.series.at(row.end).expired += 1,
-            Status::Rejected | Status::Aborted => {}
+            // The series lasts as long as the run.
+            Status::Rejected | Status::Aborted => _ = self.series.at(row.end),
         }
         self.rows.push(row);
     }

@@ -5,7 +5,7 @@ use rand::RngExt;
 use super::*;
 use crate::kernel::rng::{Stream, stream};
 use crate::model::class::ClassId;
-use crate::model::request::{RequestId, WorkerId};
+use crate::model::request::{Prompt, Request, RequestId, WorkerId};
 
 /// How many random runs are recorded.
 const SEEDS: u64 = 40;
@@ -219,4 +219,14 @@ fn a_recorder_holds_what_is_not_over() {
     let (recorder, held) = record(&events, 1, &mut rng);
     assert!(recorder.series.intervals().len() >= 2000);
     assert!(held < 30, "{held} intervals held");
+}
+
+#[test]
+fn the_series_lasts_until_the_last_request_is_refused() {
+    let mut recorder = new_recorder();
+    let prompt = Prompt::named(1, std::iter::empty(), 0);
+    let request = Request::new(0, Time::ZERO, prompt, 1);
+    let row = Row::turned_away(&request, Status::Rejected, Time::from_ns(3500));
+    recorder.close(row);
+    assert_eq!(recorder.series.intervals().len(), 4);
 }
