@@ -197,7 +197,7 @@ mod tests {
         let stopped = run(&mut lps, &mut Digest::default(), &stop_after(u32::MAX));
         match stopped {
             Err(Stopped::Panicked { message, .. }) => {
-                assert!(message.contains("round trips"), "{message}");
+                assert!(message.contains("steps in one instant"), "{message}");
             }
             other => panic!("{other:?}"),
         }
